@@ -1,0 +1,85 @@
+"""Steps from text to token ids, packed int64."""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import orjson
+from pydantic import Field
+from tokenizers import Tokenizer
+
+from models.preprocess.numeric import clip
+from models.preprocess.tensors import Array, StepConfig, Tensors
+
+ReadFile = Callable[[str], bytes]
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+
+
+class _ToIds(StepConfig):
+    file: FileName
+    max_length: Annotated[int, Field(ge=1, le=1_000_000)]
+    keep: Literal["head", "tail"] = "head"
+    empty: Annotated[int, Field(ge=0)] = 1
+    """The id that stands for a text in which nothing was recognised, so that no sequence is empty."""
+
+    def _pack(self, rows: Sequence[Sequence[int]]) -> Tensors:
+        sequences: list[Array] = [
+            clip(np.array(ids or [self.empty], np.int64), self.max_length, self.keep) for ids in rows
+        ]
+        return Tensors.packed(sequences)
+
+
+class Tokenize(_ToIds):
+    """Ids by a tokenizer file of Hugging Face `tokenizers`; with its normaliser and special tokens, without its padding."""
+
+    step: Literal["tokenize"] = "tokenize"
+
+    def bind(self, read_file: ReadFile) -> Callable[[Sequence[str]], Tensors]:
+        """Load the file once. Raises ValueError when it is no tokenizer."""
+        try:
+            tokenizer = Tokenizer.from_buffer(read_file(self.file))
+        except Exception as error:  # noqa: BLE001  the library raises bare Exception
+            raise ValueError(f"{self.file} is no tokenizer file: {error}") from None
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+
+        def apply(texts: Sequence[str]) -> Tensors:
+            if len(texts) == 1:
+                return self._pack([tokenizer.encode(texts[0]).ids])
+            return self._pack([encoding.ids for encoding in tokenizer.encode_batch_fast(list(texts))])
+
+        return apply
+
+
+_SPLITS: dict[str, re.Pattern[str]] = {
+    "words": re.compile(r"\w+"),
+    "words_and_marks": re.compile(r"\w+|[^\w\s]"),
+    "whitespace": re.compile(r"\S+"),
+    "characters": re.compile(r".", re.DOTALL),
+}
+
+
+class Vocabulary(_ToIds):
+    """Ids by a list of words: `file` holds a JSON object word -> id; `split` says what a word is.
+
+    The ways to split are a closed list: a pattern out of a checkpoint could be one that never ends.
+    """
+
+    step: Literal["vocabulary"] = "vocabulary"
+    split: Literal["words", "words_and_marks", "whitespace", "characters"] = "words"
+    lowercase: bool = True
+    unknown: Annotated[int, Field(ge=0)] = 1
+
+    def bind(self, read_file: ReadFile) -> Callable[[Sequence[str]], Tensors]:
+        """Load the file once. Raises ValueError when it is no vocabulary."""
+        table: Any = orjson.loads(read_file(self.file))
+        if not isinstance(table, dict) or not all(isinstance(i, int) and i >= 0 for i in table.values()):
+            raise ValueError(f"{self.file} is no vocabulary: expected a JSON object of word -> id")
+        words = _SPLITS[self.split]
+
+        def apply(texts: Sequence[str]) -> Tensors:
+            prepared = (text.lower() if self.lowercase else text for text in texts)
+            return self._pack([[table.get(word, self.unknown) for word in words.findall(t)] for t in prepared])
+
+        return apply
