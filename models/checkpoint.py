@@ -1,0 +1,160 @@
+"""Networks to and from checkpoints: safetensors only, loaded strictly, from the very bytes that were checked.
+
+Weights are stored as float16 or float32 and always loaded as float32.
+"""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_safetensors
+from safetensors.torch import save as save_safetensors
+from torch import Tensor
+
+from models.architectures import Network, build
+from models.manifest import MANIFEST, WEIGHTS, Architecture, BrokenCheckpoint, FileEntry, Manifest
+
+StorageType = Literal["float16", "float32"]
+_DTYPES: dict[StorageType, torch.dtype] = {"float16": torch.float16, "float32": torch.float32}
+
+# Batch norm's count of the batches it saw: no forward pass reads it.
+_UNUSED_SUFFIX = "num_batches_tracked"
+
+
+class WeightsMismatch(BrokenCheckpoint):
+    """The weights are not those of the architecture; each list holds parameter names."""
+
+    def __init__(self, missing: list[str], unexpected: list[str], misshapen: list[str]) -> None:
+        parts = {"missing": missing, "unexpected": unexpected, "wrong shape": misshapen}
+        listed = "; ".join(f"{what}: {', '.join(names)}" for what, names in parts.items() if names)
+        super().__init__(f"{WEIGHTS} doesn't fit the architecture: {listed}")
+        self.missing = missing
+        self.unexpected = unexpected
+        self.misshapen = misshapen
+
+
+def to_bytes(state: Mapping[str, Tensor], dtype: StorageType = "float16") -> bytes:
+    """Return a safetensors file of a state dict. Raises ValueError for numbers that `dtype` can't hold."""
+    tensors = {}
+    for name, tensor in state.items():
+        if name.endswith(_UNUSED_SUFFIX):
+            continue
+        stored = tensor.detach().to("cpu", _DTYPES[dtype]).contiguous()
+        if not bool(torch.isfinite(stored).all()):
+            raise ValueError(f"{name} holds numbers that are not finite as {dtype}")
+        tensors[name] = stored
+    return save_safetensors(tensors)
+
+
+def from_bytes(data: bytes, architecture: Architecture) -> Network:
+    """Return the network with the weights of a safetensors file, float32, in eval mode.
+
+    Raises BrokenCheckpoint (WeightsMismatch for wrong names or shapes), and ValueError for a wrong architecture.
+    """
+    try:
+        state = {name: tensor for name, tensor in load_safetensors(data).items() if not name.endswith(_UNUSED_SUFFIX)}
+    except SafetensorError as error:
+        raise BrokenCheckpoint(f"{WEIGHTS} is no safetensors file: {error}") from None
+    check_names(state, architecture)
+    not_finite = [name for name, tensor in state.items() if not bool(torch.isfinite(tensor.float()).all())]
+    if not_finite:
+        raise BrokenCheckpoint(f"{WEIGHTS} holds NaN or infinite numbers in {', '.join(not_finite)}")
+    network = build(architecture.family, architecture.config)
+    counts = {name: value for name, value in network.state_dict().items() if name.endswith(_UNUSED_SUFFIX)}
+    network.load_state_dict({**counts, **{name: tensor.float() for name, tensor in state.items()}}, strict=True)
+    return network.eval()
+
+
+def check_names(state: Mapping[str, Tensor], architecture: Architecture) -> None:
+    """Raise WeightsMismatch unless `state` has exactly the architecture's parameters, each of its shape."""
+    with torch.device("meta"):  # shapes without memory: a wrong config is found before it costs anything
+        wanted = {
+            name: tuple(tensor.shape)
+            for name, tensor in build(architecture.family, architecture.config).state_dict().items()
+            if not name.endswith(_UNUSED_SUFFIX)
+        }
+    misshapen = [
+        f"{name} is {tuple(state[name].shape)}, expected {wanted[name]}"
+        for name in sorted(wanted.keys() & state.keys())
+        if tuple(state[name].shape) != wanted[name]
+    ]
+    missing, unexpected = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
+    if missing or unexpected or misshapen:
+        raise WeightsMismatch(missing, unexpected, misshapen)
+
+
+def load_network(source: Path | bytes, manifest: Manifest) -> Network:
+    """Return the network of a checkpoint folder, or of the bytes of its weights file, float32, in eval mode.
+
+    The file is read once, compared with the manifest's size and sha256, and what was compared is what is loaded.
+    Raises BrokenCheckpoint.
+    """
+    data = source if isinstance(source, bytes) else _read(source / WEIGHTS)
+    entry = manifest.files[WEIGHTS]
+    if len(data) != entry.size or hashlib.sha256(data).hexdigest() != entry.sha256:
+        raise BrokenCheckpoint(f"{WEIGHTS} is not the file that {MANIFEST} names: its size or sha256 differs")
+    try:
+        network = from_bytes(data, manifest.architecture)
+    except BrokenCheckpoint:
+        raise
+    except ValueError as error:
+        raise BrokenCheckpoint(str(error)) from error
+    if manifest.num_outputs not in (None, network.outputs):
+        raise BrokenCheckpoint(
+            f"task {manifest.task} with {len(manifest.labels)} labels needs {manifest.num_outputs} outputs, "
+            f"the architecture has {network.outputs}"
+        )
+    return network
+
+
+def write(
+    directory: Path,
+    fields: Mapping[str, Any],
+    network: Network,
+    *,
+    files: Mapping[str, bytes] | None = None,
+    dtype: StorageType = "float16",
+) -> Manifest:
+    """Write a checkpoint folder and return its manifest.
+
+    `fields` are the manifest's without `files`; `files` are the further files by name. The folder appears whole or
+    not at all. Raises FileExistsError when `directory` is there already: checkpoints are immutable.
+    """
+    contents = {WEIGHTS: to_bytes(network.state_dict(), dtype), **(files or {})}
+    entries = {
+        name: FileEntry(sha256=hashlib.sha256(data).hexdigest(), size=len(data)) for name, data in contents.items()
+    }
+    manifest = Manifest.model_validate({**fields, "files": entries})
+    if directory.exists():
+        raise FileExistsError(f"{directory} exists already, and checkpoints are immutable")
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
+    try:
+        for name, data in {**contents, MANIFEST: manifest.to_json()}.items():
+            _write_durably(draft / name, data)
+        draft.chmod(0o755)  # mkdtemp lets only its owner in
+        draft.rename(directory)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+    return manifest
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BrokenCheckpoint(f"{path.name} can't be read: {error.strerror}") from None
+
+
+def _write_durably(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,0 +1,37 @@
+"""The course of a training run as a picture."""
+
+import io
+from collections.abc import Sequence
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from models.training.trainer import Epoch
+
+
+def draw(epochs: Sequence[Epoch], metric: str, best: int, title: str) -> bytes:
+    """Return a PNG of training and validation loss, the validation metric and the learning rate.
+
+    `best` is the index of the epoch whose weights were kept.
+    """
+    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    numbers = range(1, len(epochs) + 1)
+    loss, quality, rate = figure.subplots(1, 3)
+    loss.plot(numbers, [epoch.loss for epoch in epochs], marker=".", label="training (with augmentation and dropout)")
+    loss.plot(numbers, [epoch.validation_loss for epoch in epochs], marker=".", label="validation")
+    loss.set_ylabel("loss")
+    loss.legend(fontsize="small")
+    quality.plot(numbers, [epoch.metric for epoch in epochs], marker=".", color="tab:green")
+    quality.axvline(best + 1, color="grey", linestyle=":", label=f"kept: epoch {best + 1}")
+    quality.set_ylabel(f"validation {metric}")
+    quality.legend(fontsize="small")
+    rate.plot(numbers, [epoch.learning_rate for epoch in epochs], marker=".", color="tab:purple")
+    rate.set_ylabel("learning rate at the epoch's end")
+    for axes in (loss, quality, rate):
+        axes.set_xlabel("epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+    figure.suptitle(title)
+    picture = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(picture)  # type: ignore[no-untyped-call]
+    return picture.getvalue()
