@@ -80,6 +80,8 @@ class TensorInput(_Value):
         first, *others = self.shape
         if (first < 1 and first != -1) or any(size < 1 for size in others):
             raise ValueError(f"shape {self.shape}: sizes are positive, and only the first may be -1")
+        if self.dtype == "int64" and (self.minimum is None or self.maximum is None):
+            raise ValueError("whole numbers are ids: they need a minimum and a maximum, or an id could lie outside a table")
         return self
 
     @property

@@ -49,8 +49,9 @@ class Preprocessor:
     def _start(self, rows: RawRows) -> Tensors:
         if isinstance(rows, np.ndarray):
             return Tensors(rows)
-        if rows and isinstance(rows[0], str):
-            if self._encode is None:
-                raise ValueError("texts need a step tokenize or vocabulary")
-            return self._encode(rows)  # type: ignore[arg-type]  # a list is of one kind throughout
-        return Tensors.packed(rows)
+        texts = [row for row in rows if isinstance(row, str)]
+        if not texts:
+            return Tensors.packed([row for row in rows if not isinstance(row, str)])
+        if self._encode is None:
+            raise ValueError("texts need a step tokenize or vocabulary")
+        return self._encode(texts)

@@ -31,7 +31,7 @@ class _ToIds(StepConfig):
 
 
 class Tokenize(_ToIds):
-    """Ids by a tokenizer file of Hugging Face `tokenizers`; with its normaliser and special tokens, without its padding."""
+    """Ids by a file of Hugging Face `tokenizers`, with its normaliser and special tokens, without its padding."""
 
     step: Literal["tokenize"] = "tokenize"
 

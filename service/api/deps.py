@@ -1,0 +1,115 @@
+"""What routes work with, and how a request becomes values that know nothing of HTTP."""
+
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Protocol
+
+from fastapi import Depends, Request
+from prometheus_client import CollectorRegistry
+
+from service.domain import ANONYMOUS, Caller, Ref
+from service.errors import BodyTooLarge, MalformedBody, UnprocessableInput, UnsupportedMediaType
+from service.registry.catalog import Catalog
+from service.serving.engine_client import EngineStatus
+from service.serving.pipeline import Pipeline
+
+_VISIBLE = re.compile(r"[\x21-\x7e]{1,128}\Z")
+_PRINTABLE = re.compile(r"[^\x00-\x1f\x7f]{1,256}\Z")
+
+
+class EngineView(Protocol):
+    """What routes ask about engines."""
+
+    status: EngineStatus
+
+    def is_ready(self, ref: Ref) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Everything that routes use."""
+
+    pipeline: Pipeline
+    catalog: Catalog
+    engines: EngineView
+    registry: CollectorRegistry
+    max_body_bytes: int
+
+
+def _services(request: Request) -> Services:
+    services: Services = request.app.state.services
+    return services
+
+
+UseServices = Annotated[Services, Depends(_services)]
+
+
+class IncomingRequest:
+    """A request whose body is read when it is wanted, and no further than it may go."""
+
+    def __init__(self, request: Request, limit: int) -> None:
+        self._request = request
+        self._limit = limit
+
+    @property
+    def content_type(self) -> str | None:
+        return self._request.headers.get("content-type")
+
+    @property
+    def query(self) -> Mapping[str, str]:
+        return self._request.query_params
+
+    async def read(self) -> bytes:
+        """The body, counted while it streams in. Raises BodyTooLarge, UnsupportedMediaType or MalformedBody."""
+        headers = self._request.headers
+        if (encoding := headers.get("content-encoding", "identity")) != "identity":
+            what = f"{encoding[:50]!r} is not read"
+            raise UnsupportedMediaType(what, field="Content-Encoding", expected="a body that is not compressed")
+        if int(headers.get("content-length", "0")) > self._limit:
+            raise BodyTooLarge(self._limit)
+        chunks, size = [], 0
+        async for chunk in self._request.stream():
+            size += len(chunk)
+            if size > self._limit:
+                raise BodyTooLarge(self._limit)
+            chunks.append(chunk)
+        if not size:
+            raise MalformedBody("the body is empty", field="body", expected="the rows to predict")
+        return b"".join(chunks)
+
+
+def caller_of(request: Request) -> Caller:
+    """Who asks, and by when. Raises UnprocessableInput for headers that can't be understood."""
+    headers = request.headers
+    key = headers.get("x-routing-key")
+    if key is not None and not _PRINTABLE.match(key):
+        raise UnprocessableInput(
+            "the key is malformed", field="X-Routing-Key", expected="1 to 256 printable characters"
+        )
+    state = request.scope["state"]
+    return Caller(state["request_id"], ANONYMOUS, state["arrived"], _timeout(headers.get("x-request-timeout-ms")), key)
+
+
+def _timeout(text: str | None) -> float | None:
+    if text is None:
+        return None
+    try:
+        milliseconds = float(text)
+    except ValueError:
+        milliseconds = -1.0
+    if not 0 < milliseconds < float("inf"):
+        expected = "a positive number of milliseconds"
+        raise UnprocessableInput(f"{text[:50]!r} is no time", field="X-Request-Timeout-Ms", expected=expected)
+    return milliseconds / 1000
+
+
+def is_request_id(text: str) -> bool:
+    """Whether a caller's id may go into our log and answer."""
+    return _VISIBLE.match(text) is not None
+
+
+def now() -> float:
+    """The clock that `Caller.arrived` is on."""
+    return time.monotonic()

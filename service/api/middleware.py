@@ -1,0 +1,67 @@
+"""Plain ASGI middleware: BaseHTTPMiddleware would hide a client's disconnect."""
+
+import logging
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uuid_utils import uuid7
+
+from service.api.deps import is_request_id, now
+from service.api.problems import problem
+
+log = logging.getLogger("servoloop.access")
+
+# Asked every few seconds by machines; that they say no is no error of theirs.
+_PROBES = frozenset({"/livez", "/readyz", "/metrics"})
+
+
+class RequestContext:
+    """Gives every request its id and its arrival, answers the id, and logs what failed (or all, when asked to)."""
+
+    def __init__(self, app: ASGIApp, *, log_all: bool) -> None:
+        self._app = app
+        self._log_all = log_all
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        arrived = now()
+        sent = Headers(scope=scope).get("x-request-id")
+        acceptable = sent is not None and is_request_id(sent)
+        request_id = sent if acceptable else str(uuid7())
+        scope.setdefault("state", {}).update(request_id=request_id, arrived=arrived)
+        status = 500
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)["X-Request-Id"] = str(request_id)
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            try:
+                if sent is not None and not acceptable:
+                    refusal = problem(
+                        Request(scope),
+                        400,
+                        "malformed_header",
+                        "X-Request-Id is malformed; expected 1 to 128 visible ASCII characters",
+                        field="X-Request-Id",
+                    )
+                    await refusal(scope, receive, send_with_id)
+                else:
+                    await self._app(scope, receive, send_with_id)
+            finally:
+                self._log(scope, status, now() - arrived)
+
+    def _log(self, scope: Scope, status: int, seconds: float) -> None:
+        path = scope["path"]
+        if not self._log_all and (status < 400 or path in _PROBES):
+            return
+        level = logging.ERROR if status >= 500 and path not in _PROBES else logging.INFO
+        what = {"method": scope["method"], "path": path, "status": status, "ms": round(seconds * 1000, 3)}
+        log.log(level, "request", extra=what)

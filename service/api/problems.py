@@ -1,0 +1,106 @@
+"""Errors to HTTP: each kind's status, once, as RFC 9457 problem+json."""
+
+import logging
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from service.errors import (
+    BodyTooLarge,
+    DeadlineExceeded,
+    InvalidInput,
+    MalformedBody,
+    ServoloopError,
+    Unavailable,
+    Unknown,
+    UnprocessableInput,
+    UnsupportedMediaType,
+)
+
+log = logging.getLogger(__name__)
+
+# The nearest class in an error's line of descent counts; what is not named here is our own fault, 500.
+STATUS: dict[type[ServoloopError], int] = {
+    InvalidInput: 400,
+    MalformedBody: 400,
+    BodyTooLarge: 413,
+    UnsupportedMediaType: 415,
+    UnprocessableInput: 422,
+    Unknown: 404,
+    Unavailable: 503,
+    DeadlineExceeded: 504,
+}
+_TITLES = {
+    400: "Malformed request",
+    404: "Not found",
+    405: "Method not allowed",
+    413: "Body too large",
+    415: "Unsupported media type",
+    422: "Invalid input",
+    500: "Internal error",
+    503: "Unavailable",
+    504: "Deadline exceeded",
+}
+MEDIA_TYPE = "application/problem+json"
+
+
+def status_of(error: ServoloopError) -> int:
+    """The HTTP status of an error."""
+    return next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), 500)
+
+
+def install(app: FastAPI) -> None:
+    """Make the app answer every error as a problem."""
+    app.add_exception_handler(ServoloopError, _on_error)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(RequestValidationError, _on_validation_error)
+    app.add_exception_handler(Exception, _on_crash)
+
+
+def problem(request: Request, status: int, kind: str, detail: str, **more: str | None) -> Response:
+    """A problem+json answer; members that are None are left out."""
+    members: dict[str, Any] = {
+        "type": f"urn:servoloop:problem:{kind.replace('_', '-')}",
+        "title": _TITLES.get(status, "Error"),
+        "status": status,
+        "detail": detail,
+        "request_id": request.scope.get("state", {}).get("request_id"),
+        **more,
+    }
+    body = orjson.dumps({name: value for name, value in members.items() if value is not None})
+    return Response(body, status, media_type=MEDIA_TYPE)
+
+
+async def _on_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ServoloopError)
+    status = status_of(error)
+    if status == 500:
+        log.error("a request failed", extra={"kind": error.kind, "detail": str(error)})
+    if isinstance(error, InvalidInput):
+        return problem(request, status, error.kind, str(error), field=error.field, expected=error.expected)
+    response = problem(request, status, error.kind, str(error))
+    if isinstance(error, Unavailable):
+        response.headers["Retry-After"] = str(error.retry_after)
+    return response
+
+
+async def _on_http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    response = problem(request, error.status_code, "http", str(error.detail))
+    response.headers.update(error.headers or {})
+    return response
+
+
+async def _on_validation_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"])
+    return problem(request, 422, UnprocessableInput.kind, f"{field}: {first['msg']}", field=field)
+
+
+async def _on_crash(request: Request, error: Exception) -> Response:
+    """Says nothing of the error: the log has it, under the same request id."""
+    return problem(request, 500, "internal", "the service failed on this request; its log has the reason")

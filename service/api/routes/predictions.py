@@ -1,0 +1,66 @@
+"""Predictions: routed, or by exactly one version or alias."""
+
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from service.api.deps import IncomingRequest, UseServices, caller_of
+from service.api.schemas import PredictAnswer, PredictRequest, Problem
+from service.domain import Address
+from service.serving.codec import IMAGES, JSON, NPY, TEXT
+
+router = APIRouter(tags=["predictions"])
+
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+# The body is read as bytes and checked by the codec, which knows the model's contract; this is what /docs shows of it.
+_OPENAPI: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            JSON: {"schema": PredictRequest.model_json_schema(ref_template="#/components/schemas/{model}")},
+            TEXT: {"schema": {"type": "string"}},
+            NPY: _BINARY,
+            **dict.fromkeys(IMAGES, _BINARY),
+        },
+    }
+}
+_SAYS: dict[str, Any] = {
+    "response_model": PredictAnswer,
+    "openapi_extra": _OPENAPI,
+    "responses": {
+        status: {"model": Problem, "description": text}
+        for status, text in {
+            400: "The body can't be read",
+            404: "There is no such model, version or alias",
+            413: "The body is too large",
+            415: "The model does not take this content type",
+            422: "The input is not what the model takes; `field` and `expected` say where and what",
+            503: "Overloaded, or not ready yet: try again after Retry-After seconds",
+            504: "No answer within the request's time",
+        }.items()
+    },
+}
+
+
+@router.post("/v1/models/{model}/predict", **_SAYS)
+async def predict(model: str, request: Request, services: UseServices) -> Response:
+    """Predict with the model's champion."""
+    return await _answer(Address(model), request, services)
+
+
+@router.post("/v1/models/{model}/versions/{version}/predict", **_SAYS)
+async def predict_version(model: str, version: str, request: Request, services: UseServices) -> Response:
+    """Predict with exactly this version."""
+    return await _answer(Address(model, version=version), request, services)
+
+
+@router.post("/v1/models/{model}/aliases/{alias}/predict", **_SAYS)
+async def predict_alias(model: str, alias: str, request: Request, services: UseServices) -> Response:
+    """Predict with the version that the alias names."""
+    return await _answer(Address(model, alias=alias), request, services)
+
+
+async def _answer(address: Address, request: Request, services: UseServices) -> Response:
+    incoming = IncomingRequest(request, services.max_body_bytes)
+    answer = await services.pipeline.predict(address, incoming, caller_of(request))
+    return Response(answer, media_type=JSON)

@@ -1,0 +1,111 @@
+"""The shapes of bodies and answers, for /docs and for clients that generate code from it."""
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field
+
+from models.manifest import InputContract, Metric, Target
+
+
+class Scored(BaseModel):
+    label: str
+    index: int
+    probability: float
+
+
+class RowError(BaseModel):
+    type: str
+    detail: str
+
+
+class Prediction(BaseModel):
+    """What is there depends on the model's task; `error` stands alone, where a row failed and others did not."""
+
+    label: Annotated[str | None, Field(description="multiclass and binary: the label that was chosen")] = None
+    index: int | None = None
+    probability: Annotated[float | None, Field(description="that of `label`")] = None
+    top: Annotated[list[Scored] | None, Field(description="the best labels, when top_k asks for them")] = None
+    probabilities: Annotated[dict[str, float] | None, Field(description="of every label, when asked for")] = None
+    value: Annotated[float | None, Field(description="regression")] = None
+    labels: Annotated[list[dict[str, Any]] | None, Field(description="multilabel")] = None
+    embedding: list[float] | None = None
+    error: RowError | None = None
+
+
+class PredictAnswer(BaseModel):
+    model: str
+    version: str
+    prediction_ids: list[str]
+    predictions: list[Prediction]
+
+
+class Parameters(BaseModel):
+    """How the answer is wanted."""
+
+    top_k: Annotated[int | None, Field(ge=1, le=1000, description="name the k best labels")] = None
+    return_probabilities: Annotated[bool, Field(description="give every label's probability")] = False
+    timeout_ms: Annotated[float | None, Field(gt=0, description="the request's time; later it is a 504")] = None
+    key: Annotated[str | None, Field(description="routing key: the same key sees the same version")] = None
+    tags: dict[str, str] = {}
+    external_ids: Annotated[list[str], Field(description="your own ids, one for each instance")] = []
+
+
+class PredictRequest(BaseModel):
+    """Rows as raw values: nested numbers, texts, named columns, or images in base64."""
+
+    instances: Annotated[list[Any], Field(min_length=1)]
+    parameters: Parameters = Parameters()
+
+
+class VersionInfo(BaseModel):
+    version: str
+    ready: bool
+    reason: Annotated[str | None, Field(description="why it is not ready")] = None
+    description: str
+    architecture: str
+    digest: Annotated[str, Field(description="sha256 of the weights")]
+    metrics: dict[str, Metric]
+
+
+class ModelInfo(BaseModel):
+    name: str
+    task: str
+    input: InputContract
+    content_types: list[str]
+    labels: list[str]
+    target: Target | None
+    aliases: dict[str, str]
+    ready: Annotated[bool, Field(description="whether its champion answers")]
+    versions: list[VersionInfo]
+
+
+class BrokenInfo(BaseModel):
+    model: str
+    version: str
+    reason: str
+
+
+class ModelList(BaseModel):
+    models: list[ModelInfo]
+    broken: Annotated[list[BrokenInfo], Field(description="checkpoints that can't be served, and why")]
+
+
+class Problem(BaseModel):
+    """RFC 9457."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    request_id: str
+    field: str | None = None
+    expected: str | None = None
+
+
+class Health(BaseModel):
+    live: bool = True
+
+
+class Readiness(BaseModel):
+    ready: bool
+    waiting_for: Annotated[dict[str, str], Field(description="champions that don't answer yet, and why")]

@@ -1,0 +1,99 @@
+"""Values that everyone shares. Frozen, without behaviour beyond what they mean."""
+
+from dataclasses import dataclass, field
+
+CHAMPION = "champion"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Ref:
+    """Names one version of one model."""
+
+    model: str
+    version: int
+
+    def __str__(self) -> str:
+        return f"{self.model}/{self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """What a caller asked for: a model, and perhaps exactly one of its versions or aliases."""
+
+    model: str
+    version: str | None = None
+    alias: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """An instant on the monotonic clock, in seconds, after which an answer is worth nothing."""
+
+    at: float
+
+    @staticmethod
+    def after(seconds: float, *, now: float) -> "Deadline":
+        return Deadline(now + seconds)
+
+    def remaining(self, now: float) -> float:
+        """Seconds left, negative once it has passed."""
+        return self.at - now
+
+    def expired(self, now: float) -> bool:
+        return now >= self.at
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who asks."""
+
+    name: str
+
+
+ANONYMOUS = Principal("anonymous")
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """What travels with every request: its id, who asks, when it arrived, and the seconds that it may take."""
+
+    request_id: str
+    principal: Principal
+    arrived: float
+    timeout: float | None = None
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PredictParameters:
+    """How a caller wants the answer; `timeout` in seconds."""
+
+    top_k: int | None = None
+    return_probabilities: bool = False
+    timeout: float | None = None
+    key: str | None = None
+    tags: dict[str, str] = field(default_factory=dict)
+    external_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BatchPolicy:
+    """Bounds of one batch queue; delays in seconds, lengths in sequence elements.
+
+    A batch holds at most `max_rows` rows and, padded, at most `max_elements` sequence elements. Rows of sequences share
+    a batch only while the shortest fills `min_fill` of the longest, so that at most 1 - min_fill of it is padding.
+    """
+
+    max_rows: int = 32
+    max_delay: float = 0.0
+    max_queued_rows: int = 2048
+    max_elements: int = 16_384
+    min_fill: float = 0.75
+
+    def __post_init__(self) -> None:
+        if self.max_rows < 1 or self.max_queued_rows < 1 or self.max_elements < 1:
+            raise ValueError(f"a batch queue's bounds must be positive, got {self}")
+        if self.max_delay < 0:
+            raise ValueError(f"max_delay must not be negative, got {self.max_delay}")
+        if not 0 <= self.min_fill <= 1:
+            raise ValueError(f"min_fill must lie in 0..1, got {self.min_fill}")

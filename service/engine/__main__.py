@@ -1,0 +1,68 @@
+"""An engine process: `python -m service.engine --listen-fd N --slot engine-0`, started by the supervisor."""
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import uvloop
+from prometheus_client import CollectorRegistry
+
+from service.engine.core import Engine
+from service.engine.devices import open_device
+from service.engine.replica import Replica
+from service.engine.server import EngineServer
+from service.processes import EXIT_MISCONFIGURED, configure_logging, parent_gone
+from service.settings import Settings
+from service.telemetry import EngineTelemetry, use_slot
+
+log = logging.getLogger(__name__)
+
+
+def main() -> None:
+    """Serve the inherited listening socket until told to stop, or until the parent is gone."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--listen-fd", type=int, required=True)
+    parser.add_argument("--slot", required=True)
+    arguments = parser.parse_args()
+    settings = Settings()
+    configure_logging(settings.log_level, settings.log_format, slot=arguments.slot)
+    use_slot(arguments.slot)
+    uvloop.run(_serve(socket.socket(fileno=arguments.listen_fd), settings))
+
+
+async def _serve(listener: socket.socket, settings: Settings) -> None:
+    try:
+        device = open_device(settings.device, settings.engine_threads)
+    except ValueError as error:
+        log.error("the engine can't start", extra={"reason": str(error)})
+        sys.exit(EXIT_MISCONFIGURED)
+    log.info("engine starts", extra={"device": str(device)})
+
+    def load(folder: Path) -> Replica:
+        return Replica.load(folder, device)
+
+    engine = Engine(load, settings.batch_policy, EngineTelemetry(CollectorRegistry()))
+    server = EngineServer(engine)
+    loop = asyncio.get_running_loop()
+    stopped = asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, stopped.set)
+    loop.add_signal_handler(signal.SIGINT, lambda: None)  # the supervisor decides when to stop
+    listening = await loop.create_unix_server(server.connection, sock=listener)
+    tasks = [asyncio.create_task(work) for work in (engine.run(), server.beat(), parent_gone())]
+    async with listening:
+        await asyncio.wait([asyncio.create_task(stopped.wait()), *tasks], return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
+    for task in tasks:
+        # A task that failed ends the process with its traceback, and the supervisor starts another.
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+if __name__ == "__main__":
+    main()

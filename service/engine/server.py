@@ -1,0 +1,143 @@
+"""The engine's end of the socket: frames in, frames out."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.manifest import BrokenCheckpoint
+from models.preprocess import Tensors
+from service.domain import Deadline, Ref
+from service.engine.batching import Request
+from service.engine.core import Answer, Engine
+from service.errors import BrokenContract, DeadlineExceeded, NotReady, QueueFull, ServoloopError
+from service.link import Link
+from service.wire import Frame, Kind
+
+log = logging.getLogger(__name__)
+
+_BEAT_SECONDS = 1.0
+
+
+class EngineServer:
+    """Answers every process that connects, and tells all of them what is loaded: on a change, and once a second."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._connections: set[Connection] = set()
+        self._failed: dict[str, str] = {}
+        self._loading: set[asyncio.Task[None]] = set()
+
+    def connection(self) -> Link:
+        """A protocol for one connection."""
+        return Connection(self).link
+
+    def opened(self, connection: "Connection") -> None:
+        self._connections.add(connection)
+        connection.link.send(self._status())
+
+    def closed(self, connection: "Connection") -> None:
+        self._connections.discard(connection)
+
+    async def beat(self) -> None:
+        """Tell all connections that this process is alive, until cancelled."""
+        while True:
+            await asyncio.sleep(_BEAT_SECONDS)
+            self._broadcast()
+
+    def start_loading(self, ref: Ref, folder: Path, done: Callable[[Frame], None], request_id: int) -> None:
+        """Load without blocking the socket."""
+        task = asyncio.create_task(self._load(ref, folder, done, request_id))
+        self._loading.add(task)
+        task.add_done_callback(self._loading.discard)
+
+    async def _load(self, ref: Ref, folder: Path, done: Callable[[Frame], None], request_id: int) -> None:
+        started = time.monotonic()
+        try:
+            await self.engine.load(ref, folder)
+        except BrokenCheckpoint as error:
+            self._failed[str(ref)] = str(error)
+            log.error("can't serve a checkpoint", extra={"ref": str(ref), "reason": str(error)})
+            done(Frame(Kind.FAILED, request_id, meta={"error": "broken", "reason": str(error)}))
+        else:
+            self._failed.pop(str(ref), None)
+            seconds = time.monotonic() - started
+            log.info("loaded", extra={"ref": str(ref), "seconds": round(seconds, 3)})
+            done(Frame(Kind.LOADED, request_id, meta={"seconds": seconds}))
+        self._broadcast()
+
+    def _status(self) -> Frame:
+        return Frame(Kind.STATUS, meta={"ready": [str(ref) for ref in self.engine.loaded], "failed": self._failed})
+
+    def _broadcast(self) -> None:
+        status = self._status()
+        for connection in self._connections:
+            connection.link.send(status)
+
+
+class Connection:
+    """One peer. When it leaves, its requests are cancelled."""
+
+    def __init__(self, server: EngineServer) -> None:
+        self._server = server
+        self._open: dict[int, tuple[Ref, Request]] = {}
+        self.link = Link(self._receive, opened=lambda: server.opened(self), closed=self._closed)
+
+    def _closed(self) -> None:
+        self._server.closed(self)
+        for ref, request in self._open.values():
+            self._server.engine.cancel(ref, request)
+        self._open.clear()
+
+    def _receive(self, frame: Frame) -> None:
+        match frame.kind:
+            case Kind.INFER:
+                self._infer(frame)
+            case Kind.CANCEL:
+                if (entry := self._open.pop(frame.request_id, None)) is not None:
+                    self._server.engine.cancel(*entry)
+            case Kind.LOAD:
+                ref = Ref(frame.meta["model"], frame.meta["version"])
+                self._server.start_loading(ref, Path(frame.meta["folder"]), self.link.send, frame.request_id)
+            case kind:
+                raise BrokenContract("kind of frame", expected="INFER, CANCEL or LOAD", got=kind)
+
+    def _infer(self, frame: Frame) -> None:
+        ref = Ref(frame.meta["model"], frame.meta["version"])
+        values, *lengths = frame.arrays
+        tensors = Tensors(values, lengths[0] if lengths else None)
+        deadline = Deadline.after(frame.time_left, now=time.monotonic())
+        request_id = frame.request_id
+
+        def reply(result: Answer | ServoloopError) -> None:
+            self._open.pop(request_id, None)
+            self.link.send(_answer_frame(request_id, result))
+
+        request = self._server.engine.submit(ref, tensors, deadline, reply)
+        if request is not None:
+            self._open[request_id] = (ref, request)
+
+
+def _answer_frame(request_id: int, result: Answer | ServoloopError) -> Frame:
+    if isinstance(result, Answer):
+        meta: dict[str, Any] = {"queue": result.queue_seconds, "compute": result.compute_seconds}
+        if result.failures:
+            meta["failures"] = {str(index): reason for index, reason in result.failures.items()}
+        return Frame(Kind.RESULT, request_id, meta=meta, arrays=[np.ascontiguousarray(result.outputs)])
+    return Frame(Kind.FAILED, request_id, meta=_facts(result))
+
+
+def _facts(error: ServoloopError) -> dict[str, Any]:
+    match error:
+        case QueueFull():
+            return {"error": "queue_full", "queued": error.queued, "limit": error.limit}
+        case DeadlineExceeded():
+            return {"error": "deadline", "where": error.where}
+        case NotReady():
+            return {"error": "not_ready", "reason": error.reason}
+        case _:
+            return {"error": "internal"}

@@ -1,0 +1,115 @@
+"""Everything that can go wrong, as facts. api/problems.py gives each its HTTP status, once.
+
+ServoloopError
+├── InvalidInput              what was sent can't be served: field, problem, expected
+│   ├── MalformedBody           not readable as what its content type says
+│   ├── UnsupportedMediaType    a content type, or a content encoding, that the route or the model doesn't take
+│   ├── BodyTooLarge
+│   └── UnprocessableInput      readable, but not what the model's contract asks for
+├── Unknown                   a name that names nothing: UnknownModel, UnknownVersion, UnknownAlias
+├── Unavailable               try again, after `retry_after` seconds: QueueFull, NotReady, EngineLost
+├── DeadlineExceeded
+├── PredictionFailed          the network failed on these rows, or gave no finite numbers
+├── BrokenContract            one of our processes broke its contract with another
+└── Misconfigured             the operator must change something: said at start, never to a client
+"""
+
+import re
+
+from service.domain import Ref
+
+
+class ServoloopError(Exception):
+    """The root. str() is a sentence for people; `kind` is its name in metrics and problem types."""
+
+    kind = "servoloop_error"
+
+    def __init_subclass__(cls) -> None:
+        cls.kind = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
+
+
+class InvalidInput(ServoloopError):
+    def __init__(self, problem: str, *, field: str | None = None, expected: str | None = None) -> None:
+        self.problem, self.field, self.expected = problem, field, expected
+        where = f"{field}: " if field else ""
+        super().__init__(f"{where}{problem}{f'; expected {expected}' if expected else ''}")
+
+
+class MalformedBody(InvalidInput): ...
+
+
+class UnsupportedMediaType(InvalidInput): ...
+
+
+class UnprocessableInput(InvalidInput): ...
+
+
+class BodyTooLarge(InvalidInput):
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        super().__init__("the body is too large", field="body", expected=f"at most {limit} bytes")
+
+
+class Unknown(ServoloopError):
+    def __init__(self, what: str, name: str, known: list[str]) -> None:
+        self.what, self.name, self.known = what, name, known
+        have = ", ".join(known[:20]) or "none"
+        super().__init__(f"there is no {what} named {name!r}; there is: {have}")
+
+
+class UnknownModel(Unknown):
+    def __init__(self, name: str, known: list[str]) -> None:
+        super().__init__("model", name, known)
+
+
+class UnknownVersion(Unknown):
+    def __init__(self, model: str, name: str, known: list[str]) -> None:
+        super().__init__(f"version of {model}", name, known)
+
+
+class UnknownAlias(Unknown):
+    def __init__(self, model: str, name: str, known: list[str]) -> None:
+        super().__init__(f"alias of {model}", name, known)
+
+
+class Unavailable(ServoloopError):
+    retry_after = 1
+
+
+class QueueFull(Unavailable):
+    def __init__(self, ref: Ref, queued: int, limit: int) -> None:
+        self.ref, self.queued, self.limit = ref, queued, limit
+        super().__init__(f"{ref} has {queued} rows waiting, the limit is {limit}")
+
+
+class NotReady(Unavailable):
+    def __init__(self, ref: Ref, reason: str) -> None:
+        self.ref, self.reason = ref, reason
+        super().__init__(f"{ref} is not ready: {reason}")
+
+
+class EngineLost(Unavailable):
+    def __init__(self, ref: Ref) -> None:
+        self.ref = ref
+        super().__init__(f"the engine that was computing {ref} stopped, and the request could not be sent again")
+
+
+class DeadlineExceeded(ServoloopError):
+    def __init__(self, ref: Ref, where: str) -> None:
+        self.ref, self.where = ref, where
+        super().__init__(f"{ref} did not answer within the request's time, which ran out in {where}")
+
+
+class PredictionFailed(ServoloopError):
+    def __init__(self, ref: Ref, reason: str) -> None:
+        self.ref, self.reason = ref, reason
+        super().__init__(f"{ref} could not compute this: {reason}")
+
+
+class BrokenContract(ServoloopError):
+    def __init__(self, what: str, *, expected: object, got: object) -> None:
+        self.expected, self.got = expected, got
+        super().__init__(f"{what}: expected {expected}, got {got}")
+
+
+class Misconfigured(ServoloopError): ...

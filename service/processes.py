@@ -1,0 +1,60 @@
+"""What each of our processes does at its start: logging, and a tie to the life of its parent."""
+
+import asyncio
+import logging
+import sys
+from typing import Any
+
+import structlog
+
+# Without the values of local variables, which may be what callers sent.
+_TRACEBACKS = structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
+
+
+def configure_logging(level: str, style: str, *, slot: str) -> None:
+    """Log to stderr. `style` json: an object a line; console: text for people; auto: console at a terminal."""
+    console = style == "console" or (style == "auto" and sys.stderr.isatty())
+
+    def add_slot(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        event["process"] = slot
+        return event
+
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.ExtraAdder(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        add_slot,
+    ]
+    render: list[structlog.typing.Processor] = (
+        [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        if console
+        else [_TRACEBACKS, structlog.processors.JSONRenderer()]
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    for noisy in ("uvicorn", "httpx", "httpcore", "asyncio"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+# What sysexits.h calls EX_CONFIG: starting again would not help.
+EXIT_MISCONFIGURED = 78
+
+
+async def parent_gone() -> None:
+    """Return when the parent has ended: it holds the other end of stdin open and writes nothing."""
+    reader = asyncio.StreamReader()
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    try:
+        await reader.read()
+    finally:
+        transport.close()

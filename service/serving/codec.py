@@ -1,0 +1,160 @@
+"""From the body of a predict request to rows that keep the model's contract, and from predictions to the answer.
+
+Everything wrong with a body is said here, before anything is queued.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from models.manifest import ImageInput, InputContract, TextInput
+from models.preprocess import RawRows
+from service.domain import PredictParameters, Ref
+from service.errors import MalformedBody, UnprocessableInput, UnsupportedMediaType
+from service.serving import parameters
+from service.serving.contracts import checked_array, checked_picture, checked_text, join, shape_of
+from service.serving.instances import rows_from_json
+from service.serving.npy import read_npy
+
+JSON = "application/json"
+NPY = "application/x-npy"
+TEXT = "text/plain"
+IMAGES = ("image/png", "image/jpeg", "image/webp")
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """What was sent: the bytes, what they say they are, and the query string."""
+
+    data: bytes
+    content_type: str | None
+    query: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """Rows as the contract says, and how the caller wants the answer."""
+
+    rows: RawRows
+    parameters: PredictParameters
+
+
+def decode(body: Body, contract: InputContract, *, max_rows: int) -> Decoded:
+    """Raises MalformedBody, UnsupportedMediaType or UnprocessableInput."""
+    media_type = _media_type(body.content_type, contract)
+    if media_type == JSON:
+        return _decode_json(body, contract, max_rows)
+    wanted = parameters.from_query(body.query)
+    rows = _RAW[media_type](body.data, contract)
+    return Decoded(rows, _matching(wanted, rows, max_rows, root="query"))
+
+
+def holds_picture(body: Body) -> bool:
+    """Whether decoding may unfold far more pixels than there are bytes."""
+    return (body.content_type or "").startswith("image/") or b'"image"' in body.data
+
+
+def encode(ref: Ref, prediction_ids: Sequence[str], predictions: Sequence[Mapping[str, Any]]) -> bytes:
+    """The JSON of an answer."""
+    return orjson.dumps(
+        {
+            "model": ref.model,
+            "version": str(ref.version),
+            "prediction_ids": prediction_ids,
+            "predictions": predictions,
+        }
+    )
+
+
+def media_types(contract: InputContract) -> list[str]:
+    """The content types in which rows of this contract may be sent."""
+    match contract:
+        case TextInput():
+            return [JSON, TEXT]
+        case ImageInput():
+            return [JSON, *IMAGES, NPY]
+        case _:
+            return [JSON, NPY]
+
+
+def _media_type(content_type: str | None, contract: InputContract) -> str:
+    known = media_types(contract)
+    expected = f"one of {', '.join(known)}"
+    if content_type is None:
+        raise UnsupportedMediaType("there is no Content-Type", field="Content-Type", expected=expected)
+    media_type, _, options = content_type.partition(";")
+    media_type = media_type.strip().lower()
+    if media_type not in known:
+        what = f"this model does not take {media_type[:100]!r}"
+        raise UnsupportedMediaType(what, field="Content-Type", expected=expected)
+    charset = options.strip().lower().removeprefix("charset=").strip('"')
+    if charset not in ("", "utf-8", "utf8", "us-ascii"):
+        raise UnsupportedMediaType(f"{charset[:100]!r} is not read", field="Content-Type", expected="charset=utf-8")
+    return media_type
+
+
+def _decode_json(body: Body, contract: InputContract, max_rows: int) -> Decoded:
+    try:
+        document = orjson.loads(body.data)
+    except orjson.JSONDecodeError as error:
+        what = f"this is no JSON: {error.msg} (byte {error.pos})"
+        raise MalformedBody(what, field="body", expected='{"instances": [...]}') from None
+    except RecursionError:
+        raise MalformedBody("the JSON is nested too deeply", field="body", expected='{"instances": [...]}') from None
+    if not isinstance(document, dict):
+        raise UnprocessableInput("this is no object", field="body", expected='{"instances": [...]}')
+    if unknown := document.keys() - {"instances", "parameters"}:
+        expected = '{"instances": [...], "parameters": {...}}'
+        raise UnprocessableInput(f"there is no field {sorted(unknown)[0]!r}", field="body", expected=expected)
+    instances = document.get("instances")
+    if not isinstance(instances, list) or not instances:
+        raise UnprocessableInput("there are no instances", field="instances", expected="an array of at least one row")
+    if len(instances) > max_rows:
+        raise UnprocessableInput(f"there are {len(instances)} rows", field="instances", expected=f"at most {max_rows}")
+    wanted = parameters.from_json(document.get("parameters"))
+    may_hold_booleans = b"true" in body.data or b"false" in body.data
+    rows = rows_from_json(instances, contract, may_hold_booleans=may_hold_booleans)
+    return Decoded(rows, _matching(wanted, rows, max_rows, root="parameters"))
+
+
+def _from_image(data: bytes, contract: InputContract) -> RawRows:
+    assert isinstance(contract, ImageInput)
+    return join([checked_picture(data, "body", contract)], contract)
+
+
+def _from_text(data: bytes, contract: InputContract) -> RawRows:
+    assert isinstance(contract, TextInput)
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        raise MalformedBody(f"byte {error.start} is not UTF-8", field="body", expected="text in UTF-8") from None
+    return [checked_text(text, "body", contract)]
+
+
+def _from_npy(data: bytes, contract: InputContract) -> RawRows:
+    """One row, or a batch when it has one axis more than the contract."""
+    assert not isinstance(contract, TextInput)
+    array = read_npy(data)
+    if array.ndim != len(shape_of(contract)) + 1:
+        return join([checked_array(array, "body", contract)], contract)
+    if not len(array):
+        raise UnprocessableInput("the array has no rows", field="body", expected="at least one row")
+    return join([checked_array(row, f"body[{index}]", contract) for index, row in enumerate(array)], contract)
+
+
+_RAW: dict[str, Callable[[bytes, InputContract], RawRows]] = {
+    TEXT: _from_text,
+    NPY: _from_npy,
+    **dict.fromkeys(IMAGES, _from_image),
+}
+
+
+def _matching(wanted: PredictParameters, rows: RawRows, max_rows: int, *, root: str) -> PredictParameters:
+    if len(rows) > max_rows:
+        raise UnprocessableInput(f"there are {len(rows)} rows", field="body", expected=f"at most {max_rows}")
+    if wanted.external_ids and len(wanted.external_ids) != len(rows):
+        what = f"there are {len(wanted.external_ids)} ids for {len(rows)} rows"
+        raise UnprocessableInput(what, field=f"{root}.external_ids", expected="one for each row")
+    return wanted

@@ -1,0 +1,119 @@
+"""Whether a value keeps its model's input contract; else an error: what was wrong, where, and what was expected.
+
+Contracts belong to models, so nothing here depends on which version will answer.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from models.manifest import ColumnsInput, ImageInput, InputContract, TensorInput, TextInput
+from models.preprocess import BrokenImage, RawRows, decode_image
+from models.preprocess.tensors import Array
+from service.errors import UnprocessableInput
+
+NumericInput = ImageInput | ColumnsInput | TensorInput
+
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
+
+
+def describe(contract: InputContract) -> str:
+    """What an instance must be, for people."""
+    match contract:
+        case ImageInput():
+            sizes = " x ".join(map(str, contract.shape))
+            return f"{sizes} numbers from 0 to 255, or the bytes of a PNG, JPEG or WebP image"
+        case TextInput():
+            return f"a text of 1 to {contract.max_characters} characters"
+        case ColumnsInput():
+            return f"a number for each column: {', '.join(contract.names)}"
+        case TensorInput():
+            sizes = " x ".join("any" if size == -1 else str(size) for size in contract.shape)
+            return f"{sizes} numbers ({contract.dtype})"
+
+
+def shape_of(contract: NumericInput) -> tuple[int, ...]:
+    """A row's shape; -1 is any length."""
+    match contract:
+        case ImageInput():
+            return contract.shape
+        case ColumnsInput():
+            return (len(contract.columns),)
+        case TensorInput():
+            return tuple(contract.shape)
+
+
+def join(rows: list[Any], contract: InputContract) -> RawRows:
+    """Checked rows as preprocessing takes them."""
+    if isinstance(contract, TextInput) or (isinstance(contract, TensorInput) and contract.variable):
+        return rows
+    return np.stack(rows)
+
+
+def checked_text(text: str, field: str, contract: TextInput) -> str:
+    """Raises UnprocessableInput for a text that is empty or too long."""
+    if not text.strip():
+        raise UnprocessableInput("the text is empty", field=field, expected=describe(contract))
+    if len(text) > contract.max_characters:
+        raise UnprocessableInput(f"the text has {len(text)} characters", field=field, expected=describe(contract))
+    return text
+
+
+def checked_picture(data: bytes, field: str, contract: ImageInput) -> Array:
+    """Pixels of an image file. Raises UnprocessableInput."""
+    try:
+        return decode_image(
+            data, channels=contract.channels, height=contract.height, width=contract.width, fit=contract.fit
+        )
+    except BrokenImage as error:
+        raise UnprocessableInput(str(error), field=field, expected=describe(contract)) from None
+
+
+def checked_array(array: Array, field: str, contract: NumericInput) -> Array:
+    """The row in the contract's shape and dtype, finite and in range. Raises UnprocessableInput."""
+    expected = describe(contract)
+    if array.dtype.kind not in "iuf":
+        raise UnprocessableInput(f"elements are of type {array.dtype.name}", field=field, expected=expected)
+    got = " x ".join(map(str, array.shape)) or "that of a single number"
+    if isinstance(contract, ImageInput) and contract.channels == 1 and array.ndim == 2:
+        array = array[None]
+    shape = shape_of(contract)
+    fits = array.ndim == len(shape) and all(want in (-1, got) for want, got in zip(shape, array.shape, strict=True))
+    if not fits or array.size == 0:
+        raise UnprocessableInput(f"the shape is {got}", field=field, expected=expected)
+    if isinstance(contract, TensorInput):
+        if contract.variable and len(array) > contract.max_length:
+            most = f"at most {contract.max_length} steps"
+            raise UnprocessableInput(f"the sequence has {len(array)} steps", field=field, expected=most)
+        if contract.dtype == "int64" and array.dtype.kind == "f":
+            raise UnprocessableInput("elements are not whole numbers", field=field, expected=expected)
+    _check_range(array, field, contract)
+    dtype = contract.dtype if isinstance(contract, TensorInput) else "float32"
+    return array.astype(dtype, copy=False)
+
+
+def _check_range(array: Array, field: str, contract: NumericInput) -> None:
+    low, high = _bounds(contract)
+    # Comparisons with NaN are false, so this finds NaN too.
+    inside: Array = np.greater_equal(array, low) & np.less_equal(array, high)
+    if inside.all():
+        return
+    at = tuple(int(index) for index in np.argwhere(~inside)[0])
+    where = f".{contract.names[at[-1]]}" if isinstance(contract, ColumnsInput) else "".join(f"[{i}]" for i in at)
+    least, most = (float(np.broadcast_to(bound, array.shape)[at]) for bound in (low, high))
+    expected = f"a number from {least:g} to {most:g}"
+    raise UnprocessableInput(f"the value is {array[at]}", field=f"{field}{where}", expected=expected)
+
+
+def _bounds(contract: NumericInput) -> tuple[Array, Array]:
+    """Least and greatest value; never past float32, where a number would reach the network as infinity."""
+    match contract:
+        case ImageInput():
+            return np.array(0.0), np.array(255.0)
+        case ColumnsInput():
+            ranges = [(column.minimum, column.maximum) for column in contract.columns]
+        case TensorInput():
+            ranges = [(contract.minimum, contract.maximum)]
+    low = np.array([-_FLOAT32_MAX if least is None else least for least, _ in ranges])
+    high = np.array([_FLOAT32_MAX if most is None else most for _, most in ranges])
+    return low, high

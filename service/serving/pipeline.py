@@ -1,0 +1,167 @@
+"""The journey of a prediction."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from uuid_utils import uuid7
+
+from models.preprocess import RawRows, Tensors
+from service.domain import Address, Caller, Deadline, PredictParameters, Ref
+from service.errors import PredictionFailed, ServoloopError, UnprocessableInput
+from service.serving import codec
+from service.serving.codec import Body, Decoded
+from service.serving.engine_client import Outputs
+from service.serving.postprocess import Prediction, postprocess
+from service.serving.router import Router, Target
+from service.telemetry import HttpTelemetry
+
+T = TypeVar("T")
+
+# Below this, handing work to a thread costs more than it keeps the event loop waiting.
+_INLINE_BYTES = 16_384
+
+
+class Engines(Protocol):
+    """What computes."""
+
+    async def infer(self, ref: Ref, tensors: Tensors, deadline: Deadline) -> Outputs: ...
+
+
+class Incoming(Protocol):
+    """A request whose body has not been read yet."""
+
+    @property
+    def content_type(self) -> str | None: ...
+
+    @property
+    def query(self) -> Mapping[str, str]: ...
+
+    async def read(self) -> bytes:
+        """The body. Raises BodyTooLarge."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one request may ask; times in seconds."""
+
+    max_rows: int
+    default_timeout: float
+    max_timeout: float
+
+
+class Pipeline:
+    """Answers predict requests; everything it needs is handed in."""
+
+    def __init__(
+        self,
+        router: Router,
+        engines: Engines,
+        telemetry: HttpTelemetry,
+        threads: Executor,
+        limits: Limits,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._router = router
+        self._engines = engines
+        self._telemetry = telemetry
+        self._threads = threads
+        self._limits = limits
+        self._clock = clock
+
+    async def predict(self, address: Address, incoming: Incoming, caller: Caller) -> bytes:
+        """The answer's JSON. Raises InvalidInput, Unknown, Unavailable, DeadlineExceeded or PredictionFailed."""
+        target = self._router.choose(address)
+        with self._measured(target.ref, caller):
+            body = Body(await incoming.read(), incoming.content_type, incoming.query)
+            decoded = await self._decode(body, target)
+            deadline = self._deadline(decoded.parameters, caller)
+            tensors = await self._preprocess(decoded.rows, target, body)
+            outputs = await self._engines.infer(target.ref, tensors, deadline)
+            return self._encode(outputs, target, decoded.parameters)
+
+    async def _decode(self, body: Body, target: Target) -> Decoded:
+        def decode() -> Decoded:
+            return codec.decode(body, target.manifest.input, max_rows=self._limits.max_rows)
+
+        with self._stage(target.ref, "parse"):
+            return await self._off_the_loop(decode, heavy=codec.holds_picture(body) or len(body.data) > _INLINE_BYTES)
+
+    async def _preprocess(self, rows: RawRows, target: Target, body: Body) -> Tensors:
+        def preprocess() -> Tensors:
+            try:
+                return target.preprocess(rows)
+            except ValueError as error:
+                raise UnprocessableInput(f"preprocessing refused it: {error}", field="instances") from error
+
+        with self._stage(target.ref, "preprocess"):
+            return await self._off_the_loop(preprocess, heavy=len(body.data) > _INLINE_BYTES)
+
+    def _encode(self, outputs: Outputs, target: Target, parameters: PredictParameters) -> bytes:
+        ref = target.ref
+        failed = len(outputs.failures)
+        self._observe(ref, "queue", outputs.queue_seconds)
+        self._observe(ref, "compute", outputs.compute_seconds)
+        self._telemetry.rows.labels(ref.model, ref.version, "ok").inc(len(outputs.values) - failed)
+        if failed:
+            self._telemetry.rows.labels(ref.model, ref.version, "failed").inc(failed)
+        if failed == len(outputs.values):
+            raise PredictionFailed(ref, outputs.failures[0])
+        with self._stage(ref, "encode"):
+            predictions = _predictions(outputs, target, parameters)
+            return codec.encode(ref, [str(uuid7()) for _ in predictions], predictions)
+
+    def _deadline(self, parameters: PredictParameters, caller: Caller) -> Deadline:
+        """The caller's time, from when the request arrived; the body's word counts before the header's."""
+        timeout = parameters.timeout or caller.timeout or self._limits.default_timeout
+        return Deadline.after(min(timeout, self._limits.max_timeout), now=caller.arrived)
+
+    async def _off_the_loop(self, work: Callable[[], T], *, heavy: bool) -> T:
+        if not heavy:
+            return work()
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    @contextmanager
+    def _measured(self, ref: Ref, caller: Caller) -> Iterator[None]:
+        """Count the request under what became of it."""
+        outcome = "unexpected_error"
+        try:
+            yield
+            outcome = "ok"
+        except ServoloopError as error:
+            outcome = error.kind
+            raise
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+        finally:
+            self._telemetry.requests.labels(ref.model, ref.version, outcome).inc()
+            duration = self._clock() - caller.arrived
+            self._telemetry.request_duration.labels(ref.model, ref.version).observe(duration)
+
+    @contextmanager
+    def _stage(self, ref: Ref, stage: str) -> Iterator[None]:
+        started = self._clock()
+        yield
+        self._observe(ref, stage, self._clock() - started)
+
+    def _observe(self, ref: Ref, stage: str, seconds: float) -> None:
+        self._telemetry.stage_duration.labels(ref.model, stage).observe(seconds)
+
+
+def _predictions(outputs: Outputs, target: Target, parameters: PredictParameters) -> list[Prediction]:
+    """A prediction for each row, or, in its place, why that row has none."""
+    values = outputs.values
+    if not outputs.failures:
+        return postprocess(values, target.manifest, parameters)
+    good = [index for index in range(len(values)) if index not in outputs.failures]
+    answered = dict(zip(good, postprocess(values[good], target.manifest, parameters), strict=True))
+    return [
+        answered.get(index) or {"error": {"type": PredictionFailed.kind, "detail": outputs.failures[index]}}
+        for index in range(len(values))
+    ]

@@ -1,0 +1,84 @@
+"""From a network's numbers to what a caller reads, by task. All of a batch at once, in numpy."""
+
+from typing import Any
+
+import numpy as np
+
+from models.manifest import Manifest
+from models.preprocess.tensors import Array
+from service.domain import PredictParameters
+
+Prediction = dict[str, Any]
+
+
+def postprocess(outputs: Array, manifest: Manifest, parameters: PredictParameters) -> list[Prediction]:
+    """One prediction a row of `outputs`, (n, k) float32.
+
+    multiclass: softmax; binary: sigmoid, and the second label from `threshold` on; `probability` is always that of the
+    label that is named. multilabel: sigmoid, every label from `threshold` on. regression: value * std + mean.
+    """
+    match manifest.task:
+        case "multiclass":
+            return _labelled(softmax(outputs), outputs.argmax(axis=1), manifest, parameters)
+        case "binary":
+            positive = sigmoid(outputs[:, 0])
+            probabilities = np.stack([1 - positive, positive], axis=1)
+            return _labelled(probabilities, (positive >= manifest.threshold).astype(int), manifest, parameters)
+        case "multilabel":
+            return [_multilabel(row, manifest, parameters) for row in sigmoid(outputs).tolist()]
+        case "regression":
+            assert manifest.target is not None
+            values = outputs[:, 0].astype(np.float64) * manifest.target.std + manifest.target.mean
+            return [{"value": value} for value in values.tolist()]
+        case "embedding":
+            return [{"embedding": row} for row in outputs.tolist()]
+
+
+def softmax(logits: Array) -> Array:
+    """Probabilities of (n, k) logits, float64."""
+    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    exponentials = np.exp(shifted)
+    probabilities: Array = exponentials / exponentials.sum(axis=1, keepdims=True)
+    return probabilities
+
+
+def sigmoid(logits: Array) -> Array:
+    """Probabilities of logits, float64, without overflow at either end."""
+    x = logits.astype(np.float64)
+    small = np.exp(-np.abs(x))
+    probabilities: Array = np.where(x >= 0, 1 / (1 + small), small / (1 + small))
+    return probabilities
+
+
+def _labelled(
+    probabilities: Array, chosen: Array, manifest: Manifest, parameters: PredictParameters
+) -> list[Prediction]:
+    labels = manifest.labels
+    rows: list[list[float]] = probabilities.tolist()
+    predictions: list[Prediction] = [
+        {"label": labels[index], "index": index, "probability": row[index]}
+        for row, index in zip(rows, chosen.tolist(), strict=True)
+    ]
+    if parameters.top_k is not None:
+        order = np.argsort(-probabilities, axis=1, kind="stable")[:, : parameters.top_k].tolist()
+        for prediction, row, best in zip(predictions, rows, order, strict=True):
+            prediction["top"] = [{"label": labels[i], "index": i, "probability": row[i]} for i in best]
+    if parameters.return_probabilities:
+        for prediction, row in zip(predictions, rows, strict=True):
+            prediction["probabilities"] = dict(zip(labels, row, strict=True))
+    return predictions
+
+
+def _multilabel(row: list[float], manifest: Manifest, parameters: PredictParameters) -> Prediction:
+    scored = list(zip(manifest.labels, row, strict=True))
+    prediction: Prediction = {"labels": [_named(*item) for item in scored if item[1] >= manifest.threshold]}
+    if parameters.top_k is not None:
+        best = sorted(scored, key=lambda item: -item[1])[: parameters.top_k]
+        prediction["top"] = [_named(*item) for item in best]
+    if parameters.return_probabilities:
+        prediction["probabilities"] = dict(scored)
+    return prediction
+
+
+def _named(label: str, probability: float) -> Prediction:
+    return {"label": label, "probability": probability}

@@ -1,0 +1,47 @@
+"""Which version answers, and how its rows are prepared."""
+
+import logging
+from dataclasses import dataclass
+
+from models.manifest import CheckpointFiles, Manifest
+from models.preprocess import Preprocessor
+from service.domain import Address, Ref
+from service.errors import NotReady
+from service.registry.catalog import Catalog, Version
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A version as the path of a prediction needs it."""
+
+    ref: Ref
+    manifest: Manifest
+    preprocess: Preprocessor
+
+
+class Router:
+    """Chooses among the versions of a catalog; each one's tokenizer and tables are read once, here."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self.catalog = catalog
+        self._targets: dict[Ref, Target] = {}
+        for version in catalog.versions():
+            try:
+                self._targets[version.ref] = _target(version)
+            except ValueError as error:
+                log.error("can't prepare input", extra={"ref": str(version.ref), "reason": str(error)})
+
+    def choose(self, address: Address) -> Target:
+        """Raises UnknownModel, UnknownVersion, UnknownAlias or NotReady."""
+        ref = self.catalog.find(address).ref
+        target = self._targets.get(ref)
+        if target is None:
+            raise NotReady(ref, "its preprocessing could not be loaded")
+        return target
+
+
+def _target(version: Version) -> Target:
+    read = CheckpointFiles(version.folder).read
+    return Target(version.ref, version.manifest, Preprocessor(version.manifest.preprocess, read))

@@ -1,0 +1,86 @@
+"""The configuration, and the only reader of the environment (SERVOLOOP_*)."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+import models
+from service.domain import BatchPolicy
+
+SHIPPED_CHECKPOINTS = Path(models.__file__).parent / "checkpoints"
+
+PositiveInt = Annotated[int, Field(ge=1)]
+PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+def _default_data_dir() -> Path:
+    base = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
+    return Path(base).expanduser() / "servoloop"
+
+
+class Settings(BaseSettings):
+    """Every value has its default here; docs list them in the README."""
+
+    model_config = SettingsConfigDict(env_prefix="SERVOLOOP_", frozen=True, extra="forbid")
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    allow_remote: bool = False
+    """Serve on an address that others can reach. Without keys, whoever reaches it may ask it anything."""
+
+    data_dir: Path = Field(default_factory=_default_data_dir)
+    shipped_checkpoints: Annotated[Path | None, BeforeValidator(lambda path: path or None)] = SHIPPED_CHECKPOINTS
+    """The read-only root; empty serves registered models alone."""
+
+    max_body_bytes: PositiveInt = 16 << 20
+    max_rows_per_request: PositiveInt = 1024
+    default_timeout_seconds: PositiveSeconds = 10.0
+    max_timeout_seconds: PositiveSeconds = 120.0
+    decode_threads: PositiveInt = 2
+    """Threads that decode images and tokenise large bodies."""
+
+    max_batch_rows: PositiveInt = 32
+    max_queue_delay_seconds: Annotated[float, Field(ge=0, le=10)] = 0.0
+    max_queued_rows: PositiveInt = 2048
+
+    device: str = "auto"
+    """auto (a GPU where there is one), cpu, cuda or cuda:N."""
+    engine_threads: Annotated[int, Field(ge=0)] = 0
+    """Threads that compute; 0 is one a core."""
+    drain_seconds: PositiveSeconds = 20.0
+    """How long requests that were accepted may take once the service is told to stop."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["auto", "json", "console"] = "auto"
+    access_log: bool = False
+    """Log each answered request, not only those that failed."""
+
+    @property
+    def registered_models(self) -> Path:
+        return self.data_dir / "models"
+
+    @property
+    def alias_file(self) -> Path:
+        return self.data_dir / "aliases.json"
+
+    @property
+    def model_roots(self) -> list[Path]:
+        """Where checkpoints are looked for, in order."""
+        shipped = [self.shipped_checkpoints] if self.shipped_checkpoints else []
+        return [*shipped, self.registered_models]
+
+    @property
+    def batch_policy(self) -> BatchPolicy:
+        return BatchPolicy(
+            max_rows=self.max_batch_rows,
+            max_delay=self.max_queue_delay_seconds,
+            max_queued_rows=self.max_queued_rows,
+        )
+
+    def environment(self) -> dict[str, str]:
+        """These settings as variables, for child processes."""
+        values = self.model_dump(mode="json")
+        return {f"SERVOLOOP_{name.upper()}": "" if value is None else str(value) for name, value in values.items()}

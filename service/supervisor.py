@@ -1,0 +1,263 @@
+"""`servoloop serve`: starts the processes, keeps them running, has versions loaded, and stops all in order."""
+
+import asyncio
+import contextlib
+import fcntl
+import ipaddress
+import logging
+import os
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+
+from service.errors import Misconfigured
+from service.link import Link
+from service.processes import EXIT_MISCONFIGURED
+from service.registry.aliases import AliasFile, crown_new_models
+from service.registry.catalog import Catalog, scan
+from service.settings import Settings
+from service.telemetry import MULTIPROCESS_DIR, SupervisorTelemetry, use_slot
+from service.wire import Frame, Kind
+
+log = logging.getLogger(__name__)
+
+_FIRST_DELAY, _LONGEST_DELAY = 0.1, 5.0
+_SETTLED_SECONDS = 10.0
+_KILL_AFTER_SECONDS = 5.0
+# glibc gives memory back after every large tensor and asks for it again with the next; keeping it makes
+# convolutions on a CPU about three times as fast.
+_KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(1 << 30), "MALLOC_MMAP_THRESHOLD_": str(1 << 25)}
+
+
+@dataclass(frozen=True)
+class Child:
+    """How a process is started. It inherits `sockets`, and reads its parent's death from stdin."""
+
+    slot: str
+    module: str
+    arguments: tuple[str, ...]
+    sockets: tuple[socket.socket, ...]
+    environment: dict[str, str]
+
+
+class Supervisor:
+    """Runs until told to stop. Use `run` once."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._stopping = asyncio.Event()
+        self._misconfigured: str | None = None
+
+    async def run(self, *, on_ready: Callable[[str, Catalog], None]) -> None:
+        """Serve until SIGTERM or SIGINT; `on_ready(url, catalog)` is called once, when predictions are answered.
+
+        Raises Misconfigured when the service can't start as it is configured.
+        """
+        with contextlib.ExitStack() as stack:
+            listener = stack.enter_context(_listen(self._settings))
+            stack.enter_context(_data_dir(self._settings.data_dir))
+            folder = stack.enter_context(_runtime_dir())
+            telemetry = _telemetry(folder)
+            engine_path = folder / "engine-0.sock"
+            engine_socket = stack.enter_context(_listen_unix(engine_path))
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, self._stopping.set)
+
+            environment = {**os.environ, **self._settings.environment(), MULTIPROCESS_DIR: os.environ[MULTIPROCESS_DIR]}
+            engine = Child("engine-0", "service.engine", (), (engine_socket,), {**environment, **_KEEP_MEMORY})
+            http_arguments = ("--engine-socket", str(engine_path))
+            http = Child("http-0", "service.runtime", http_arguments, (listener,), environment)
+            # The engine first, because torch takes longest to import; what it shall load is found meanwhile.
+            async with self._keep(engine, telemetry):
+                catalog = take_stock(self._settings)
+                loader = asyncio.create_task(keep_loaded(engine_path, catalog))
+                async with self._keep(http, telemetry):
+                    host, port = listener.getsockname()[:2]
+                    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+                    announcing = asyncio.create_task(self._announce(url, catalog, on_ready))
+                    await self._stopping.wait()
+                    announcing.cancel()
+                loader.cancel()
+        if self._misconfigured is not None:
+            raise Misconfigured(self._misconfigured)
+
+    async def _announce(self, url: str, catalog: Catalog, on_ready: Callable[[str, Catalog], None]) -> None:
+        import httpx  # here, because it is slow to import and nothing waits for it here
+
+        async with httpx.AsyncClient(trust_env=False, timeout=5) as client:
+            while True:
+                with contextlib.suppress(httpx.TransportError):
+                    if (await client.get(f"{url}/readyz")).status_code == 200:
+                        break
+                await asyncio.sleep(0.05)
+        on_ready(url, catalog)
+
+    @contextlib.asynccontextmanager
+    async def _keep(self, child: Child, telemetry: SupervisorTelemetry) -> AsyncIterator[None]:
+        """Keep a process running inside the block; at its end, stop it and wait."""
+        keeper = asyncio.create_task(self._restart(child, telemetry))
+        try:
+            yield
+        finally:
+            keeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await keeper
+
+    async def _restart(self, child: Child, telemetry: SupervisorTelemetry) -> None:
+        delay = _FIRST_DELAY
+        while True:
+            started = time.monotonic()
+            code = await _run_child(child, self._settings.drain_seconds)
+            if code == EXIT_MISCONFIGURED:
+                self._misconfigured = f"{child.slot} can't start as it is configured; its message is above"
+                self._stopping.set()
+                return
+            if time.monotonic() - started > _SETTLED_SECONDS:
+                delay = _FIRST_DELAY
+            log.error("a process ended and is started again", extra={"slot": child.slot, "code": code, "in": delay})
+            telemetry.restarts.labels(child.slot).inc()
+            await asyncio.sleep(delay)
+            delay = min(2 * delay, _LONGEST_DELAY)
+
+
+async def _run_child(child: Child, drain_seconds: float) -> int:
+    """Run a process to its end. Cancelled, it asks the process to stop, waits, and in the end kills it."""
+    numbers = [str(sock.fileno()) for sock in child.sockets]
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", child.module, "--slot", child.slot, "--listen-fd", *numbers, *child.arguments),
+        stdin=asyncio.subprocess.PIPE,
+        pass_fds=[sock.fileno() for sock in child.sockets],
+        env=child.environment,
+        start_new_session=True,  # a Ctrl-C is for the supervisor, which stops the others in order
+    )
+    try:
+        return await process.wait()
+    except asyncio.CancelledError:
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), drain_seconds + _KILL_AFTER_SECONDS)
+        except TimeoutError:
+            log.error("a process did not stop in time and is killed", extra={"slot": child.slot})
+            process.kill()
+            await process.wait()
+        raise
+
+
+def take_stock(settings: Settings) -> Catalog:
+    """Scan the model roots, and make the first version of each new model its champion. Raises Misconfigured."""
+    file = AliasFile(settings.alias_file)
+    before = file.read()
+    catalog = scan(settings.model_roots, before)
+    aliases = crown_new_models(before, {name: list(model.versions) for name, model in catalog.models.items()})
+    for entry in catalog.broken:
+        what = {"ref": f"{entry.model}/{entry.version}", "reason": entry.reason}
+        log.error("a checkpoint is broken and not served", extra=what)
+    if aliases == before:
+        return catalog
+    file.write(aliases)
+    return scan(settings.model_roots, aliases)
+
+
+async def keep_loaded(path: Path, catalog: Catalog) -> None:
+    """Have the engine load every version, champions first, each time anew when it was restarted; until cancelled."""
+    champions = [model.champion for model in catalog.models.values() if model.champion is not None]
+    others = [version for version in catalog.versions() if version not in champions]
+    loop = asyncio.get_running_loop()
+    while True:
+        with contextlib.suppress(OSError):
+            # What became of a load is in the engine's status and log; nothing is done about it here.
+            _, link = await loop.create_unix_connection(lambda: Link(lambda _: None), str(path))
+            for number, version in enumerate([*champions, *others]):
+                meta = {"model": version.ref.model, "version": version.ref.version, "folder": str(version.folder)}
+                link.send(Frame(Kind.LOAD, number, meta=meta))
+            try:
+                await link.lost
+            finally:
+                link.close()
+        await asyncio.sleep(_FIRST_DELAY)
+
+
+@contextlib.contextmanager
+def _listen(settings: Settings) -> Iterator[socket.socket]:
+    if not settings.allow_remote and not _is_loopback(settings.host):
+        raise Misconfigured(
+            f"{settings.host} can be reached by others, and whoever reaches it may ask it anything; "
+            "serve on 127.0.0.1, or say --allow-remote where a proxy or a network policy stands before it"
+        )
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((settings.host, settings.port))
+        except OSError as error:
+            address = f"{settings.host}:{settings.port}"
+            raise Misconfigured(
+                f"can't serve on {address}: {error.strerror}; choose another with --host or --port"
+            ) from None
+        listener.listen(2048)
+        yield listener
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+@contextlib.contextmanager
+def _listen_unix(path: Path) -> Iterator[socket.socket]:
+    """The supervisor owns the engine's socket: while an engine is replaced, connections wait in its backlog."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(str(path))
+        listener.listen(128)
+        yield listener
+
+
+@contextlib.contextmanager
+def _data_dir(path: Path) -> Iterator[None]:
+    """Make the data directory, and let only one service use it."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = (path / "lock").open("w")
+    except OSError as error:
+        raise Misconfigured(f"the data directory {path} can't be used: {error.strerror}") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise Misconfigured(
+                f"another service uses the data directory {path}; give this one its own with SERVOLOOP_DATA_DIR"
+            ) from None
+        yield
+
+
+@contextlib.contextmanager
+def _runtime_dir() -> Iterator[Path]:
+    """A folder for sockets and metrics that only this user may enter."""
+    path = Path(tempfile.mkdtemp(prefix="servoloop-"))
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _telemetry(folder: Path) -> SupervisorTelemetry:
+    metrics = folder / "metrics"
+    metrics.mkdir()
+    os.environ[MULTIPROCESS_DIR] = str(metrics)
+    use_slot("supervisor")
+    return SupervisorTelemetry(CollectorRegistry())

@@ -1,0 +1,113 @@
+"""The instruments, bound to a registry that is handed in.
+
+Several processes answer as one through prometheus-client's multiprocess mode: each writes files named after its slot
+(http-0, engine-cpu), not its process id, into a folder that the supervisor made. A restarted process goes on counting
+in its slot's files, so nothing is counted twice and nothing is left behind.
+"""
+
+import os
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, multiprocess, values
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+MULTIPROCESS_DIR = "PROMETHEUS_MULTIPROC_DIR"
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+_STAGE_BUCKETS = (
+    1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10,
+)  # fmt: skip
+_LATENCY_BUCKETS = tuple(0.0005 * 2**i for i in range(17))  # 0.5 ms to 32.8 s
+_ROW_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+
+
+def use_slot(slot: str) -> None:
+    """Make this process write its metrics as `slot`. Call before any instrument is made."""
+    if MULTIPROCESS_DIR in os.environ:
+        values.ValueClass = values.MultiProcessValue(lambda: slot)  # type: ignore[no-untyped-call]
+
+
+def expose(registry: CollectorRegistry) -> bytes:
+    """The Prometheus text of all processes, or of `registry` alone where there is only one."""
+    if MULTIPROCESS_DIR in os.environ:
+        registry = CollectorRegistry()
+        multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return generate_latest(registry)
+
+
+class HttpTelemetry:
+    """What http processes measure."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
+        self.requests = Counter(
+            "servoloop_requests",
+            "Prediction requests answered, by outcome: ok, or the error's kind.",
+            ["model", "version", "outcome"],
+            registry=registry,
+        )
+        self.request_duration = Histogram(
+            "servoloop_request_duration_seconds",
+            "From the request's headers to its answer.",
+            ["model", "version"],
+            buckets=_LATENCY_BUCKETS,
+            registry=registry,
+        )
+        self.stage_duration = Histogram(
+            "servoloop_stage_duration_seconds",
+            "Time of a request's stages: parse, preprocess, queue, compute, encode.",
+            ["model", "stage"],
+            buckets=_STAGE_BUCKETS,
+            registry=registry,
+        )
+        self.rows = Counter("servoloop_rows", "Rows answered.", ["model", "version", "outcome"], registry=registry)
+        self.resent = Counter(
+            "servoloop_requests_resent", "Requests sent again after their engine was lost.", registry=registry
+        )
+
+
+class EngineTelemetry:
+    """What engine processes measure."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        labels = ["model", "version"]
+        self.batch_rows = Histogram(
+            "servoloop_batch_rows", "Rows of an executed batch.", labels, buckets=_ROW_BUCKETS, registry=registry
+        )
+        self.batch_duration = Histogram(
+            "servoloop_batch_duration_seconds",
+            "Assembly and forward of a batch.",
+            labels,
+            buckets=_STAGE_BUCKETS,
+            registry=registry,
+        )
+        self.elements = Counter(
+            "servoloop_batch_elements", "Sequence elements executed, padding included.", labels, registry=registry
+        )
+        self.padding = Counter(
+            "servoloop_padding_elements", "Sequence elements that were only padding.", labels, registry=registry
+        )
+        self.queue_rows = Gauge(
+            "servoloop_queue_rows", "Rows waiting.", labels, registry=registry, multiprocess_mode="sum"
+        )
+        self.dropped = Counter(
+            "servoloop_dropped_rows",
+            "Rows dropped before they reached the device: deadline, cancelled, queue_full.",
+            [*labels, "reason"],
+            registry=registry,
+        )
+        self.replicas = Gauge(
+            "servoloop_replicas",
+            "Versions that are loaded and warm.",
+            labels,
+            registry=registry,
+            multiprocess_mode="sum",
+        )
+
+
+class SupervisorTelemetry:
+    """What the supervisor measures."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.restarts = Counter(
+            "servoloop_process_restarts", "Processes started again after they ended.", ["slot"], registry=registry
+        )

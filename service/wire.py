@@ -1,0 +1,132 @@
+"""Frames between processes: version, kind, id, time left, a small JSON object, arrays. No pickle.
+
+    header  magic "SL" | version u8 | kind u8 | arrays u32 | request id u64 | time left i64 us | meta u32 | payload u32
+    meta    a JSON object of `meta` bytes, then zeros up to a multiple of 16
+    arrays  dtype u8 | dimensions u8 | 6 zeros | dimension u64 ...; then the elements; each part padded to 16
+
+All numbers are little-endian. Elements begin at multiples of 16 so that they can be used where they lie.
+"""
+
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+import orjson
+
+from models.preprocess.tensors import Array
+from service.errors import BrokenContract
+
+VERSION = 1
+MAX_PAYLOAD_BYTES = 1 << 30
+NO_DEADLINE = -1.0
+
+_HEADER = struct.Struct("<2sBBIQqII")
+_MAGIC = b"SL"
+_ALIGN = 16
+_DTYPES = [np.dtype(name) for name in ("<f4", "<i8", "<i4", "<u1", "<f8", "<f2", "|b1")]
+_CODES = {dtype: code for code, dtype in enumerate(_DTYPES)}
+_MAX_DIMENSIONS = 8
+
+
+class Kind(IntEnum):
+    """What a frame says. The engine answers every INFER and LOAD exactly once, with RESULT, LOADED or FAILED."""
+
+    INFER = 1
+    CANCEL = 2
+    RESULT = 3
+    FAILED = 4
+    STATUS = 5
+    LOAD = 6
+    LOADED = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One message. `time_left` in seconds, relative because clocks differ between machines; negative means none."""
+
+    kind: Kind
+    request_id: int = 0
+    time_left: float = NO_DEADLINE
+    meta: Mapping[str, Any] = field(default_factory=dict)
+    arrays: Sequence[Array] = ()
+
+
+def encode(frame: Frame) -> bytes:
+    """The frame's bytes. Raises BrokenContract on an array that has no place on the wire."""
+    meta = orjson.dumps(frame.meta)
+    parts = [b"", meta, bytes(-len(meta) % _ALIGN)]
+    for array in frame.arrays:
+        parts += _encode_array(array)
+    payload = sum(map(len, parts))
+    if payload > MAX_PAYLOAD_BYTES:
+        raise BrokenContract("frame size", expected=f"at most {MAX_PAYLOAD_BYTES} bytes", got=payload)
+    time_left = int(frame.time_left * 1e6) if frame.time_left >= 0 else -1
+    parts[0] = _HEADER.pack(
+        _MAGIC, VERSION, frame.kind, len(frame.arrays), frame.request_id, time_left, len(meta), payload
+    )
+    return b"".join(parts)
+
+
+def _encode_array(array: Array) -> list[bytes]:
+    code = _CODES.get(array.dtype)
+    if code is None or array.ndim > _MAX_DIMENSIONS:
+        raise BrokenContract("array on the wire", expected="a known dtype", got=f"{array.dtype}, {array.ndim} dims")
+    head = struct.pack(f"<BB6x{array.ndim}Q", code, array.ndim, *array.shape)
+    return [head, bytes(-len(head) % _ALIGN), array.tobytes(), bytes(-array.nbytes % _ALIGN)]
+
+
+class FrameBuffer:
+    """Cuts a stream of bytes into frames."""
+
+    def __init__(self) -> None:
+        self._bytes = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[Frame]:
+        """Yield each frame that `data` completes. Raises BrokenContract on bytes that are no frame."""
+        self._bytes += data
+        start = 0
+        while len(self._bytes) - start >= _HEADER.size:
+            header = _HEADER.unpack_from(self._bytes, start)
+            magic, version, *_, payload = header
+            if magic != _MAGIC or version != VERSION or payload > MAX_PAYLOAD_BYTES:
+                raise BrokenContract("frame header", expected=(_MAGIC, VERSION), got=(magic, version))
+            end = start + _HEADER.size + payload
+            if len(self._bytes) < end:
+                break
+            yield _decode(header, bytes(self._bytes[start + _HEADER.size : end]))
+            start = end
+        if start:
+            del self._bytes[:start]
+
+
+def _decode(header: tuple[Any, ...], payload: bytes) -> Frame:
+    _, _, kind, num_arrays, request_id, time_left, meta_size, _ = header
+    try:
+        meta = orjson.loads(payload[:meta_size])
+        at, arrays = _padded(meta_size), []
+        for _ in range(num_arrays):
+            array, at = _decode_array(payload, at)
+            arrays.append(array)
+        return Frame(Kind(kind), request_id, time_left / 1e6 if time_left >= 0 else NO_DEADLINE, meta, arrays)
+    except (ValueError, IndexError, struct.error) as error:
+        raise BrokenContract("frame", expected="a readable payload", got=error) from error
+
+
+def _decode_array(payload: bytes, at: int) -> tuple[Array, int]:
+    code, ndim = struct.unpack_from("<BB", payload, at)
+    if ndim > _MAX_DIMENSIONS:
+        raise ValueError(f"{ndim} dimensions")
+    shape = struct.unpack_from(f"<{ndim}Q", payload, at + 8)
+    at += _padded(8 + 8 * ndim)
+    count = 1
+    for size in shape:
+        count *= size
+    array = np.frombuffer(payload, _DTYPES[code], count, at).reshape(shape)
+    return array, at + _padded(array.nbytes)
+
+
+def _padded(size: int) -> int:
+    return size + -size % _ALIGN
