@@ -43,6 +43,7 @@ def main() -> None:
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # nothing here depends on who a proxy says is asking
         timeout_graceful_shutdown=int(settings.drain_seconds),
     )
     uvicorn.Server(config).run(sockets=[socket.socket(fileno=arguments.listen_fd)])

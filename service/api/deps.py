@@ -38,7 +38,8 @@ class Services:
     max_body_bytes: int
 
 
-def _services(request: Request) -> Services:
+async def _services(request: Request) -> Services:
+    # async, because FastAPI sends plain functions through a thread pool, at every request.
     services: Services = request.app.state.services
     return services
 
