@@ -93,12 +93,14 @@ class Transformer(Network):
         self._spread_layers()
 
     def _spread_layers(self) -> None:
-        # nn.TransformerEncoder copies one layer: without this all layers start from the same weights.
-        for layer in self.encoder.layers:
-            for parameter in layer.parameters():
-                if parameter.dim() > 1:
-                    nn.init.xavier_uniform_(parameter)
-        nn.init.normal_(self.embedding.weight, std=0.02 if self.embedding_scale == 1.0 else self.embedding_scale**-1)
+        # nn.TransformerEncoder copies one layer: without this all layers would start from the same weights.
+        for parameter in self.encoder.layers.parameters():
+            if parameter.dim() > 1:
+                nn.init.xavier_uniform_(parameter)
+        # Small against the layers' own outputs; a scaled embedding is to have unit variance after the scaling.
+        nn.init.normal_(
+            self.embedding.weight[1:], std=0.05 if self.embedding_scale == 1.0 else 1 / self.embedding_scale
+        )
         if isinstance(self.positions, nn.Embedding):
             nn.init.normal_(self.positions.weight, std=0.02)
 
