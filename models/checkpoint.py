@@ -65,7 +65,8 @@ def from_bytes(data: bytes, architecture: Architecture) -> Network:
     not_finite = [name for name, tensor in state.items() if not bool(torch.isfinite(tensor.float()).all())]
     if not_finite:
         raise BrokenCheckpoint(f"{WEIGHTS} holds NaN or infinite numbers in {', '.join(not_finite)}")
-    network = build(architecture.family, architecture.config)
+    with torch.random.fork_rng(devices=[]):  # fresh weights are drawn only to be replaced
+        network = build(architecture.family, architecture.config)
     counts = {name: value for name, value in network.state_dict().items() if name.endswith(_UNUSED_SUFFIX)}
     network.load_state_dict({**counts, **{name: tensor.float() for name, tensor in state.items()}}, strict=True)
     return network.eval()

@@ -58,9 +58,16 @@ def _train(recipe: Recipe, out: Path, device: str, console: Console) -> Manifest
     )
     with ProgressBar(*columns, console=console) as bar:
         task = bar.add_task("", total=None, epoch="-", loss="-", metric="preparing data", left="?")
+        name = "validation R2" if recipe.task == "regression" else "validation accuracy"
+        told = 0
 
         def show(progress: Progress) -> None:
-            name = "validation R2" if recipe.task == "regression" else "validation accuracy"
+            nonlocal told
+            # A log file shows no moving bar: it gets one line an epoch.
+            if not console.is_terminal and progress.epoch > told + 1:
+                told = progress.epoch - 1
+                left = timedelta(seconds=round(progress.seconds_left))
+                console.print(f"epoch {told}/{progress.epochs}: {name} {progress.metric:.4f}, {left} left")
             bar.update(
                 task,
                 total=progress.num_steps,

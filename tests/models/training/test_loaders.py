@@ -17,7 +17,7 @@ def load(name: str, **options: object) -> RawData:
 
 
 def test_an_unknown_loader_names_those_known() -> None:
-    with pytest.raises(UnknownLoader, match="cifar10, csv, ecdat-housing, fashion-mnist, movie-reviews"):
+    with pytest.raises(UnknownLoader, match=r"known are cifar10, csv, ecdat-housing, fashion-mnist, .*movie-reviews"):
         load("imagenet")
 
 

@@ -1,0 +1,40 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from models.manifest import verify
+from models.training import recipes
+from models.training.__main__ import main
+from models.training.recipes import Recipe
+
+
+@pytest.fixture(autouse=True)
+def small_recipe(make_recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(recipes.RECIPES, "lots", make_recipe("lots"))
+
+
+def test_the_command_trains_and_reports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["lots", "--out", str(tmp_path / "1"), "--epochs", "3", "--seed", "5", "--device", "cpu"]) == 0
+    manifest = verify(tmp_path / "1")
+    assert manifest.lineage["recipe"]["loop"]["epochs"] == 3
+    assert manifest.lineage["seed"] == 5
+    printed = capsys.readouterr().out
+    assert "r2: 0.9" in printed
+    assert "epoch 2/3" in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["poetry"], "error: unknown recipe 'poetry'"),
+        (["lots", "--epochs", "0"], "error: 1 validation error for Recipe"),
+        (["lots", "--device", "abacus"], "error: unknown device 'abacus'"),
+    ],
+)
+def test_what_goes_wrong_is_one_line_and_status_1(
+    arguments: list[str], problem: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*arguments, "--out", str(tmp_path / "1")]) == 1
+    assert capsys.readouterr().err.startswith(problem)
+    assert not (tmp_path / "1").exists()
