@@ -18,6 +18,7 @@ from service.serving.contracts import (
     checked_text,
     describe,
     join,
+    shape_of,
 )
 
 
@@ -84,18 +85,23 @@ def _numbers(value: Any, field: str, contract: NumericInput, *, suspicious: bool
     except (ValueError, OverflowError):
         array = np.empty(0, object)
     if suspicious or array.dtype.kind not in "iuf":
-        _refuse_faults(value, field, describe(contract))
+        _refuse_faults(value, field, describe(contract), depth=len(shape_of(contract)))
     return checked_array(array, field, contract)
 
 
-def _refuse_faults(value: Any, field: str, expected: str) -> None:
-    """Point at the first element that is no number, or at the first list whose length differs from its neighbours'."""
+def _refuse_faults(value: Any, field: str, expected: str, *, depth: int) -> None:
+    """Point at the first element that is no number, or at the first list whose length differs from its neighbours'.
+
+    `depth` is how many lists may still be inside one another; what a caller nests deeper is not followed.
+    """
     if not isinstance(value, list):
         if not _is_number(value):
             raise UnprocessableInput(f"this is {_kind(value)}", field=field, expected=expected)
         return
+    if not depth:
+        raise UnprocessableInput("this is nested too deeply", field=field, expected=expected)
     for index, element in enumerate(value):
-        _refuse_faults(element, f"{field}[{index}]", expected)
+        _refuse_faults(element, f"{field}[{index}]", expected, depth=depth - 1)
         if _length(element) != _length(value[0]):
             what = f"this has {_size(element)} and its neighbour {field}[0] {_size(value[0])}"
             raise UnprocessableInput(what, field=f"{field}[{index}]", expected=expected)
