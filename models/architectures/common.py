@@ -90,10 +90,10 @@ def pool_last(h_BTH: Tensor, lengths: Tensor) -> Tensor:
 
 
 def pool_mean(h_BTH: Tensor, mask_BT: Tensor) -> Tensor:
-    """Return (B, H) float32: the mean over each row's own steps."""
+    """Return (B, H): the mean over each row's own steps, summed up in float32."""
     # where, not a product: an Inf behind the row's end times zero would be NaN.
     total = torch.where(mask_BT[..., None], h_BTH.float(), 0.0).sum(dim=1)
-    return total / mask_BT.sum(dim=1, keepdim=True)
+    return (total / mask_BT.sum(dim=1, keepdim=True)).to(h_BTH.dtype)
 
 
 def pool_max(h_BTH: Tensor, mask_BT: Tensor) -> Tensor:

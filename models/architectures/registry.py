@@ -12,6 +12,7 @@ from models.architectures.common import FamilyConfig, Network
 from models.architectures.mlp import Mlp, MlpConfig
 from models.architectures.recurrent import Recurrent, RecurrentConfig
 from models.architectures.transformer import Transformer, TransformerConfig
+from models.problems import problems
 
 PLUGIN_GROUP = "servoloop.architectures"
 
@@ -69,18 +70,9 @@ def parse(family: str, config: Mapping[str, Any]) -> FamilyConfig:
     try:
         return config_type.model_validate(dict(config))
     except ValidationError as error:
-        raise InvalidConfig(family, [_problem(dict(fault)) for fault in error.errors()]) from None
+        raise InvalidConfig(family, problems(error)) from None
 
 
 def build(family: str, config: Mapping[str, Any]) -> Network:
     """Return a freshly initialised network. Raises UnknownArchitecture or InvalidConfig, both ValueErrors."""
     return find(family).network(parse(family, config))
-
-
-def _problem(fault: Mapping[str, Any]) -> str:
-    where = ".".join(str(part) for part in fault["loc"])
-    message = str(fault["msg"]).removeprefix("Value error, ")
-    if not where:
-        return message
-    shown = "" if fault["type"] == "missing" else f", got {fault['input']!r}"
-    return f"{where}: {message}{shown}"

@@ -1,19 +1,16 @@
 """The course of a training run as a picture."""
 
 import io
-from collections.abc import Sequence
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from models.training.trainer import Epoch
+from models.training.trainer import History
 
 
-def draw(epochs: Sequence[Epoch], metric: str, best: int, title: str) -> bytes:
-    """Return a PNG of training and validation loss, the validation metric and the learning rate.
-
-    `best` is the index of the epoch whose weights were kept.
-    """
+def draw(history: History, metric: str, title: str) -> bytes:
+    """Return a PNG of training and validation loss, the validation metric and the learning rate."""
+    epochs, best = history.epochs, history.best
     figure = Figure(figsize=(12, 3.6), layout="constrained")
     numbers = range(1, len(epochs) + 1)
     loss, quality, rate = figure.subplots(1, 3)

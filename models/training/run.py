@@ -22,7 +22,7 @@ from models.training import curves, evaluate, loaders, preparation, reference
 from models.training.batches import Rows
 from models.training.data import Array, Dataset, prepare, take
 from models.training.recipes import Recipe
-from models.training.trainer import Epoch, Objective, Progress, Trainer, reproducible
+from models.training.trainer import History, Objective, Progress, Trainer, reproducible
 
 REFERENCE_FILE = "reference.json"
 EVALUATION_FILE = "evaluation.npz"
@@ -54,33 +54,33 @@ def run(
         raise FileExistsError(f"{out} exists already, and checkpoints are immutable")
     started = datetime.now(UTC)
     where = pick_device(device)
+    revision = code_revision()
     plan = plan_run(recipe)
-    network, epochs = train(plan, where, on_progress)
+    network, history = train(plan, where, on_progress)
     weights = checkpoint.to_bytes(network.state_dict(), recipe.storage)
     stored = checkpoint.from_bytes(weights, recipe.architecture)
     found, reference_file = measure_held_out(plan, stored, where)
-    best = best_epoch(recipe, epochs)
     lineage = {
         "parent": None,
         "dataset": plan.dataset.to_dict(),
         "recipe": recipe.model_dump(mode="json"),
         "seed": recipe.seed,
         "training": {
-            "epochs": len(epochs),
-            "best_epoch": best + 1,
-            "seconds": round(sum(e.seconds for e in epochs), 1),
+            "epochs": len(history.epochs),
+            "best_epoch": history.best + 1,
+            "seconds": round(sum(epoch.seconds for epoch in history.epochs), 1),
         },
-        "code_revision": code_revision(),
+        "code_revision": revision,
         "feedback_digest": None,
         "created_at": started.isoformat(timespec="seconds"),
         "framework": f"torch {torch.__version__}",
     }
-    title = f"{recipe.model}: {len(epochs)} epochs, seed {recipe.seed}"
+    title = f"{recipe.model}: {len(history.epochs)} epochs, seed {recipe.seed}"
     metric = "R2" if recipe.task == "regression" else "accuracy"
     files = {
         **plan.files,
         REFERENCE_FILE: reference_file,
-        CURVES_FILE: curves.draw(epochs, metric, best, title),
+        CURVES_FILE: curves.draw(history, metric, title),
         **samples(plan),
     }
     return checkpoint.write(
@@ -93,13 +93,15 @@ def run(
 
 
 def pick_device(device: str) -> torch.device:
-    """Return the named device; "auto" is a CUDA GPU where there is one. Raises ValueError for unknown names."""
+    """Return the device: cpu, cuda, cuda:1 ...; "auto" is a GPU where there is one. Raises ValueError for others."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.device(device)
-    except RuntimeError:
-        raise ValueError(f"unknown device {device!r}; use auto, cpu or cuda") from None
+    name, _, number = device.partition(":")
+    if name not in ("cpu", "cuda") or not (number or "0").isdecimal():
+        raise ValueError(f"unknown device {device!r}; use auto, cpu, cuda or cuda:N")
+    if name == "cuda" and int(number or 0) >= torch.cuda.device_count():
+        raise ValueError(f"there is no device {device!r} here: {torch.cuda.device_count()} GPUs were found")
+    return torch.device(device)
 
 
 def plan_run(recipe: Recipe) -> Plan:
@@ -116,7 +118,7 @@ def plan_run(recipe: Recipe) -> Plan:
     return Plan(recipe, dataset, steps, files, Preprocessor(steps, files.__getitem__), target)
 
 
-def train(plan: Plan, device: torch.device, on_progress: Callable[[Progress], None]) -> tuple[Network, list[Epoch]]:
+def train(plan: Plan, device: torch.device, on_progress: Callable[[Progress], None]) -> tuple[Network, History]:
     """Return the trained network and what each epoch reached. The same seed gives the same weights."""
     recipe, parts = plan.recipe, plan.dataset.split
     with reproducible(recipe.seed) as rng:
@@ -135,8 +137,8 @@ def train(plan: Plan, device: torch.device, on_progress: Callable[[Progress], No
         )
         validation = Rows(take(plan.dataset.rows, parts.validation), targets[parts.validation], plan.preprocess)
         trainer = Trainer(network, objective, recipe.loop, recipe.optimizer, recipe.schedule, device)
-        epochs = trainer.fit(rows, validation, rng, on_progress)
-    return network, epochs
+        history = trainer.fit(rows, validation, rng, on_progress)
+    return network, history
 
 
 def learned_targets(plan: Plan) -> Array:
@@ -144,12 +146,6 @@ def learned_targets(plan: Plan) -> Array:
     if plan.target is None:
         return plan.dataset.targets.astype(np.int64)
     return ((plan.dataset.targets - plan.target.mean) / plan.target.std).astype(np.float32)
-
-
-def best_epoch(recipe: Recipe, epochs: Sequence[Epoch]) -> int:
-    """Return the index of the epoch whose weights were kept: the first of the best."""
-    scores = [e.metric if recipe.loop.keep_best_by == "metric" else -e.validation_loss for e in epochs]
-    return scores.index(max(scores))
 
 
 def measure_held_out(plan: Plan, network: Network, device: torch.device) -> tuple[dict[str, Any], bytes]:

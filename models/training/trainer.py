@@ -49,6 +49,14 @@ class Epoch:
 
 
 @dataclass(frozen=True, slots=True)
+class History:
+    """All epochs of a run; `best` is the index of the one whose weights were kept: the first of the best."""
+
+    epochs: list[Epoch]
+    best: int
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """Where a run stands, after each batch. `metric` is that of the last whole epoch."""
 
@@ -113,8 +121,8 @@ class Trainer:
         validation: Rows,
         rng: np.random.Generator,
         on_progress: Callable[[Progress], None] = lambda progress: None,
-    ) -> list[Epoch]:
-        """Train, leave the best epoch's weights in the network (in eval mode), and return all epochs' figures.
+    ) -> History:
+        """Train, leave the best epoch's weights in the network (in eval mode), and return how it went.
 
         Raises Diverged when the loss becomes NaN or infinite.
         """
@@ -154,7 +162,7 @@ class Trainer:
                 break
         self.network.load_state_dict(best)
         self.network.eval()
-        return epochs
+        return History(epochs, best_at)
 
     def validate(self, rows: Rows) -> tuple[float, float]:
         """Return loss and metric of the network as it stands, in float32."""

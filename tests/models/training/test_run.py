@@ -176,6 +176,8 @@ def test_devices_by_name() -> None:
     assert pick_device("auto").type in ("cpu", "cuda")
     with pytest.raises(ValueError, match="unknown device 'abacus'"):
         pick_device("abacus")
+    with pytest.raises(ValueError, match="no device 'cuda:99' here"):
+        pick_device("cuda:99")
 
 
 def test_the_code_revision_is_a_commit_or_unknown(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from models.architectures import Network, build
 from models.preprocess import Preprocessor
 from models.training.batches import Rows
 from models.training.optim import OptimizerConfig, ScheduleConfig
-from models.training.trainer import Diverged, Epoch, LoopConfig, Objective, Trainer, reproducible
+from models.training.trainer import Diverged, History, LoopConfig, Objective, Trainer, reproducible
 
 CPU = torch.device("cpu")
 PLAIN = Preprocessor([], {}.__getitem__)
@@ -33,15 +33,15 @@ def linear() -> Network:
     return build("mlp", {"inputs": 1, "outputs": 1})
 
 
-def fit(made: Trainer) -> list[Epoch]:
+def fit(made: Trainer) -> History:
     with reproducible(0) as rng:
         return made.fit(line(), line(seed=1), rng)
 
 
 def test_a_line_is_learned() -> None:
     network = linear()
-    epochs = fit(trainer(network, LoopConfig(epochs=40, batch_size=16, keep_best_by="loss")))
-    assert epochs[-1].validation_loss < 1e-4
+    history = fit(trainer(network, LoopConfig(epochs=40, batch_size=16, keep_best_by="loss")))
+    assert history.epochs[-1].validation_loss < 1e-4
     assert network.state_dict()["output.weight"].item() == pytest.approx(2, abs=0.01)
     assert not network.training
 
@@ -57,13 +57,14 @@ def test_the_best_epochs_weights_are_kept() -> None:
         return validate(rows)
 
     made.validate = watched  # type: ignore[method-assign]
-    assert len(fit(made)) == 4
+    history = fit(made)
+    assert (len(history.epochs), history.best) == (4, 1)
     assert network.state_dict()["output.weight"].item() == kept[1]
 
 
 def test_training_stops_when_it_no_longer_gets_better() -> None:
     made = trainer(linear(), LoopConfig(epochs=10, batch_size=16, patience=2), metrics=[0.5, 0.6, 0.6, 0.55, 0.9])
-    assert [epoch.metric for epoch in fit(made)] == [0.5, 0.6, 0.6, 0.55]
+    assert [epoch.metric for epoch in fit(made).epochs] == [0.5, 0.6, 0.6, 0.55]
 
 
 def test_a_diverging_run_stops_with_advice() -> None:
