@@ -5,6 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from importlib.metadata import version
 
 from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 
 from service.api import problems
 from service.api.deps import Services
@@ -16,7 +17,8 @@ Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 def create_app(services: Services, *, lifespan: Lifespan | None = None, access_log: bool = False) -> FastAPI:
     """The HTTP API over `services`; `lifespan` opens and closes what they need."""
-    app = FastAPI(
+    # FastAPI's own /docs has the browser fetch its scripts from a third party.
+    app = FastAPIOffline(
         title="Servoloop",
         summary="Predictions from trained checkpoints, in dynamic batches.",
         version=version("servoloop"),

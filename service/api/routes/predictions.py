@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from service.api.deps import IncomingRequest, UseServices, caller_of
-from service.api.schemas import PredictAnswer, PredictRequest, Problem
+from service.api.schemas import Parameters, PredictAnswer, PredictRequest, Problem
 from service.domain import Address
 from service.serving.codec import IMAGES, JSON, NPY, TEXT
 
@@ -13,11 +13,15 @@ router = APIRouter(tags=["predictions"])
 
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 # The body is read as bytes and checked by the codec, which knows the model's contract; this is what /docs shows of it.
+_JSON_BODY = PredictRequest.model_json_schema()
+# OpenAPI resolves references from the document's root, where these definitions don't stand.
+_JSON_BODY["properties"]["parameters"] = Parameters.model_json_schema()
+del _JSON_BODY["$defs"]
 _OPENAPI: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {
-            JSON: {"schema": PredictRequest.model_json_schema(ref_template="#/components/schemas/{model}")},
+            JSON: {"schema": _JSON_BODY},
             TEXT: {"schema": {"type": "string"}},
             NPY: _BINARY,
             **dict.fromkeys(IMAGES, _BINARY),
