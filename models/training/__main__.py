@@ -1,4 +1,4 @@
-"""python -m models.training RECIPE --out DIR: train a shipped recipe and write its checkpoint."""
+"""python -m models.training RECIPE --out DIR: train by a recipe and write its checkpoint."""
 
 import argparse
 import sys
@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as ProgressBar
 
 from models.manifest import Manifest
-from models.training.recipes import RECIPES, Recipe, find
+from models.training.recipes import RECIPES, Recipe, parse_recipe, read
 from models.training.run import run
 from models.training.trainer import Progress
 
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m models.training", description="Train a network by a recipe.")
-    parser.add_argument("recipe", metavar="RECIPE", help=f"one of {', '.join(sorted(RECIPES))}")
+    parser.add_argument("recipe", metavar="RECIPE", help=f"{', '.join(sorted(RECIPES))}, or a .json file")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the checkpoint folder to write")
     parser.add_argument("--epochs", type=int, metavar="N", help="other than the recipe's")
     parser.add_argument("--seed", type=int, metavar="N", help="other than the recipe's")
@@ -40,13 +40,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _recipe(options: argparse.Namespace) -> Recipe:
-    recipe = find(options.recipe)
-    changes = recipe.model_dump()
+    recipe = read(options.recipe).model_dump()
     if options.epochs is not None:
-        changes["loop"]["epochs"] = options.epochs
+        recipe["loop"]["epochs"] = options.epochs
     if options.seed is not None:
-        changes["seed"] = options.seed
-    return Recipe.model_validate(changes)
+        recipe["seed"] = options.seed
+    return parse_recipe(recipe)
 
 
 def _train(recipe: Recipe, out: Path, device: str, console: Console) -> Manifest:

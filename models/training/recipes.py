@@ -1,13 +1,16 @@
 """A run is one complete, frozen recipe; these are the shipped ones."""
 
-from typing import Annotated, Literal, Self
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from models.architectures import parse
 from models.checkpoint import StorageType
 from models.manifest import Architecture, Column, ColumnsInput, ImageInput, InputContract, Name, TextInput
 from models.preprocess.numeric import Normalize, Scale
+from models.problems import problems
 from models.training.augment import ImageAugmentation
 from models.training.data import DataConfig
 from models.training.losses import LossConfig
@@ -72,11 +75,38 @@ class UnknownRecipe(ValueError):
     """No recipe has this name."""
 
 
+class InvalidRecipe(ValueError):
+    """A recipe has problems: each is `key: what is wrong`."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__(f"recipe: {'; '.join(problems)}")
+        self.problems = problems
+
+
 def find(name: str) -> Recipe:
     """Return a shipped recipe. Raises UnknownRecipe."""
     if name not in RECIPES:
         raise UnknownRecipe(f"unknown recipe {name!r}; known are {', '.join(sorted(RECIPES))}")
     return RECIPES[name]
+
+
+def read(name: str) -> Recipe:
+    """Return a shipped recipe by its name, or one's own from a .json file. Raises UnknownRecipe or InvalidRecipe."""
+    if not name.endswith(".json"):
+        return find(name)
+    try:
+        content = orjson.loads(Path(name).read_bytes())
+    except orjson.JSONDecodeError as error:
+        raise InvalidRecipe([f"{name} is no JSON: {error}"]) from None
+    return parse_recipe(content)
+
+
+def parse_recipe(content: Any) -> Recipe:
+    """Return the checked recipe. Raises InvalidRecipe."""
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        raise InvalidRecipe(problems(error)) from None
 
 
 FASHION = Recipe(

@@ -40,7 +40,7 @@ def lots(n: int = 120) -> RawData:
 @pytest.fixture(autouse=True)
 def test_data(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, loader in {"spots": spots, "words": words, "lots": lots}.items():
-        monkeypatch.setitem(loaders._LOADERS, name, loader)
+        monkeypatch.setitem(loaders.LOADERS, name, loader)
 
 
 SPOTS: dict[str, Any] = {

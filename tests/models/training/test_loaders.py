@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from models.training import loaders
 from models.training.data import DataConfig, RawData
@@ -17,7 +18,7 @@ def load(name: str, **options: object) -> RawData:
 
 
 def test_an_unknown_loader_names_those_known() -> None:
-    with pytest.raises(UnknownLoader, match=r"known are cifar10, csv, ecdat-housing, fashion-mnist, .*movie-reviews"):
+    with pytest.raises(UnknownLoader, match=r"known are cifar10, csv, csv-texts, ecdat-housing, fashion-mnist, "):
         load("imagenet")
 
 
@@ -117,6 +118,52 @@ def test_an_unknown_column_names_those_there(tmp_path: Path) -> None:
 def test_a_missing_csv_is_missing_data(tmp_path: Path) -> None:
     with pytest.raises(MissingData, match=r"none\.csv is missing"):
         load("csv", file=str(tmp_path / "none.csv"), columns=["a"], target="b")
+
+
+def test_a_csv_column_of_label_names_becomes_classes(tmp_path: Path) -> None:
+    file = tmp_path / "iris.csv"
+    file.write_text("petal,kind\n1.4,setosa\n4.7,versicolor\n6.0,rose\n")
+    raw = load("csv", file=str(file), columns=["petal"], target="kind", labels=["versicolor", "setosa"])
+    assert raw.targets.tolist() == [1, 0]
+    assert raw.targets.dtype == np.int64
+    assert raw.broken == 1
+
+
+def test_texts_come_from_two_columns(tmp_path: Path) -> None:
+    file = tmp_path / "mails.csv"
+    file.write_text('mail,kind\n"Buy, now",spam\nLunch?,ham\nHm,unsure\n')
+    raw = load("csv-texts", file=str(file), labels=["ham", "spam"], text="mail", label="kind")
+    assert raw.rows == ["Buy, now", "Lunch?"]
+    assert raw.targets.tolist() == [1, 0]
+    assert raw.broken == 1
+    with pytest.raises(ValueError, match=r"mails\.csv has no column text; it has mail, kind"):
+        load("csv-texts", file=str(file), labels=["ham", "spam"], label="kind")
+
+
+def test_image_folders_count_broken_files(tmp_path: Path) -> None:
+    for label, grey in (("dark", 10), ("light", 240)):
+        (tmp_path / label).mkdir()
+        Image.new("L", (6, 4), grey).save(tmp_path / label / "one.png")
+    (tmp_path / "light" / "two.png").write_bytes((tmp_path / "light" / "one.png").read_bytes()[:40])
+    (tmp_path / "light" / "notes.txt").write_text("no image")
+    raw = load("image-folder", folder=str(tmp_path), labels=["light", "dark"], channels=1, height=2, width=3)
+    assert isinstance(raw.rows, np.ndarray)
+    assert raw.rows.shape == (2, 1, 2, 3)
+    assert raw.rows[:, 0, 0, 0].tolist() == [240, 10]
+    assert raw.targets.tolist() == [0, 1]
+    assert raw.broken == 2
+
+
+def test_a_label_without_folder_is_missing_data(tmp_path: Path) -> None:
+    with pytest.raises(MissingData, match="light is missing"):
+        load("image-folder", folder=str(tmp_path), labels=["light"], channels=1, height=2, width=2)
+
+
+def test_wrong_options_are_named() -> None:
+    with pytest.raises(ValueError, match="options of data 'csv': missing a required argument: 'file'"):
+        load("csv", columns=["a"], target="b")
+    with pytest.raises(ValueError, match="options of data 'cifar10': got an unexpected keyword argument 'path'"):
+        load("cifar10", path="x", folder="y")
 
 
 @pytest.fixture

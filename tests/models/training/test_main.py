@@ -24,11 +24,30 @@ def test_the_command_trains_and_reports(tmp_path: Path, capsys: pytest.CaptureFi
     assert "epoch 2/3" in printed
 
 
+def test_a_recipe_of_ones_own_is_a_json_file(
+    make_recipe: Callable[..., Recipe], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "mine.json"
+    file.write_text(make_recipe("lots", model="mine").model_dump_json())
+    assert main([str(file), "--out", str(tmp_path / "1"), "--epochs", "2"]) == 0
+    assert verify(tmp_path / "1").model == "mine"
+    assert "mine version 1 written" in capsys.readouterr().out
+
+
+def test_a_broken_recipe_file_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "mine.json"
+    file.write_text('{"model": "mine"')
+    assert main([str(file), "--out", str(tmp_path / "1")]) == 1
+    assert "mine.json is no JSON" in capsys.readouterr().err
+    assert main([str(tmp_path / "none.json"), "--out", str(tmp_path / "1")]) == 1
+    assert "No such file" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
         (["poetry"], "error: unknown recipe 'poetry'"),
-        (["lots", "--epochs", "0"], "error: 1 validation error for Recipe"),
+        (["lots", "--epochs", "0"], "error: recipe: loop.epochs: Input should be greater than or equal to 1, got 0\n"),
         (["lots", "--device", "abacus"], "error: unknown device 'abacus'"),
     ],
 )
