@@ -3,6 +3,7 @@
 ServoloopError
 ├── InvalidInput              what was sent can't be served: field, problem, expected
 │   ├── MalformedBody           not readable as what its content type says
+│   ├── MalformedHeader
 │   ├── UnsupportedMediaType    a content type, or a content encoding, that the route or the model doesn't take
 │   ├── BodyTooLarge
 │   └── UnprocessableInput      readable, but not what the model's contract asks for
@@ -38,6 +39,11 @@ class InvalidInput(ServoloopError):
 class MalformedBody(InvalidInput): ...
 
 
+class MalformedHeader(InvalidInput):
+    def __init__(self, header: str, problem: str, expected: str) -> None:
+        super().__init__(problem, field=header, expected=expected)
+
+
 class UnsupportedMediaType(InvalidInput): ...
 
 
@@ -51,23 +57,32 @@ class BodyTooLarge(InvalidInput):
 
 
 class Unknown(ServoloopError):
+    field = ""
+    """The part of the address that names nothing."""
+
     def __init__(self, what: str, name: str, known: list[str]) -> None:
         self.what, self.name, self.known = what, name, known
         have = ", ".join(known[:20]) or "none"
-        super().__init__(f"there is no {what} named {name!r}; there is: {have}")
+        super().__init__(f"there is no {what} named {name[:100]!r}; there is: {have}")
 
 
 class UnknownModel(Unknown):
+    field = "model"
+
     def __init__(self, name: str, known: list[str]) -> None:
         super().__init__("model", name, known)
 
 
 class UnknownVersion(Unknown):
+    field = "version"
+
     def __init__(self, model: str, name: str, known: list[str]) -> None:
         super().__init__(f"version of {model}", name, known)
 
 
 class UnknownAlias(Unknown):
+    field = "alias"
+
     def __init__(self, model: str, name: str, known: list[str]) -> None:
         super().__init__(f"alias of {model}", name, known)
 

@@ -10,7 +10,7 @@ from fastapi import Depends, Request
 from prometheus_client import CollectorRegistry
 
 from service.domain import ANONYMOUS, Caller, Ref
-from service.errors import BodyTooLarge, MalformedBody, UnprocessableInput, UnsupportedMediaType
+from service.errors import BodyTooLarge, MalformedBody, MalformedHeader, UnsupportedMediaType
 from service.registry.catalog import Catalog
 from service.serving.engine_client import EngineStatus
 from service.serving.pipeline import Pipeline
@@ -82,13 +82,11 @@ class IncomingRequest:
 
 
 def caller_of(request: Request) -> Caller:
-    """Who asks, and by when. Raises UnprocessableInput for headers that can't be understood."""
+    """Who asks, and by when. Raises MalformedHeader for headers that can't be understood."""
     headers = request.headers
     key = headers.get("x-routing-key")
     if key is not None and not _PRINTABLE.match(key):
-        raise UnprocessableInput(
-            "the key is malformed", field="X-Routing-Key", expected="1 to 256 printable characters"
-        )
+        raise MalformedHeader("X-Routing-Key", "the key is malformed", "1 to 256 printable characters")
     state = request.scope["state"]
     return Caller(state["request_id"], ANONYMOUS, state["arrived"], _timeout(headers.get("x-request-timeout-ms")), key)
 
@@ -102,7 +100,7 @@ def _timeout(text: str | None) -> float | None:
         milliseconds = -1.0
     if not 0 < milliseconds < float("inf"):
         expected = "a positive number of milliseconds"
-        raise UnprocessableInput(f"{text[:50]!r} is no time", field="X-Request-Timeout-Ms", expected=expected)
+        raise MalformedHeader("X-Request-Timeout-Ms", f"{text[:50]!r} is no time", expected)
     return milliseconds / 1000
 
 

@@ -9,16 +9,22 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uuid_utils import uuid7
 
 from service.api.deps import is_request_id, now
-from service.api.problems import problem
+from service.api.problems import crash, problem_of
+from service.errors import MalformedHeader
 
 log = logging.getLogger("servoloop.access")
 
 # Asked every few seconds by machines; that they say no is no error of theirs.
 _PROBES = frozenset({"/livez", "/readyz", "/metrics"})
 
+_MALFORMED_ID = MalformedHeader("X-Request-Id", "the id is malformed", "1 to 128 visible ASCII characters")
+
 
 class RequestContext:
-    """Gives every request its id and its arrival, answers the id, and logs what failed (or all, when asked to)."""
+    """Gives every request its id and its arrival, answers the id, and logs what failed (or all, when asked to).
+
+    What nobody foresaw is answered here too, where the id is still at hand for the answer and the log.
+    """
 
     def __init__(self, app: ASGIApp, *, log_all: bool) -> None:
         self._app = app
@@ -33,7 +39,7 @@ class RequestContext:
         acceptable = sent is not None and is_request_id(sent)
         request_id = sent if acceptable else str(uuid7())
         scope.setdefault("state", {}).update(request_id=request_id, arrived=arrived)
-        status = 500
+        status = 0
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
@@ -44,19 +50,17 @@ class RequestContext:
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
-                if sent is not None and not acceptable:
-                    refusal = problem(
-                        Request(scope),
-                        400,
-                        "malformed_header",
-                        "X-Request-Id is malformed; expected 1 to 128 visible ASCII characters",
-                        field="X-Request-Id",
-                    )
-                    await refusal(scope, receive, send_with_id)
-                else:
+                if sent is None or acceptable:
                     await self._app(scope, receive, send_with_id)
+                else:
+                    await problem_of(Request(scope), _MALFORMED_ID)(scope, receive, send_with_id)
+            except Exception:
+                log.exception("a request crashed", extra={"method": scope["method"], "path": scope["path"]})
+                if status:  # half an answer is out: all that is left is to cut the connection
+                    raise
+                await crash(Request(scope))(scope, receive, send_with_id)
             finally:
-                self._log(scope, status, now() - arrived)
+                self._log(scope, status or 500, now() - arrived)
 
     def _log(self, scope: Scope, status: int, seconds: float) -> None:
         path = scope["path"]

@@ -13,6 +13,7 @@ from service.errors import (
     DeadlineExceeded,
     InvalidInput,
     MalformedBody,
+    MalformedHeader,
     ServoloopError,
     Unavailable,
     Unknown,
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 STATUS: dict[type[ServoloopError], int] = {
     InvalidInput: 400,
     MalformedBody: 400,
+    MalformedHeader: 400,
     BodyTooLarge: 413,
     UnsupportedMediaType: 415,
     UnprocessableInput: 422,
@@ -57,7 +59,6 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(ServoloopError, _on_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
-    app.add_exception_handler(Exception, _on_crash)
 
 
 def problem(request: Request, status: int, kind: str, detail: str, **more: str | None) -> Response:
@@ -74,17 +75,28 @@ def problem(request: Request, status: int, kind: str, detail: str, **more: str |
     return Response(body, status, media_type=MEDIA_TYPE)
 
 
-async def _on_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, ServoloopError)
+def problem_of(request: Request, error: ServoloopError) -> Response:
+    """The answer to an error of ours."""
     status = status_of(error)
     if status == 500:
         log.error("a request failed", extra={"kind": error.kind, "detail": str(error)})
     if isinstance(error, InvalidInput):
         return problem(request, status, error.kind, str(error), field=error.field, expected=error.expected)
-    response = problem(request, status, error.kind, str(error))
+    field = error.field if isinstance(error, Unknown) else None
+    response = problem(request, status, error.kind, str(error), field=field)
     if isinstance(error, Unavailable):
         response.headers["Retry-After"] = str(error.retry_after)
     return response
+
+
+def crash(request: Request) -> Response:
+    """The answer to an error that nobody foresaw. Says nothing of it: the log has it, under the same request id."""
+    return problem(request, 500, "internal", "the service failed on this request; its log has the reason")
+
+
+async def _on_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ServoloopError)
+    return problem_of(request, error)
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
@@ -99,8 +111,3 @@ async def _on_validation_error(request: Request, error: Exception) -> Response:
     first = error.errors()[0]
     field = ".".join(str(part) for part in first["loc"])
     return problem(request, 422, UnprocessableInput.kind, f"{field}: {first['msg']}", field=field)
-
-
-async def _on_crash(request: Request, error: Exception) -> Response:
-    """Says nothing of the error: the log has it, under the same request id."""
-    return problem(request, 500, "internal", "the service failed on this request; its log has the reason")

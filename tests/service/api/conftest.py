@@ -1,0 +1,72 @@
+"""The application with its real parts, but for the engine: that one counts how often it is asked."""
+
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+
+from service.api.app import create_app
+from service.api.deps import Services
+from service.registry.aliases import crown_new_models
+from service.registry.catalog import Catalog, scan
+from service.serving.engine_client import EngineStatus
+from service.serving.pipeline import Limits, Pipeline
+from service.serving.router import Router
+from service.telemetry import HttpTelemetry
+from tests.checkpoints import write_one_of_each
+from tests.service.api.support import MAX_BODY_BYTES, MAX_ROWS, CountingEngine
+
+
+@pytest.fixture(scope="session")
+def catalog(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
+    root = tmp_path_factory.mktemp("models")
+    write_one_of_each(root)
+    found = scan([root], {})
+    aliases = crown_new_models({}, {name: list(model.versions) for name, model in found.models.items()})
+    aliases["clothes"]["candidate"] = 2
+    return scan([root], aliases)
+
+
+@pytest.fixture(scope="session")
+def router(catalog: Catalog) -> Router:
+    return Router(catalog)
+
+
+@pytest.fixture(scope="session")
+def threads() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(2) as pool:
+        yield pool
+
+
+@pytest.fixture
+def engine(catalog: Catalog) -> CountingEngine:
+    return CountingEngine(catalog, EngineStatus(ready=frozenset(version.ref for version in catalog.versions())))
+
+
+@pytest.fixture
+def services(catalog: Catalog, router: Router, engine: CountingEngine, threads: ThreadPoolExecutor) -> Services:
+    telemetry = HttpTelemetry(CollectorRegistry())
+    pipeline = Pipeline(router, engine, telemetry, threads, Limits(MAX_ROWS, default_timeout=10, max_timeout=120))
+    return Services(pipeline, catalog, engine, telemetry.registry, MAX_BODY_BYTES)
+
+
+@pytest.fixture(scope="session")
+def any_app(catalog: Catalog) -> FastAPI:
+    """Made once, because it takes long; each test puts its own services in."""
+    return create_app(None)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def app(any_app: FastAPI, services: Services) -> FastAPI:
+    any_app.state.services = services
+    return any_app
+
+
+@pytest.fixture
+async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://service") as connected:
+        yield connected

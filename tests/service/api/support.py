@@ -1,0 +1,58 @@
+"""An engine that counts, and what every problem answer must be."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import numpy as np
+
+from models.preprocess import Tensors
+from service.domain import Deadline, Ref
+from service.registry.catalog import Catalog
+from service.serving.engine_client import EngineStatus, Outputs
+
+MAX_BODY_BYTES = 200_000
+MAX_ROWS = 8
+
+
+@dataclass(frozen=True)
+class Call:
+    """What an engine was asked."""
+
+    ref: Ref
+    tensors: Tensors
+    deadline: Deadline
+
+
+@dataclass
+class CountingEngine:
+    """Ready for everything; answers row i with the numbers i, i + 1, ... unless told to fail."""
+
+    catalog: Catalog
+    status: EngineStatus = field(default_factory=EngineStatus)
+    calls: list[Call] = field(default_factory=list)
+    error: BaseException | None = None
+    failures: dict[int, str] = field(default_factory=dict)
+
+    def is_ready(self, ref: Ref) -> bool:
+        return ref in self.status.ready
+
+    async def infer(self, ref: Ref, tensors: Tensors, deadline: Deadline) -> Outputs:
+        self.calls.append(Call(ref, tensors, deadline))
+        if self.error is not None:
+            raise self.error
+        width = self.catalog.models[ref.model].versions[ref.version].manifest.num_outputs or 5
+        values = np.arange(len(tensors), dtype=np.float32)[:, None] + np.arange(width, dtype=np.float32)
+        return Outputs(values, self.failures, queue_seconds=0.001, compute_seconds=0.002)
+
+
+def problem_of(response: httpx.Response) -> dict[str, Any]:
+    """The members of a problem answer, once its form is checked."""
+    assert response.headers["content-type"] == "application/problem+json"
+    body: dict[str, Any] = response.json()
+    assert body["type"].startswith("urn:servoloop:problem:")
+    assert body["title"]
+    assert body["status"] == response.status_code
+    assert body["request_id"]
+    assert body["request_id"] == response.headers["x-request-id"]
+    return body
