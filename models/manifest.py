@@ -4,6 +4,7 @@ A checkpoint is the folder `<root>/<model>/<version>/`; docs/checkpoints.md desc
 """
 
 import hashlib
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -24,6 +25,10 @@ _VERSION = re.compile(r"[1-9][0-9]{0,8}\Z")
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 Task = Literal["multiclass", "binary", "multilabel", "regression", "embedding"]
+
+
+# The whole numbers up to here are exact as float64, which bounds are.
+_EXACT = 1 << 53
 
 
 class BrokenCheckpoint(ValueError):
@@ -81,7 +86,9 @@ class TensorInput(_Value):
         if (first < 1 and first != -1) or any(size < 1 for size in others):
             raise ValueError(f"shape {self.shape}: sizes are positive, and only the first may be -1")
         if self.dtype == "int64" and (self.minimum is None or self.maximum is None):
-            raise ValueError("whole numbers are ids: they need a minimum and a maximum, or an id could lie outside a table")
+            raise ValueError("whole numbers are ids and need a minimum and a maximum, or one could lie outside a table")
+        if self.dtype == "int64" and max(abs(self.minimum or 0), abs(self.maximum or 0)) > _EXACT:
+            raise ValueError(f"bounds of whole numbers must lie within +-{_EXACT}, where floats are exact")
         return self
 
     @property
@@ -261,9 +268,12 @@ class CheckpointFiles:
         path = self.folder / name
         if path.is_symlink() and path.resolve().parent != self.folder.resolve():
             raise BrokenCheckpoint(f"{name} is a link that leads out of the checkpoint")
+        if path.exists() and not path.is_file():
+            raise BrokenCheckpoint(f"{name} is no regular file")  # opening a pipe would wait for its writer
         try:
             with path.open("rb") as file:
-                data = file.read(limit + 1)
+                # Never ask for what a manifest claims: the claim may be past all memory.
+                data = file.read(min(limit, os.fstat(file.fileno()).st_size) + 1)
         except FileNotFoundError:
             raise BrokenCheckpoint(f"{name} is missing") from None
         except OSError as error:

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from pydantic import Field
 
-from models.preprocess.tensors import Array, StepConfig, Tensors
+from models.preprocess.tensors import Array, StepConfig, Tensors, pictures
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 # Pixels of a picture, not bytes: 64 KB of PNG can unfold to gigabytes.
@@ -67,8 +67,13 @@ def _fit(picture: Image.Image, width: int, height: int, fit: Fit) -> Image.Image
         return picture
     if fit == "stretch":
         return picture.resize((width, height), Image.Resampling.BILINEAR)
-    choose = min if fit == "contain" else max
-    ratio = choose(width / picture.width, height / picture.height)
+    if fit == "cover":
+        # Cut before scaling: a picture of 200,000 x 1 scaled first would be gigabytes.
+        ratio = max(width / picture.width, height / picture.height)
+        left, top = (picture.width - width / ratio) / 2, (picture.height - height / ratio) / 2
+        middle = (max(0.0, left), max(0.0, top), picture.width - max(0.0, left), picture.height - max(0.0, top))
+        return picture.resize((width, height), Image.Resampling.BILINEAR, box=middle)
+    ratio = min(width / picture.width, height / picture.height)
     scaled = picture.resize(
         (max(1, round(picture.width * ratio)), max(1, round(picture.height * ratio))),
         Image.Resampling.BILINEAR,
@@ -84,7 +89,7 @@ class Grayscale(StepConfig):
     step: Literal["grayscale"] = "grayscale"
 
     def apply(self, rows: Tensors) -> Tensors:
-        luma_N1HW = np.einsum("nchw,c->nhw", rows.values.astype(np.float32), _LUMA)[:, None]
+        luma_N1HW = np.einsum("nchw,c->nhw", pictures(rows, self.step).astype(np.float32), _LUMA)[:, None]
         return Tensors(luma_N1HW)
 
 
@@ -96,7 +101,7 @@ class Resize(StepConfig):
     width: Annotated[int, Field(ge=1, le=4096)]
 
     def apply(self, rows: Tensors) -> Tensors:
-        x_NCHW = rows.values.astype(np.float32)
+        x_NCHW = pictures(rows, self.step).astype(np.float32)
         out_NCHW = np.empty((*x_NCHW.shape[:2], self.height, self.width), np.float32)
         for index in np.ndindex(x_NCHW.shape[:2]):
             plane = Image.fromarray(x_NCHW[index])
@@ -112,8 +117,9 @@ class CenterCrop(StepConfig):
     width: Annotated[int, Field(ge=1)]
 
     def apply(self, rows: Tensors) -> Tensors:
-        height, width = rows.values.shape[-2:]
+        x_NCHW = pictures(rows, self.step)
+        height, width = x_NCHW.shape[-2:]
         if height < self.height or width < self.width:
             raise ValueError(f"center_crop to {self.height} x {self.width} can't cut from {height} x {width}")
         top, left = (height - self.height) // 2, (width - self.width) // 2
-        return Tensors(rows.values[:, :, top : top + self.height, left : left + self.width])
+        return Tensors(x_NCHW[:, :, top : top + self.height, left : left + self.width])

@@ -53,6 +53,8 @@ class Normalize(_MeanAndStd):
     step: Literal["normalize"] = "normalize"
 
     def apply(self, rows: Tensors) -> Tensors:
+        if rows.lengths is not None:
+            raise ValueError("the step 'normalize' takes pictures; for sequences there is 'standardize'")
         return Tensors(self._standardised(rows.values, axis=1))
 
 

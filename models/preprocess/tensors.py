@@ -37,6 +37,14 @@ class Tensors:
         return np.split(self.values, np.cumsum(self.lengths)[:-1])
 
 
+def pictures(rows: Tensors, step: str) -> Array:
+    """The values of rows that are pictures, (n, C, H, W). Raises ValueError for any others."""
+    if rows.lengths is not None or rows.values.ndim != 4:
+        kind = f"rows of shape {rows.values.shape[1:]}" if rows.lengths is None else "sequences"
+        raise ValueError(f"the step {step!r} takes pictures (n, C, H, W), not {kind}")
+    return rows.values
+
+
 class StepConfig(BaseModel):
     """What every step's declaration shares: immutable, unknown keys refused."""
 

@@ -16,6 +16,9 @@ ReadFile = Callable[[str], bytes]
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
 
 
+_MAX_ID = (1 << 63) - 1
+
+
 class _ToIds(StepConfig):
     file: FileName
     max_length: Annotated[int, Field(ge=1, le=1_000_000)]
@@ -74,7 +77,7 @@ class Vocabulary(_ToIds):
     def bind(self, read_file: ReadFile) -> Callable[[Sequence[str]], Tensors]:
         """Load the file once. Raises ValueError when it is no vocabulary."""
         table: Any = orjson.loads(read_file(self.file))
-        if not isinstance(table, dict) or not all(isinstance(i, int) and i >= 0 for i in table.values()):
+        if not isinstance(table, dict) or not all(type(i) is int and 0 <= i <= _MAX_ID for i in table.values()):
             raise ValueError(f"{self.file} is no vocabulary: expected a JSON object of word -> id")
         words = _SPLITS[self.split]
 

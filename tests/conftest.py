@@ -1,0 +1,27 @@
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+from prometheus_client import CollectorRegistry
+
+from tests import checkpoints
+
+# No deadlines: the machine that runs the tests may be busy with a training.
+settings.register_profile("servoloop", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("servoloop")
+
+
+@pytest.fixture
+def registry() -> CollectorRegistry:
+    return CollectorRegistry()
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A model root of the test's own, with real checkpoints: `rent`, `mood` and two versions of `clothes`."""
+    root = tmp_path / "models"
+    checkpoints.write_image(root, version=1)
+    checkpoints.write_image(root, version=2)
+    checkpoints.write_text(root)
+    checkpoints.write_columns(root)
+    return root

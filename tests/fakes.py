@@ -1,0 +1,70 @@
+"""Stand-ins with a behaviour of their own, where a test needs to see or steer what a real part does."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from prometheus_client import CollectorRegistry
+
+from models.preprocess import Tensors
+from models.preprocess.tensors import Array
+from service.domain import Deadline, Ref
+from service.engine.replica import Fill
+from service.serving.engine_client import Outputs
+
+
+class ManualClock:
+    """Time moves when a test says so."""
+
+    def __init__(self, now: float = 100.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+
+
+class FakeRunner:
+    """A network whose answer for a row is the row's sum and its length; it fails on rows that hold POISON.
+
+    Rows that hold NaN are answered with NaN, as a real network would.
+    """
+
+    POISON = -13.0
+
+    def __init__(self, before: Callable[[], None] = lambda: None) -> None:
+        self.batches: list[list[Array]] = []
+        self._before = before
+
+    def run(self, rows: Sequence[Array], *, ragged: bool) -> tuple[Array, Fill]:
+        self._before()
+        self.batches.append(list(rows))
+        if any((row == self.POISON).any() for row in rows):
+            raise RuntimeError("poisoned")
+        used, longest = sum(map(len, rows)), max(map(len, rows))
+        fill = Fill(longest * len(rows), longest * len(rows) - used) if ragged else Fill(len(rows), 0)
+        return np.array([[row.sum(), row.size] for row in rows], np.float32), fill
+
+
+Infer = Callable[[Ref, Tensors], Outputs]
+
+
+@dataclass
+class FakeEngines:
+    """Answers from a function, at once, and remembers what it was asked."""
+
+    answer: Infer
+    calls: list[tuple[Ref, Tensors, Deadline]] = field(default_factory=list)
+
+    async def infer(self, ref: Ref, tensors: Tensors, deadline: Deadline) -> Outputs:
+        self.calls.append((ref, tensors, deadline))
+        await asyncio.sleep(0)
+        return self.answer(ref, tensors)
+
+
+def sample(registry: CollectorRegistry, name: str, labels: Mapping[str, str] | None = None) -> float:
+    """A metric's value; 0 where nothing was measured yet."""
+    return registry.get_sample_value(name, dict(labels or {})) or 0.0
