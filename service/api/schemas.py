@@ -102,6 +102,14 @@ class Problem(BaseModel):
     expected: str | None = None
 
 
+def says_problem(description: str) -> dict[str, Any]:
+    """What OpenAPI shows of an answer that is a problem. By itself FastAPI would call it application/json."""
+    return {
+        "description": description,
+        "content": {"application/problem+json": {"schema": Problem.model_json_schema()}},
+    }
+
+
 class Health(BaseModel):
     live: bool = True
 

@@ -3,7 +3,7 @@
 from fastapi import APIRouter
 
 from service.api.deps import EngineView, Services, UseServices
-from service.api.schemas import BrokenInfo, ModelInfo, ModelList, Problem, VersionInfo
+from service.api.schemas import BrokenInfo, ModelInfo, ModelList, VersionInfo, says_problem
 from service.registry.catalog import Model, Version
 from service.serving.codec import media_types
 
@@ -17,7 +17,7 @@ async def list_models(services: UseServices) -> ModelList:
     return ModelList(models=models, broken=_broken(services))
 
 
-@router.get("/v1/models/{model}", responses={404: {"model": Problem}})
+@router.get("/v1/models/{model}", responses={404: says_problem("There is no such model")})
 async def get_model(model: str, services: UseServices) -> ModelInfo:
     """One model: task, labels, input contract, versions and their metrics."""
     return _model(services.catalog.model(model), services.engines)

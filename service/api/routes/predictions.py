@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from service.api.deps import IncomingRequest, UseServices, caller_of
-from service.api.schemas import Parameters, PredictAnswer, PredictRequest, Problem
+from service.api.schemas import Parameters, PredictAnswer, PredictRequest, says_problem
 from service.domain import Address
 from service.serving.codec import IMAGES, JSON, NPY, TEXT
 
@@ -32,13 +32,14 @@ _SAYS: dict[str, Any] = {
     "response_model": PredictAnswer,
     "openapi_extra": _OPENAPI,
     "responses": {
-        status: {"model": Problem, "description": text}
+        status: says_problem(text)
         for status, text in {
             400: "The body can't be read",
             404: "There is no such model, version or alias",
             413: "The body is too large",
             415: "The model does not take this content type",
             422: "The input is not what the model takes; `field` and `expected` say where and what",
+            500: "The network failed on every row, or the service on this request",
             503: "Overloaded, or not ready yet: try again after Retry-After seconds",
             504: "No answer within the request's time",
         }.items()

@@ -1,0 +1,74 @@
+import httpx
+from fastapi import FastAPI
+from prometheus_client.parser import text_string_to_metric_families
+
+from service.api.deps import Services
+from service.domain import Ref
+from service.registry.catalog import Catalog, Model
+from service.serving.engine_client import EngineStatus
+from tests.service.api.support import CountingEngine
+
+
+async def test_the_process_is_alive_whatever_its_engine_does(client: httpx.AsyncClient, engine: CountingEngine) -> None:
+    engine.status = EngineStatus()
+    response = await client.get("/livez")
+    assert (response.status_code, response.json()) == (200, {"live": True})
+
+
+async def test_it_is_ready_when_every_champion_is(client: httpx.AsyncClient, engine: CountingEngine) -> None:
+    response = await client.get("/readyz")
+    assert (response.status_code, response.json()) == (200, {"ready": True, "waiting_for": {}})
+
+    engine.status = EngineStatus(ready=engine.status.ready - {Ref("clothes", 2)})
+    assert (await client.get("/readyz")).status_code == 200
+
+
+async def test_it_is_not_ready_while_a_champion_is_missing_and_says_which(
+    client: httpx.AsyncClient, engine: CountingEngine
+) -> None:
+    ready = engine.status.ready - {Ref("clothes", 1), Ref("mood", 1)}
+    engine.status = EngineStatus(ready=ready, failed={Ref("mood", 1): "it holds NaN"})
+    response = await client.get("/readyz")
+    assert response.status_code == 503
+    assert response.json() == {
+        "ready": False,
+        "waiting_for": {"clothes": "its engine is starting", "mood": "it holds NaN"},
+    }
+
+
+async def test_a_champion_that_is_gone_from_disk_is_a_reason_not_to_be_ready(
+    client: httpx.AsyncClient, app: FastAPI, services: Services, engine: CountingEngine, catalog: Catalog
+) -> None:
+    left = Model("clothes", catalog.models["clothes"].versions, {"champion": 9})
+    app.state.services = Services(
+        services.pipeline, Catalog({"clothes": left}), engine, services.registry, services.max_body_bytes
+    )
+    response = await client.get("/readyz")
+    assert response.status_code == 503
+    assert response.json()["waiting_for"] == {"clothes": "its champion's checkpoint is missing or broken"}
+
+
+async def test_metrics_count_requests_by_what_became_of_them(client: httpx.AsyncClient) -> None:
+    good, wrong, unknown = {"instances": ["good", "bad"]}, {"instances": [7]}, {"instances": ["good"]}
+    for path, body in (("mood", good), ("mood", good), ("mood", wrong), ("nobody", unknown)):
+        await client.post(f"/v1/models/{path}/predict", json=body)
+    response = await client.get("/metrics")
+    assert response.headers["content-type"].startswith("text/plain")
+    families = {family.name: family for family in text_string_to_metric_families(response.text)}
+    requests = {
+        (sample.labels["model"], sample.labels["version"], sample.labels["outcome"]): sample.value
+        for sample in families["servoloop_requests"].samples
+        if sample.name.endswith("_total")
+    }
+    assert requests == {("mood", "1", "ok"): 2, ("mood", "1", "unprocessable_input"): 1}
+    stages = {sample.labels["stage"] for sample in families["servoloop_stage_duration_seconds"].samples}
+    assert stages == {"parse", "preprocess", "queue", "compute", "encode"}
+    rows = [s.value for s in families["servoloop_rows"].samples if s.name.endswith("_total")]
+    assert rows == [4]
+
+
+async def test_the_documentation_names_no_third_party(client: httpx.AsyncClient) -> None:
+    page = await client.get("/docs")
+    assert page.status_code == 200
+    assert "http://" not in page.text
+    assert "https://" not in page.text
