@@ -15,13 +15,16 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
-from torch import Tensor
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from models.architectures import Network, build
 from models.manifest import MANIFEST, WEIGHTS, Architecture, BrokenCheckpoint, FileEntry, Manifest
 
 StorageType = Literal["float16", "float32"]
 _DTYPES: dict[StorageType, torch.dtype] = {"float16": torch.float16, "float32": torch.float32}
+
+_LOADABLE = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 # Batch norm's count of the batches it saw: no forward pass reads it.
 _UNUSED_SUFFIX = "num_batches_tracked"
@@ -62,24 +65,17 @@ def from_bytes(data: bytes, architecture: Architecture) -> Network:
     except SafetensorError as error:
         raise BrokenCheckpoint(f"{WEIGHTS} is no safetensors file: {error}") from None
     check_names(state, architecture)
-    not_finite = [name for name, tensor in state.items() if not bool(torch.isfinite(tensor.float()).all())]
-    if not_finite:
-        raise BrokenCheckpoint(f"{WEIGHTS} holds NaN or infinite numbers in {', '.join(not_finite)}")
-    with torch.random.fork_rng(devices=[]):  # fresh weights are drawn only to be replaced
+    _check_numbers(state)
+    with _Undrawn():
         network = build(architecture.family, architecture.config)
     counts = {name: value for name, value in network.state_dict().items() if name.endswith(_UNUSED_SUFFIX)}
-    network.load_state_dict({**counts, **{name: tensor.float() for name, tensor in state.items()}}, strict=True)
+    network.load_state_dict({**counts, **state}, strict=True)
     return network.eval()
 
 
 def check_names(state: Mapping[str, Tensor], architecture: Architecture) -> None:
     """Raise WeightsMismatch unless `state` has exactly the architecture's parameters, each of its shape."""
-    with torch.device("meta"):  # shapes without memory: a wrong config is found before it costs anything
-        wanted = {
-            name: tuple(tensor.shape)
-            for name, tensor in build(architecture.family, architecture.config).state_dict().items()
-            if not name.endswith(_UNUSED_SUFFIX)
-        }
+    wanted = parameter_shapes(architecture)
     misshapen = [
         f"{name} is {tuple(state[name].shape)}, expected {wanted[name]}"
         for name in sorted(wanted.keys() & state.keys())
@@ -88,6 +84,15 @@ def check_names(state: Mapping[str, Tensor], architecture: Architecture) -> None
     missing, unexpected = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
     if missing or unexpected or misshapen:
         raise WeightsMismatch(missing, unexpected, misshapen)
+
+
+def parameter_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
+    """Return name -> shape of everything that the architecture's weights file must hold. Raises ValueError."""
+    # Shapes without memory: a wrong config is found before it costs anything.
+    with torch.device("meta"), _Undrawn():
+        network = build(architecture.family, architecture.config)
+    state = network.state_dict()
+    return {name: tuple(tensor.shape) for name, tensor in state.items() if not name.endswith(_UNUSED_SUFFIX)}
 
 
 def load_network(source: Path | bytes, manifest: Manifest) -> Network:
@@ -145,6 +150,34 @@ def write(
         shutil.rmtree(draft, ignore_errors=True)
         raise
     return manifest
+
+
+_DRAWS = (Tensor.normal_, Tensor.uniform_, nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_)
+
+
+class _Undrawn(TorchFunctionMode):
+    """Leaves fresh weights undrawn: they are about to be replaced, and torch's random state stays as it was.
+
+    On the meta device, drawing from a normal distribution would also import torch's compiler, which takes a second.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Return the tensor as it is instead of filling it with random numbers."""
+        given = kwargs or {}
+        if func in _DRAWS:
+            return args[0] if args else given["tensor"]
+        return func(*args, **given)
+
+
+def _check_numbers(state: Mapping[str, Tensor]) -> None:
+    for name, tensor in state.items():
+        if tensor.dtype not in _LOADABLE:
+            expected = "float16, bfloat16, float32 or float64"
+            raise BrokenCheckpoint(f"{WEIGHTS}: {name} is stored as {str(tensor.dtype)[6:]}, expected {expected}")
+        if not bool(torch.isfinite(tensor).all()):
+            raise BrokenCheckpoint(f"{WEIGHTS} holds NaN or infinite numbers in {name}")
 
 
 def _read(path: Path) -> bytes:

@@ -19,13 +19,12 @@ from models.training.trainer import Progress
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status: 0, or 1 with one line that says what went wrong."""
     options = _parser().parse_args(arguments)
-    console = Console()
     try:
-        manifest = _train(_recipe(options), options.out, options.device, console)
+        manifest = _train(_recipe(options), options.out, options.device)
     except (ValueError, OSError, ArithmeticError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    _report(manifest, options.out, console)
+    _report(manifest, options.out)
     return 0
 
 
@@ -48,7 +47,8 @@ def _recipe(options: argparse.Namespace) -> Recipe:
     return parse_recipe(recipe)
 
 
-def _train(recipe: Recipe, out: Path, device: str, console: Console) -> Manifest:
+def _train(recipe: Recipe, out: Path, device: str) -> Manifest:
+    console = Console()
     columns = (
         TextColumn("epoch {task.fields[epoch]}"),
         BarColumn(),
@@ -80,14 +80,14 @@ def _train(recipe: Recipe, out: Path, device: str, console: Console) -> Manifest
         return run(recipe, out, device=device, on_progress=show)
 
 
-def _report(manifest: Manifest, out: Path, console: Console) -> None:
-    console.print(f"[bold]{manifest.model}[/] version {manifest.version} written to {out}; on held-out rows:")
+def _report(manifest: Manifest, out: Path) -> None:
+    print(f"{manifest.model} version {manifest.version} written to {out}; on held-out rows:")
     for name, metric in manifest.metrics.items():
         if metric.value is None:
-            console.print(f"  {name}: undefined, {metric.reason}")
+            print(f"  {name}: undefined, {metric.reason}")
             continue
         interval = "" if metric.low is None else f" (95 % interval {metric.low:.4g} to {metric.high:.4g})"
-        console.print(f"  {name}: {metric.value:.4g}{interval}, n = {metric.n}")
+        print(f"  {name}: {metric.value:.4g}{interval}, n = {metric.n}")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +103,44 @@ def test_nan_in_the_weights_is_refused(network: Network) -> None:
     state["output.bias"] = torch.tensor([0.0, float("nan")])
     with pytest.raises(BrokenCheckpoint, match=r"NaN or infinite numbers in output\.bias"):
         checkpoint.from_bytes(save(state), CNN)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_every_floating_type_loads_as_float32(network: Network, dtype: torch.dtype) -> None:
+    state = {name: tensor.to(dtype) for name, tensor in network.state_dict().items()}
+    loaded = checkpoint.from_bytes(save(state), CNN)
+    assert loaded.state_dict()["output.weight"].dtype == torch.float32
+    assert torch.equal(loaded.state_dict()["output.weight"], state["output.weight"].float())
+
+
+def test_whole_numbers_are_no_weights(network: Network) -> None:
+    state = {**network.state_dict(), "output.bias": torch.tensor([1, 2])}
+    with pytest.raises(BrokenCheckpoint, match=r"output\.bias is stored as int64, expected float16"):
+        checkpoint.from_bytes(save(state), CNN)
+
+
+def test_loading_leaves_torchs_random_state_alone(network: Network) -> None:
+    data = checkpoint.to_bytes(network.state_dict())
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    checkpoint.from_bytes(data, CNN)
+    assert torch.rand(1) == expected
+
+
+def test_loading_does_not_import_torchs_compiler() -> None:
+    program = """
+import sys
+from models import checkpoint
+from models.architectures import build
+from models.manifest import Architecture
+encoder = Architecture(family="transformer", config={"vocabulary": 9, "width": 4, "layers": 1, "heads": 2,
+    "feedforward": 8, "max_length": 5, "outputs": 1})
+data = checkpoint.to_bytes(build(encoder.family, encoder.config).state_dict())
+checkpoint.from_bytes(data, encoder)
+assert "sympy" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-W", "error", "-c", program], check=True)
 
 
 def test_weights_beyond_float16_are_not_written_as_such(network: Network) -> None:
