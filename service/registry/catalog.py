@@ -106,6 +106,22 @@ def scan(roots: Sequence[Path], aliases: Aliases) -> Catalog:
     return Catalog(models, broken)
 
 
+def check_same_interface(manifest: Manifest, other: Version) -> None:
+    """All versions of a model answer the same question: a client must not notice which one answers.
+
+    Raises BrokenCheckpoint.
+    """
+    for what in ("task", "input", "labels"):
+        if getattr(manifest, what) != getattr(other.manifest, what):
+            raise BrokenCheckpoint(f"its {what} differs from that of {other.ref}, and all versions of a model share it")
+
+
+def next_version(roots: Sequence[Path], model: str) -> int:
+    """One more than the model's highest version, broken ones included, in any root."""
+    folders = (folder for root in roots for folder in _version_folders(root) if folder.parent.name == model)
+    return 1 + max((int(folder.name) for folder in folders), default=0)
+
+
 def _version_folders(root: Path) -> Iterator[Path]:
     """Ascending by model, then by version as a number; names that are no model or no version are somebody else's."""
     if not root.is_dir():
@@ -129,12 +145,5 @@ def _check(root: Path, folder: Path, siblings: dict[int, Version]) -> Version:
     if ref.version in siblings:
         raise BrokenCheckpoint(f"{ref} is there already, in another model root")
     for other in siblings.values():
-        _same_interface(manifest, other)
+        check_same_interface(manifest, other)
     return Version(ref, real, manifest)
-
-
-def _same_interface(manifest: Manifest, other: Version) -> None:
-    """All versions of a model answer the same question: a client must not notice which one answers."""
-    for what in ("task", "input", "labels"):
-        if getattr(manifest, what) != getattr(other.manifest, what):
-            raise BrokenCheckpoint(f"its {what} differs from that of {other.ref}, and all versions of a model share it")

@@ -1,0 +1,43 @@
+"""The command line's parts in one place. Each command imports what it needs when it runs, so that --help is quick."""
+
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from service.cli.asking import models, predict
+from service.cli.checkpoints import register, train, verify
+from service.cli.serving import serve
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Serve trained checkpoints over HTTP, and ask a running service.",
+)
+for command in (serve, predict, models, register, verify):
+    app.command()(command)
+# Its arguments, --help among them, are those of the training.
+app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+)(train)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"servoloop {version('servoloop')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Options that stand before a command."""

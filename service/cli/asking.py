@@ -1,0 +1,155 @@
+"""`servoloop predict` and `servoloop models`: ask a running service."""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from service.cli.output import bar, console, failure, headline
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from servoloop import Client, Models, Prediction
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+
+_Url = Annotated[str, typer.Option(help="Where the service answers.")]
+_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+_IMAGES = (".png", ".jpg", ".jpeg", ".webp")
+_FILES = (*_IMAGES, ".npy", ".txt", ".json")
+
+
+def predict(
+    model: Annotated[str, typer.Argument(metavar="MODEL")],
+    instance: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILE|TEXT|COLUMN=NUMBER...",
+            help="A png, jpeg, webp, npy, txt or json file, a text, or a number for each column, as in lotsize=5850.",
+        ),
+    ],
+    url: _Url = DEFAULT_URL,
+    top_k: Annotated[int, typer.Option(min=1, max=1000, help="How many of the best labels to show.")] = 3,
+    version: Annotated[int | None, typer.Option(min=1, help="Ask this version, not the champion.")] = None,
+    as_json: _Json = False,
+) -> None:
+    """Ask a running service for one prediction."""
+    row = read_instance(instance)
+    with _client(url) as client:
+        prediction = client.predict(model, row, top_k=top_k, version=version)
+    if as_json:
+        typer.echo(json.dumps(_present(asdict(prediction)), ensure_ascii=False))
+        return
+    console().print(answer_table(prediction))
+    typer.echo(f"{prediction.model}/{prediction.version} · prediction {prediction.prediction_id}")
+
+
+def models(url: _Url = DEFAULT_URL, as_json: _Json = False) -> None:
+    """Show the models of a running service."""
+    with _client(url) as client:
+        found = client.models()
+    if as_json:
+        typer.echo(json.dumps(asdict(found), ensure_ascii=False))
+    else:
+        console().print(models_table(found))
+
+
+def read_instance(words: list[str]) -> Any:
+    """What the words of a command line stand for: a file's content, columns, or else a text.
+
+    Raises typer.BadParameter for a file that is not there or can't be read.
+    """
+    columns = dict(_columns(words))
+    if len(columns) == len(words):
+        return columns
+    path = Path(words[0])
+    is_named_like_a_file = len(words) == 1 and path.suffix.lower() in _FILES
+    if not is_named_like_a_file or (" " in words[0] and not path.is_file()):
+        return " ".join(words)
+    try:
+        return _read(path)
+    except (OSError, ValueError) as error:
+        raise typer.BadParameter(f"{path} can't be read: {error}", param_hint="FILE") from None
+
+
+def answer_table(prediction: "Prediction") -> "Table":
+    """A prediction for people: labels with their probability, a value, or numbers."""
+    from rich.table import Table
+
+    if prediction.value is not None:
+        table = Table("value")
+        table.add_row(f"{prediction.value:,.6g}")
+    elif prediction.embedding is not None:
+        table = Table("embedding")
+        table.add_row(", ".join(f"{number:.4g}" for number in prediction.embedding))
+    else:
+        table = Table("label", "probability")
+        for scored in prediction.top or ():
+            table.add_row(scored.label, bar(scored.probability))
+    return table
+
+
+def models_table(found: "Models") -> "Table":
+    """One row a version, and one for each checkpoint that can't be served."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("model", "version", "task", "held-out metric", "champion", "ready")
+    for model in found:
+        for version in model.versions:
+            champion = "yes" if model.aliases.get("champion") == version.version else ""
+            ready = "yes" if version.ready else Text(f"no: {version.reason}", "red")
+            table.add_row(model.name, version.version, model.task, headline(version.metrics), champion, ready)
+    for broken in found.broken:
+        table.add_row(broken.model, broken.version, "", "", "", Text(f"broken: {broken.reason}", "red"))
+    return table
+
+
+@contextmanager
+def _client(url: str) -> "Iterator[Client]":
+    """A client whose errors end the command."""
+    from servoloop import Client, ConnectionFailed, ServoloopError
+
+    try:
+        with Client(url) as client:
+            yield client
+    except ConnectionFailed as error:
+        advice = "start a service with `servoloop serve`, or say with --url where one answers"
+        raise failure(f"{error}; {advice}") from None
+    except (ServoloopError, ValueError) as error:
+        raise failure(error) from None
+
+
+def _columns(words: list[str]) -> Iterator[tuple[str, float]]:
+    for word in words:
+        name, equals, number = word.partition("=")
+        try:
+            value = float(number)
+        except ValueError:
+            continue
+        if name and equals:
+            yield name, value
+
+
+def _read(path: Path) -> Any:
+    match path.suffix.lower():
+        case ".txt":
+            return path.read_text(encoding="utf-8")
+        case ".json":
+            return json.loads(path.read_bytes())
+        case ".npy":
+            import numpy as np
+
+            return np.load(path, allow_pickle=False)
+        case _:
+            return path.read_bytes()
+
+
+def _present(members: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in members.items() if value is not None}

@@ -1,0 +1,118 @@
+"""`servoloop register`, `verify` and `train`: no service need run. What needs torch runs in a process of its own."""
+
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from service.cli.output import console, failure, figure, load_settings, module_command, run_module
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from models.manifest import Manifest
+
+
+def register(
+    model: Annotated[str, typer.Argument(help="The name that clients will call.", metavar="MODEL")],
+    weights: Annotated[
+        Path, typer.Option(exists=True, dir_okay=False, help="A .safetensors file, or a .pt or .pth state dict.")
+    ],
+    manifest: Annotated[
+        Path,
+        typer.Option(exists=True, dir_okay=False, help="manifest.json as docs/checkpoints.md says, without files."),
+    ],
+    rename: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, dir_okay=False, help="JSON object of old -> new parameter name; null leaves one out."
+        ),
+    ] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Where registered models and all other state lie.", file_okay=False)
+    ] = None,
+) -> None:
+    """Make weights and a manifest the next version of a model.
+
+    The network is built and tried before anything appears.
+    """
+    from models.draft import read_draft
+    from models.manifest import BrokenCheckpoint, is_name
+    from service.errors import Misconfigured
+    from service.registry.aliases import AliasFile
+    from service.registry.catalog import check_same_interface, next_version, scan
+
+    if not is_name(model):
+        what = "a name has 1 to 64 characters of a-z, 0-9, dot, dash and underscore, and begins with a letter or digit"
+        raise typer.BadParameter(what, param_hint="MODEL")
+    settings = load_settings(data_dir=data_dir)
+    version = next_version(settings.model_roots, model)
+    folder = settings.registered_models / model / str(version)
+    try:
+        known = scan(settings.model_roots, AliasFile(settings.alias_file).read()).models.get(model)
+        draft = read_draft(manifest, model=model, version=version)
+        if known is not None:
+            check_same_interface(draft.manifest, known.example)
+    except (BrokenCheckpoint, Misconfigured) as error:
+        raise failure(error) from None
+    arguments = ["--model", model, "--version", version, "--weights", weights, "--manifest", manifest, "--out", folder]
+    result = run_module("models.convert", *arguments, *(["--rename", rename] if rename else []))
+    if result.returncode:
+        raise failure(result.stderr.strip() or f"the conversion ended with {result.returncode}")
+    typer.echo(f"Registered {model}/{version} in {folder}")
+    if known is None:
+        typer.echo(f"It is the first version of {model} and becomes its champion.")
+    else:
+        champion = f"{known.champion.ref}" if known.champion else "what it was"
+        typer.echo(f"The champion stays {champion}: it moves only when somebody moves it.")
+    typer.echo("A running service picks the new version up at its next start.")
+
+
+def verify(
+    folder: Annotated[Path, typer.Argument(help="A checkpoint folder.", metavar="DIR")],
+    load: Annotated[
+        bool, typer.Option("--load", help="Also build the network and run a sample row through it.")
+    ] = False,
+) -> None:
+    """Check a checkpoint folder, and show what it is."""
+    from models.manifest import BrokenCheckpoint
+    from models.manifest import verify as verify_checkpoint
+
+    try:
+        manifest = verify_checkpoint(folder)
+    except BrokenCheckpoint as error:
+        raise failure(f"{folder} is broken: {error}") from None
+    table = describe(manifest)
+    if load:
+        result = run_module("models.check", folder)
+        if result.returncode:
+            raise failure(f"{folder} is broken: {result.stderr.strip()}")
+        table.add_row("network", result.stdout.strip())
+    console().print(table)
+
+
+def train(context: typer.Context) -> None:
+    """Train a shipped recipe: servoloop train RECIPE --out DIR."""
+    raise typer.Exit(subprocess.run(module_command("models.training", *context.args), check=False).returncode)  # noqa: S603
+
+
+def describe(manifest: "Manifest") -> "Table":
+    """What a verified manifest says, line by line."""
+    from rich.table import Table
+
+    from service.serving.contracts import describe as describe_input
+
+    table = Table("checked", "result", title=f"{manifest.model}/{manifest.version}", title_justify="left")
+    if manifest.description:
+        table.add_row("description", manifest.description)
+    labels = f", {len(manifest.labels)} labels" if manifest.labels else ""
+    table.add_row("task", f"{manifest.task}{labels}")
+    table.add_row("input", describe_input(manifest.input))
+    table.add_row("preprocess", ", ".join(step.step for step in manifest.preprocess) or "none")
+    table.add_row("architecture", manifest.architecture.family)
+    for name, metric in manifest.metrics.items():
+        table.add_row(name, f"{figure(metric.model_dump())}, n = {metric.n}")
+    for name, entry in manifest.files.items():
+        table.add_row(name, f"{entry.size:,} bytes, sha256 {entry.sha256[:12]}… as the manifest says")
+    return table

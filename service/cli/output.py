@@ -1,0 +1,73 @@
+"""What the commands share: how they read settings, say what went wrong, and write numbers."""
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from service.settings import Settings
+
+# The figures that sum a model up; the first that it has is shown.
+_HEADLINES = ("accuracy", "r2")
+_BAR_WIDTH = 24
+
+
+def failure(error: Exception | str) -> typer.Exit:
+    """Say what went wrong, and give what ends the command with exit code 1."""
+    typer.echo(f"error: {error}", err=True)
+    return typer.Exit(1)
+
+
+def load_settings(**given: Any) -> "Settings":
+    """The environment's settings, with the options that are not None put over them. Exits on a bad value."""
+    from pydantic import ValidationError
+
+    from service.settings import Settings
+
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        faults = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}, got {e['input']!r}" for e in error.errors())
+        raise failure(f"the configuration is wrong: {'; '.join(faults)}") from None
+
+
+def run_module(name: str, *arguments: object) -> "subprocess.CompletedProcess[str]":
+    """Run one of our modules in a process of its own, and give what it printed."""
+    command = module_command(name, *arguments)
+    return subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+
+
+def module_command(name: str, *arguments: object) -> list[str]:
+    """The command line of a module. -P: a folder named `models` where the user stands must not be taken for ours."""
+    return [sys.executable, "-P", "-m", name, *map(str, arguments)]
+
+
+def console() -> Console:
+    """Writes to stdout: as wide as the terminal, or wide enough for a table where there is none."""
+    return Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+
+
+def headline(metrics: Mapping[str, Mapping[str, Any]]) -> str:
+    """The figure that sums a model up, with its interval; empty where none was measured."""
+    known = [name for name in _HEADLINES if name in metrics] or list(metrics)
+    return f"{known[0]} {figure(metrics[known[0]])}" if known else ""
+
+
+def figure(metric: Mapping[str, Any]) -> str:
+    """A measured figure with its interval."""
+    if metric["value"] is None:
+        return f"undefined: {metric.get('reason') or 'no reason given'}"
+    low, high = metric.get("low"), metric.get("high")
+    interval = "" if low is None or high is None else f" ({low:.4g} to {high:.4g})"
+    return f"{metric['value']:.4g}{interval}"
+
+
+def bar(share: float) -> Text:
+    """A probability as a bar and as a number."""
+    filled = round(share * _BAR_WIDTH)
+    return Text.assemble(("━" * filled, "green"), ("━" * (_BAR_WIDTH - filled), "bright_black"), f" {share:.1%}")
