@@ -105,8 +105,15 @@ def pick_device(device: str) -> torch.device:
 
 
 def plan_run(recipe: Recipe) -> Plan:
-    """Load, clean and split the data, and learn on the training part what preprocessing needs."""
+    """Load, clean and split the data, and learn on the training part what preprocessing needs.
+
+    Raises ValueError for data that don't fit the recipe, FileNotFoundError for missing ones.
+    """
     dataset = prepare(loaders.load(recipe.data), recipe.input, recipe.data)
+    if recipe.labels and int(dataset.targets.max()) >= len(recipe.labels):
+        raise ValueError(
+            f"the data have a class {int(dataset.targets.max())}, the recipe has {len(recipe.labels)} labels"
+        )
     parts = dataset.split
     steps, files = preparation.fit(recipe.preprocess, take(dataset.rows, parts.train))
     target = None

@@ -12,9 +12,10 @@ import torch
 from models import checkpoint
 from models.manifest import CheckpointFiles, verify
 from models.preprocess import Preprocessor
+from models.training import loaders
 from models.training import run as training
 from models.training.batches import Rows, pad
-from models.training.data import take
+from models.training.data import RawData, take
 from models.training.recipes import Recipe
 from models.training.run import code_revision, pick_device, plan_run, run
 
@@ -160,6 +161,19 @@ def test_a_folder_that_exists_is_refused_before_any_work(make_recipe: MakeRecipe
     with pytest.raises(FileExistsError, match="immutable"):
         run(make_recipe("spots"), tmp_path, on_progress=told.append)
     assert told == []
+
+
+def test_data_with_more_classes_than_labels_are_refused(
+    make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = RawData(
+        "more",
+        np.zeros((30, 1, 6, 6), np.uint8) + np.arange(30, dtype=np.uint8)[:, None, None, None],
+        np.arange(30) % 3,
+    )
+    monkeypatch.setitem(loaders.LOADERS, "spots", lambda: more)
+    with pytest.raises(ValueError, match="the data have a class 2, the recipe has 2 labels"):
+        run(make_recipe("spots"), tmp_path / "1")
 
 
 def test_reference_histograms_count_the_held_out_rows(make_recipe: MakeRecipe, tmp_path: Path) -> None:
