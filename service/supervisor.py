@@ -134,6 +134,7 @@ async def _run_child(child: Child, drain_seconds: float) -> int:
     numbers = [str(sock.fileno()) for sock in child.sockets]
     process = await asyncio.create_subprocess_exec(
         sys.executable,
+        "-P",  # a folder named `models` where the operator stands must not be taken for ours
         *("-m", child.module, "--slot", child.slot, "--listen-fd", *numbers, *child.arguments),
         stdin=asyncio.subprocess.PIPE,
         pass_fds=[sock.fileno() for sock in child.sockets],

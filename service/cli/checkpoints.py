@@ -39,8 +39,9 @@ def register(
     """
     from models.draft import read_draft
     from models.manifest import BrokenCheckpoint, is_name
+    from service.domain import CHAMPION
     from service.errors import Misconfigured
-    from service.registry.aliases import AliasFile
+    from service.registry.aliases import AliasFile, crown_new_models
     from service.registry.catalog import check_same_interface, next_version, scan
 
     if not is_name(model):
@@ -50,7 +51,8 @@ def register(
     version = next_version(settings.model_roots, model)
     folder = settings.registered_models / model / str(version)
     try:
-        known = scan(settings.model_roots, AliasFile(settings.alias_file).read()).models.get(model)
+        aliases = AliasFile(settings.alias_file).read()
+        known = scan(settings.model_roots, aliases).models.get(model)
         draft = read_draft(manifest, model=model, version=version)
         if known is not None:
             check_same_interface(draft.manifest, known.example)
@@ -64,8 +66,9 @@ def register(
     if known is None:
         typer.echo(f"It is the first version of {model} and becomes its champion.")
     else:
-        champion = f"{known.champion.ref}" if known.champion else "what it was"
-        typer.echo(f"The champion stays {champion}: it moves only when somebody moves it.")
+        # Crowned as the service will at its next start, where it has not seen the earlier versions yet.
+        champion = crown_new_models(aliases, {model: list(known.versions)})[model][CHAMPION]
+        typer.echo(f"The champion stays {model}/{champion}: it moves only when somebody moves it.")
     typer.echo("A running service picks the new version up at its next start.")
 
 

@@ -70,4 +70,4 @@ def figure(metric: Mapping[str, Any]) -> str:
 def bar(share: float) -> Text:
     """A probability as a bar and as a number."""
     filled = round(share * _BAR_WIDTH)
-    return Text.assemble(("━" * filled, "green"), ("━" * (_BAR_WIDTH - filled), "bright_black"), f" {share:.1%}")
+    return Text.assemble(("█" * filled, "green"), " " * (_BAR_WIDTH - filled), f" {share:6.1%}")

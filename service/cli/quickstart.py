@@ -48,7 +48,7 @@ def overview(catalog: Catalog) -> Table:
 def suggestions(url: str, catalog: Catalog, folders: Sequence[Path] = EXAMPLE_FOLDERS) -> list[str]:
     """Lines for a shell that ask each model something it takes, and where the documentation is."""
     if not catalog.models:
-        return ["There are no models yet: servoloop register MODEL --weights FILE --manifest FILE", f"{url}/docs"]
+        return ["There are no models yet: servoloop register MODEL --weights FILE --manifest FILE"]
     questions = [f"  {_curl(url, model, folders)}" for model in catalog.models.values()]
     return ["", "Try:", *questions, "", f"All routes, with a form to try them: {url}/docs"]
 
