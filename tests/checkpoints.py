@@ -94,8 +94,8 @@ def write_vector(root: Path, model: str = "sensors", version: int = 1) -> Manife
     )
 
 
-def write_steps(root: Path, model: str = "motion", version: int = 1) -> Manifest:
-    """1 to 16 steps of three numbers each, to a vector."""
+def write_steps(root: Path, model: str = "motion", version: int = 1, *, max_length: int = 16) -> Manifest:
+    """1 to `max_length` steps of three numbers each, to a vector."""
     config = {"cell": "gru", "features": 3, "hidden": 4, "pool": "last", "outputs": 5}
     return write(
         root,
@@ -103,7 +103,7 @@ def write_steps(root: Path, model: str = "motion", version: int = 1) -> Manifest
         version,
         architecture={"family": "recurrent", "config": config},
         task="embedding",
-        input={"kind": "tensor", "shape": [-1, 3], "max_length": 16},
+        input={"kind": "tensor", "shape": [-1, 3], "max_length": max_length},
     )
 
 
