@@ -8,6 +8,7 @@ from typing import Annotated, Protocol
 
 from fastapi import Depends, Request
 from prometheus_client import CollectorRegistry
+from starlette.requests import ClientDisconnect
 
 from service.domain import ANONYMOUS, Caller, Ref
 from service.errors import BodyTooLarge, MalformedBody, MalformedHeader, UnsupportedMediaType
@@ -71,11 +72,14 @@ class IncomingRequest:
         if int(headers.get("content-length", "0")) > self._limit:
             raise BodyTooLarge(self._limit)
         chunks, size = [], 0
-        async for chunk in self._request.stream():
-            size += len(chunk)
-            if size > self._limit:
-                raise BodyTooLarge(self._limit)
-            chunks.append(chunk)
+        try:
+            async for chunk in self._request.stream():
+                size += len(chunk)
+                if size > self._limit:
+                    raise BodyTooLarge(self._limit)
+                chunks.append(chunk)
+        except ClientDisconnect:
+            raise MalformedBody("the client left", field="body", expected="all of it") from None
         if not size:
             raise MalformedBody("the body is empty", field="body", expected="the rows to predict")
         return b"".join(chunks)

@@ -21,6 +21,8 @@ from service.serving.contracts import (
     shape_of,
 )
 
+_NUMBERS = frozenset({int, float})
+
 
 def rows_from_json(instances: Sequence[Any], contract: InputContract, *, may_hold_booleans: bool) -> RawRows:
     """The rows of a request's `instances`. Raises UnprocessableInput.
@@ -100,7 +102,12 @@ def _refuse_faults(value: Any, field: str, expected: str, *, depth: int) -> None
         return
     if not depth:
         raise UnprocessableInput("this is nested too deeply", field=field, expected=expected)
+    of_numbers = bool(value) and type(value[0]) in _NUMBERS
+    if of_numbers and _NUMBERS.issuperset(map(type, value)):
+        return
     for index, element in enumerate(value):
+        if of_numbers and type(element) in _NUMBERS:
+            continue
         _refuse_faults(element, f"{field}[{index}]", expected, depth=depth - 1)
         if _length(element) != _length(value[0]):
             what = f"this has {_size(element)} and its neighbour {field}[0] {_size(value[0])}"

@@ -10,7 +10,9 @@ from uuid import UUID
 import httpx
 import numpy as np
 import pytest
+from fastapi import FastAPI
 from PIL import Image
+from starlette.types import Message
 
 from service.domain import Ref
 from service.errors import BrokenContract, DeadlineExceeded, EngineLost, NotReady, PredictionFailed, QueueFull
@@ -363,3 +365,25 @@ async def test_a_broken_contract_between_our_processes_is_our_failure(
     engine.error = BrokenContract("rows of an answer", expected=1, got=2)
     problem = problem_of(await client.post(MOOD, json={"instances": ["good"]}))
     assert problem["status"] == 500
+
+
+async def test_a_client_that_leaves_before_its_body_is_whole_is_no_crash(
+    app: FastAPI, engine: CountingEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    messages: list[Message] = [
+        {"type": "http.request", "body": b'{"instances": [', "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+
+    async def receive() -> Message:
+        return messages.pop(0)
+
+    async def send(message: Message) -> None:
+        pass
+
+    headers = [(b"content-type", b"application/json")]
+    scope = {"type": "http", "method": "POST", "path": MOOD, "headers": headers, "query_string": b""}
+    with caplog.at_level("INFO"):
+        await app(scope, receive, send)
+    assert engine.calls == []
+    assert [record.levelname for record in caplog.records if record.name.startswith("servoloop")] == ["INFO"]
