@@ -106,12 +106,14 @@ def _decode(header: tuple[Any, ...], payload: bytes) -> Frame:
     _, _, kind, num_arrays, request_id, time_left, meta_size, _ = header
     try:
         meta = orjson.loads(payload[:meta_size])
+        if not isinstance(meta, dict):
+            raise ValueError("meta is no object")
         at, arrays = _padded(meta_size), []
         for _ in range(num_arrays):
             array, at = _decode_array(payload, at)
             arrays.append(array)
         return Frame(Kind(kind), request_id, time_left / 1e6 if time_left >= 0 else NO_DEADLINE, meta, arrays)
-    except (ValueError, IndexError, struct.error) as error:
+    except (ValueError, IndexError, OverflowError, struct.error) as error:
         raise BrokenContract("frame", expected="a readable payload", got=error) from error
 
 

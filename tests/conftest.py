@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import HealthCheck, settings
 from prometheus_client import CollectorRegistry
 
@@ -9,6 +10,9 @@ from tests import checkpoints
 # No deadlines: the machine that runs the tests may be busy with a training.
 settings.register_profile("servoloop", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("servoloop")
+
+# Networks of tests are tiny: threads that wait for one another on a busy machine take longer than the work.
+torch.set_num_threads(1)
 
 
 @pytest.fixture

@@ -89,6 +89,8 @@ class Engine:
         if ref in self._replicas:
             return
         replica = await asyncio.get_running_loop().run_in_executor(self._device, self._load, folder)
+        if ref in self._replicas:  # told twice: a second queue would lose what waits in the first
+            return
         self._replicas[ref] = replica
         self._scheduler.add(ref)
         self._telemetry.replicas.labels(ref.model, ref.version).set(1)

@@ -60,15 +60,21 @@ class EngineServer:
         try:
             await self.engine.load(ref, folder)
         except BrokenCheckpoint as error:
-            self._failed[str(ref)] = str(error)
             log.error("can't serve a checkpoint", extra={"ref": str(ref), "reason": str(error)})
-            done(Frame(Kind.FAILED, request_id, meta={"error": "broken", "reason": str(error)}))
+            self._fail(ref, str(error), done, request_id)
+        except Exception:  # whatever keeps one version from loading, others serve
+            log.exception("loading failed", extra={"ref": str(ref)})
+            self._fail(ref, "loading failed", done, request_id)
         else:
             self._failed.pop(str(ref), None)
             seconds = time.monotonic() - started
             log.info("loaded", extra={"ref": str(ref), "seconds": round(seconds, 3)})
             done(Frame(Kind.LOADED, request_id, meta={"seconds": seconds}))
         self._broadcast()
+
+    def _fail(self, ref: Ref, reason: str, done: Callable[[Frame], None], request_id: int) -> None:
+        self._failed[str(ref)] = reason
+        done(Frame(Kind.FAILED, request_id, meta={"error": "broken", "reason": reason}))
 
     def _status(self) -> Frame:
         return Frame(Kind.STATUS, meta={"ready": [str(ref) for ref in self.engine.loaded], "failed": self._failed})
@@ -110,6 +116,8 @@ class Connection:
         ref = Ref(frame.meta["model"], frame.meta["version"])
         values, *lengths = frame.arrays
         tensors = Tensors(values, lengths[0] if lengths else None)
+        if not len(tensors) or frame.time_left < 0:
+            raise BrokenContract("INFER", expected="rows and a time left", got=(len(tensors), frame.time_left))
         deadline = Deadline.after(frame.time_left, now=time.monotonic())
         request_id = frame.request_id
 

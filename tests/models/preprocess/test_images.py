@@ -1,3 +1,4 @@
+import contextlib
 import io
 import struct
 import zlib
@@ -164,7 +165,7 @@ def test_every_fit_gives_the_frames_size_and_keeps_a_plain_colour(
 
 @pytest.mark.parametrize("data", [b"", b"no image at all", bytes(100), b"\x89PNG\r\n\x1a\n", b"GIF89a" + bytes(50)])
 def test_what_is_no_image_is_refused(data: bytes) -> None:
-    with pytest.raises(BrokenImage, match="no image of a known format, expected one of PNG, JPEG, WEBP|damaged"):
+    with pytest.raises(BrokenImage, match=r"no image of a known format, expected one of PNG, JPEG, WEBP|damaged"):
         decode_image(data, channels=1, height=4, width=4)
 
 
@@ -207,12 +208,8 @@ def test_no_changed_byte_of_an_image_raises_anything_but_its_reason(data: st.Dat
     changed = bytearray(file_of(halves(RED, BLUE), format_))
     for _ in range(data.draw(st.integers(1, 3))):
         changed[data.draw(st.integers(0, len(changed) - 1))] = data.draw(st.integers(0, 255))
-    try:
-        decoded = decode_image(bytes(changed), channels=3, height=4, width=8)
-    except BrokenImage as error:
-        assert str(error)
-    else:
-        assert decoded.shape == (3, 4, 8)
+    with contextlib.suppress(BrokenImage):
+        assert decode_image(bytes(changed), channels=3, height=4, width=8).shape == (3, 4, 8)
 
 
 # Steps on pixels

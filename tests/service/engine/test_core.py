@@ -1,0 +1,325 @@
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Awaitable
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import pytest
+from prometheus_client import CollectorRegistry
+
+from models.manifest import BrokenCheckpoint
+from models.preprocess import Tensors
+from service.domain import BatchPolicy, Deadline, Ref
+from service.engine.core import Answer, Engine
+from service.errors import DeadlineExceeded, NotReady, QueueFull, ServoloopError
+from service.telemetry import EngineTelemetry
+from tests.fakes import FakeRunner, ManualClock, sample
+
+REF = Ref("fashion", 1)
+LABELS = {"model": "fashion", "version": "1"}
+FOLDER = Path("fashion/1")
+Result = Answer | ServoloopError
+GENEROUS = 10.0
+
+
+def dense(*values: float) -> Tensors:
+    return Tensors(np.array([[value] for value in values], np.float32))
+
+
+def ragged(*lengths: int) -> Tensors:
+    return Tensors.packed([np.ones(length, np.float32) for length in lengths])
+
+
+class Harness:
+    """An engine with a fake network, and what became of each request."""
+
+    def __init__(self, engine: Engine, clock: ManualClock, runner: FakeRunner, registry: CollectorRegistry) -> None:
+        self.engine, self.clock, self.runner, self.registry = engine, clock, runner, registry
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def ask(self, tensors: Tensors, *, seconds: float = GENEROUS, ref: Ref = REF) -> asyncio.Future[Result]:
+        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self.engine.submit(ref, tensors, Deadline.after(seconds, now=self.clock()), future.set_result)
+        return future
+
+    async def answer(self, asked: asyncio.Future[Result]) -> Answer:
+        result = await asyncio.wait_for(asked, GENEROUS)
+        assert isinstance(result, Answer), result
+        return result
+
+    async def until_rows_wait(self, num_rows: int) -> None:
+        while sample(self.registry, "servoloop_queue_rows", LABELS) != num_rows:
+            await asyncio.sleep(0)
+
+    def dropped(self, reason: str) -> float:
+        return sample(self.registry, "servoloop_dropped_rows_total", {**LABELS, "reason": reason})
+
+
+class Start(Protocol):
+    def __call__(self, **bounds: float) -> Awaitable[Harness]: ...
+
+
+@pytest.fixture
+async def start(registry: CollectorRegistry) -> AsyncIterator[Start]:
+    running: list[asyncio.Task[None]] = []
+    harnesses: list[Harness] = []
+
+    async def start(**bounds: float) -> Harness:
+        clock = ManualClock()
+        runner = FakeRunner(before=lambda: harness.gate.wait(GENEROUS) or None)
+        engine = Engine(lambda _: runner, BatchPolicy(**bounds), EngineTelemetry(registry), clock)  # type: ignore[arg-type]
+        harness = Harness(engine, clock, runner, registry)
+        harnesses.append(harness)
+        await engine.load(REF, FOLDER)
+        running.append(asyncio.create_task(engine.run()))
+        return harness
+
+    yield start
+    for harness in harnesses:
+        harness.gate.set()
+    for task in running:
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
+async def busy(harness: Harness) -> asyncio.Future[Result]:
+    """Keep the device busy with a batch of one row until the gate opens."""
+    harness.gate.clear()
+    held = harness.ask(dense(0))
+    await harness.until_rows_wait(0)
+    return held
+
+
+async def test_a_lone_row_gets_its_answer(start: Start) -> None:
+    harness = await start()
+    answer = await harness.answer(harness.ask(dense(5)))
+    assert answer.outputs.tolist() == [[5, 1]]
+    assert answer.outputs.dtype == np.float32
+    assert answer.failures == {}
+
+
+async def test_what_arrives_while_the_device_is_busy_leaves_as_one_batch(start: Start) -> None:
+    harness = await start()
+    held = await busy(harness)
+    asked = [harness.ask(dense(value)) for value in range(1, 21)]
+    harness.gate.set()
+    answers = [await harness.answer(each) for each in (held, *asked)]
+    assert [answer.outputs[0, 0] for answer in answers] == list(range(21))
+    assert [len(batch) for batch in harness.runner.batches] == [1, 20]
+
+
+async def test_a_request_larger_than_a_batch_is_joined_again_in_order(start: Start) -> None:
+    harness = await start(max_rows=4)
+    held = await busy(harness)
+    large, small = harness.ask(dense(*range(10))), harness.ask(dense(77))
+    harness.gate.set()
+    assert (await harness.answer(large)).outputs[:, 0].tolist() == list(range(10))
+    assert (await harness.answer(small)).outputs[:, 0].tolist() == [77]
+    await harness.answer(held)
+    assert [len(batch) for batch in harness.runner.batches] == [1, 4, 4, 3]
+
+
+async def test_sequences_that_leave_out_of_order_are_joined_in_order(start: Start) -> None:
+    harness = await start()
+    answer = await harness.answer(harness.ask(ragged(100, 1, 90, 2)))
+    assert answer.outputs[:, 1].tolist() == [100, 1, 90, 2]
+    assert [len(batch) for batch in harness.runner.batches] == [2, 2]
+
+
+async def test_a_late_request_is_refused_and_never_runs(start: Start) -> None:
+    harness = await start()
+    held = await busy(harness)
+    late, patient = harness.ask(dense(1, 2), seconds=1.0), harness.ask(dense(3), seconds=9.0)
+    harness.clock.advance(1.0)
+    harness.gate.set()
+    result = await asyncio.wait_for(late, GENEROUS)
+    assert isinstance(result, DeadlineExceeded)
+    assert (result.ref, result.where) == (REF, "the queue")
+    await harness.answer(patient)
+    await harness.answer(held)
+    assert [[float(row[0]) for row in batch] for batch in harness.runner.batches] == [[0], [3]]
+    assert harness.dropped("deadline") == 2
+
+
+async def test_a_request_whose_first_rows_ran_is_answered_once_when_the_others_are_late(start: Start) -> None:
+    harness = await start(max_rows=2)
+    harness.gate.clear()
+    split = harness.ask(dense(1, 2, 3, 4, 5), seconds=1.0)
+    await harness.until_rows_wait(3)
+    harness.clock.advance(1.0)
+    harness.gate.set()
+    assert isinstance(await asyncio.wait_for(split, GENEROUS), DeadlineExceeded)
+    await harness.answer(harness.ask(dense(9)))
+    assert [[float(row[0]) for row in batch] for batch in harness.runner.batches] == [[1, 2], [9]]
+    assert harness.dropped("deadline") == 3
+
+
+async def test_a_cancelled_request_never_runs_and_is_never_answered(start: Start) -> None:
+    harness = await start()
+    held = await busy(harness)
+    answers: list[Result] = []
+    request = harness.engine.submit(REF, dense(1, 2), Deadline(1e9), answers.append)
+    stays = harness.ask(dense(3))
+    assert request is not None
+    harness.engine.cancel(REF, request)
+    harness.gate.set()
+    await harness.answer(stays)
+    await harness.answer(held)
+    assert [len(batch) for batch in harness.runner.batches] == [1, 1]
+    assert answers == []
+    assert harness.dropped("cancelled") == 2
+
+
+async def test_a_request_cancelled_while_it_runs_is_never_answered(start: Start) -> None:
+    harness = await start()
+    harness.gate.clear()
+    answers: list[Result] = []
+    request = harness.engine.submit(REF, dense(1), Deadline(1e9), answers.append)
+    assert request is not None
+    await harness.until_rows_wait(0)
+    harness.engine.cancel(REF, request)
+    harness.gate.set()
+    await harness.answer(harness.ask(dense(2)))
+    assert answers == []
+    assert harness.dropped("cancelled") == 0
+
+
+async def test_a_full_queue_says_so_at_once(start: Start) -> None:
+    harness = await start(max_queued_rows=3)
+    await busy(harness)
+    fits = harness.ask(dense(1, 2))
+    refused = harness.ask(dense(3, 4))
+    assert refused.done()
+    result = refused.result()
+    assert isinstance(result, QueueFull)
+    assert (result.queued, result.limit) == (2, 3)
+    assert harness.dropped("queue_full") == 2
+    harness.gate.set()
+    await harness.answer(fits)
+
+
+async def test_a_version_that_is_not_loaded_says_so_at_once(start: Start) -> None:
+    harness = await start()
+    refused = harness.ask(dense(1), ref=Ref("fashion", 2))
+    assert isinstance(refused.result(), NotReady)
+
+
+async def test_a_row_that_fails_takes_no_other_with_it(start: Start) -> None:
+    harness = await start()
+    held = await busy(harness)
+    neighbour, partly, wholly = (
+        harness.ask(dense(1)),
+        harness.ask(dense(2, FakeRunner.POISON, np.nan, 3)),
+        harness.ask(dense(FakeRunner.POISON, FakeRunner.POISON)),
+    )
+    harness.gate.set()
+    assert (await harness.answer(neighbour)).failures == {}
+    answer = await harness.answer(partly)
+    assert answer.outputs.shape == (4, 2)
+    assert answer.outputs[[0, 3], 0].tolist() == [2, 3]
+    assert set(answer.failures) == {1, 2}
+    nothing = await harness.answer(wholly)
+    assert len(nothing.outputs) == 2
+    assert set(nothing.failures) == {0, 1}
+    await harness.answer(held)
+
+
+async def test_times_are_told_with_the_answer(start: Start) -> None:
+    harness = await start()
+    held = await busy(harness)
+    asked = harness.ask(dense(1))
+    harness.clock.advance(0.25)
+    harness.gate.set()
+    assert (await harness.answer(held)).compute_seconds == 0.25
+    answer = await harness.answer(asked)
+    assert (answer.queue_seconds, answer.compute_seconds) == (0.25, 0.0)
+
+
+async def test_a_delay_is_waited_for_and_ends_by_itself(registry: CollectorRegistry) -> None:
+    runner = FakeRunner()
+    engine = Engine(lambda _: runner, BatchPolicy(max_delay=0.05), EngineTelemetry(registry))
+    await engine.load(REF, FOLDER)
+    running = asyncio.create_task(engine.run())
+    futures: list[asyncio.Future[Result]] = [asyncio.get_running_loop().create_future() for _ in range(2)]
+    for future in futures:
+        engine.submit(REF, dense(1), Deadline(1e9), future.set_result)
+        await asyncio.sleep(0)
+    await asyncio.wait_for(asyncio.gather(*futures), GENEROUS)
+    running.cancel()
+    assert [len(batch) for batch in runner.batches] == [2]
+
+
+async def test_batches_and_padding_are_measured(start: Start) -> None:
+    harness = await start()
+    await harness.answer(harness.ask(ragged(4, 3, 4)))
+    await harness.answer(harness.ask(ragged(5)))
+    values = {
+        name: sample(harness.registry, f"servoloop_{name}", LABELS)
+        for name in ("batch_rows_sum", "batch_rows_count", "batch_duration_seconds_count")
+    }
+    assert values == {"batch_rows_sum": 4, "batch_rows_count": 2, "batch_duration_seconds_count": 2}
+    assert sample(harness.registry, "servoloop_batch_elements_total", LABELS) == 17
+    assert sample(harness.registry, "servoloop_padding_elements_total", LABELS) == 1
+
+
+async def test_the_queues_depth_is_shown(start: Start) -> None:
+    harness = await start()
+    held = await busy(harness)
+    asked = harness.ask(dense(1, 2, 3))
+    assert sample(harness.registry, "servoloop_queue_rows", LABELS) == 3
+    harness.gate.set()
+    await harness.answer(asked)
+    await harness.answer(held)
+    assert sample(harness.registry, "servoloop_queue_rows", LABELS) == 0
+
+
+async def test_a_loaded_version_is_counted(start: Start) -> None:
+    harness = await start()
+    assert harness.engine.loaded == [REF]
+    assert sample(harness.registry, "servoloop_replicas", LABELS) == 1
+
+
+async def test_a_version_that_is_told_to_load_twice_keeps_what_waits(registry: CollectorRegistry) -> None:
+    """The second load begins before the first has ended, as when its sender connected anew."""
+    go_on = threading.Semaphore(1)
+
+    def load(_: Path) -> FakeRunner:
+        go_on.acquire(timeout=GENEROUS)
+        return FakeRunner()
+
+    engine = Engine(load, BatchPolicy(), EngineTelemetry(registry))
+    first, second = (asyncio.create_task(engine.load(REF, FOLDER)) for _ in range(2))
+    await first
+    future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+    engine.submit(REF, dense(4), Deadline(1e9), future.set_result)
+    go_on.release()
+    await second
+    running = asyncio.create_task(engine.run())
+    assert isinstance(await asyncio.wait_for(future, 2), Answer)
+    running.cancel()
+
+
+async def test_a_version_that_is_loaded_is_not_loaded_again(registry: CollectorRegistry) -> None:
+    loads: list[Path] = []
+
+    def load(folder: Path) -> FakeRunner:
+        loads.append(folder)
+        return FakeRunner()
+
+    engine = Engine(load, BatchPolicy(), EngineTelemetry(registry))
+    await engine.load(REF, FOLDER)
+    await engine.load(REF, FOLDER)
+    assert loads == [FOLDER]
+
+
+async def test_a_checkpoint_that_is_broken_is_not_loaded(registry: CollectorRegistry) -> None:
+    def load(_: Path) -> FakeRunner:
+        raise BrokenCheckpoint("no weights")
+
+    engine = Engine(load, BatchPolicy(), EngineTelemetry(registry))
+    with pytest.raises(BrokenCheckpoint, match="no weights"):
+        await engine.load(REF, FOLDER)
+    assert engine.loaded == []

@@ -1,0 +1,227 @@
+import asyncio
+import logging
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from prometheus_client import CollectorRegistry
+
+from models.manifest import BrokenCheckpoint
+from models.preprocess.tensors import Array
+from service.domain import BatchPolicy, Ref
+from service.engine.core import Engine
+from service.engine.server import EngineServer
+from service.link import Link
+from service.telemetry import EngineTelemetry
+from service.wire import Frame, Kind
+from tests.fakes import FakeRunner, sample
+
+META = {"model": "m", "version": 1}
+LABELS = {"model": "m", "version": "1"}
+PATIENCE = 10.0
+
+
+class Peer:
+    """The other end of an engine's socket."""
+
+    def __init__(self) -> None:
+        self._frames: asyncio.Queue[Frame] = asyncio.Queue()
+        self.link = Link(self._frames.put_nowait)
+
+    async def next(self, kind: Kind | None = None) -> Frame:
+        """The next frame, or the next of a kind."""
+        while True:
+            frame = await asyncio.wait_for(self._frames.get(), PATIENCE)
+            if kind in (None, frame.kind):
+                return frame
+
+    def load(self, request_id: int, folder: str = "good") -> None:
+        self.link.send(Frame(Kind.LOAD, request_id, meta={**META, "folder": folder}))
+
+    def infer(self, request_id: int, *arrays: Array, time_left: float = PATIENCE) -> None:
+        self.link.send(Frame(Kind.INFER, request_id, time_left, META, arrays))
+
+
+Connect = Callable[[], Awaitable[Peer]]
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not true():
+            await asyncio.sleep(0)
+
+
+@pytest.fixture
+def gate() -> Iterator[threading.Event]:
+    """Batches run only while it is open."""
+    gate = threading.Event()
+    gate.set()
+    yield gate
+    gate.set()
+
+
+@pytest.fixture
+async def connect(tmp_path: Path, registry: CollectorRegistry, gate: threading.Event) -> AsyncIterator[Connect]:
+    def load(folder: Path) -> FakeRunner:
+        if folder.name == "broken":
+            raise BrokenCheckpoint("its sha256 differs")
+        if folder.name == "crash":
+            raise MemoryError("no more")
+        return FakeRunner(before=lambda: gate.wait(PATIENCE) or None)
+
+    engine = Engine(load, BatchPolicy(max_queued_rows=4), EngineTelemetry(registry))
+    server = EngineServer(engine)
+    loop = asyncio.get_running_loop()
+    listening = await loop.create_unix_server(server.connection, str(tmp_path / "engine.sock"))
+    running = asyncio.create_task(engine.run())
+    peers: list[Peer] = []
+
+    async def connect() -> Peer:
+        peer = Peer()
+        peers.append(peer)
+        await loop.create_unix_connection(lambda: peer.link, str(tmp_path / "engine.sock"))
+        return peer
+
+    yield connect
+    for peer in peers:
+        peer.link.close()
+    listening.close()
+    running.cancel()
+
+
+async def test_whoever_connects_hears_what_is_loaded(connect: Connect) -> None:
+    peer = await connect()
+    assert (await peer.next()).meta == {"ready": [], "failed": {}}
+    peer.load(7)
+    loaded = await peer.next(Kind.LOADED)
+    assert loaded.request_id == 7
+    assert (await peer.next()).meta == {"ready": ["m/1"], "failed": {}}
+    assert (await (await connect()).next()).meta == {"ready": ["m/1"], "failed": {}}
+
+
+@pytest.mark.parametrize(("folder", "reason"), [("broken", "its sha256 differs"), ("crash", "loading failed")])
+async def test_every_load_is_answered_also_one_that_fails(
+    connect: Connect, folder: str, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL)
+    peer = await connect()
+    peer.load(3, folder)
+    failed = await peer.next(Kind.FAILED)
+    assert (failed.request_id, failed.meta) == (3, {"error": "broken", "reason": reason})
+    assert (await peer.next(Kind.STATUS)).meta == {"ready": [], "failed": {"m/1": reason}}
+    peer.load(4, "good")
+    await peer.next(Kind.LOADED)
+    assert (await peer.next(Kind.STATUS)).meta == {"ready": ["m/1"], "failed": {}}
+
+
+async def loaded(connect: Connect) -> Peer:
+    peer = await connect()
+    peer.load(1)
+    await peer.next(Kind.LOADED)
+    return peer
+
+
+async def test_rows_are_answered_under_their_id(connect: Connect) -> None:
+    peer = await loaded(connect)
+    peer.infer(11, np.array([[1.0, 2.0]], np.float32))
+    result = await peer.next(Kind.RESULT)
+    assert result.request_id == 11
+    assert result.arrays[0].tolist() == [[3, 2]]
+    assert set(result.meta) == {"queue", "compute"}
+
+
+async def test_packed_sequences_are_answered_row_by_row(connect: Connect) -> None:
+    peer = await loaded(connect)
+    peer.infer(11, np.array([1, 2, 3], np.int64), np.array([1, 2], np.int32))
+    assert (await peer.next(Kind.RESULT)).arrays[0].tolist() == [[1, 1], [5, 2]]
+
+
+async def test_failed_rows_are_named(connect: Connect) -> None:
+    peer = await loaded(connect)
+    peer.infer(11, np.array([[1.0], [np.nan]], np.float32))
+    assert (await peer.next(Kind.RESULT)).meta["failures"] == {
+        "1": "the network's answer for this row is not finite",
+    }
+
+
+async def test_refusals_carry_their_facts(connect: Connect) -> None:
+    peer = await loaded(connect)
+    peer.infer(1, np.zeros((5, 1), np.float32))
+    peer.infer(2, np.zeros((1, 1), np.float32), time_left=0.0)
+    peer.link.send(Frame(Kind.INFER, 3, 1.0, {"model": "other", "version": 1}, [np.zeros((1, 1), np.float32)]))
+    failed = {frame.request_id: frame.meta for frame in [await peer.next(Kind.FAILED) for _ in range(3)]}
+    assert failed == {
+        1: {"error": "queue_full", "queued": 0, "limit": 4},
+        2: {"error": "deadline", "where": "the queue"},
+        3: {"error": "not_ready", "reason": "it is not loaded on this engine"},
+    }
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        Frame(Kind.RESULT, 1),
+        Frame(Kind.INFER, 1, 1.0),
+        Frame(Kind.INFER, 1, 1.0, META),
+        Frame(Kind.INFER, 1, 1.0, META, [np.zeros((0, 3), np.float32)]),
+        Frame(Kind.INFER, 1, meta=META, arrays=[np.zeros((1, 3), np.float32)]),
+        Frame(Kind.LOAD, 1, meta=META),
+    ],
+    ids=["a result", "no model", "no rows", "zero rows", "no time left", "no folder"],
+)
+async def test_a_peer_that_breaks_the_contract_is_cut_off_and_others_are_served(
+    connect: Connect, frame: Frame, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL)
+    peer, good = await connect(), await loaded(connect)
+    peer.link.send(frame)
+    await asyncio.wait_for(peer.link.lost, PATIENCE)
+    good.infer(1, np.zeros((1, 1), np.float32))
+    await good.next(Kind.RESULT)
+
+
+async def test_the_requests_of_a_peer_that_leaves_are_cancelled(
+    connect: Connect, gate: threading.Event, registry: CollectorRegistry
+) -> None:
+    stays, leaves = await loaded(connect), await connect()
+    gate.clear()
+    stays.infer(1, np.zeros((1, 1), np.float32))
+    await until(lambda: sample(registry, "servoloop_queue_rows", LABELS) == 0)
+    leaves.infer(1, np.zeros((3, 1), np.float32))
+    await until(lambda: sample(registry, "servoloop_queue_rows", LABELS) == 3)
+    leaves.link.close()
+    await until(lambda: sample(registry, "servoloop_queue_rows", LABELS) == 0)
+    assert sample(registry, "servoloop_dropped_rows_total", {**LABELS, "reason": "cancelled"}) == 3
+    gate.set()
+    await stays.next(Kind.RESULT)
+    assert sample(registry, "servoloop_batch_rows_sum", LABELS) == 1
+
+
+async def test_a_cancelled_request_is_not_answered(connect: Connect, gate: threading.Event) -> None:
+    peer = await loaded(connect)
+    gate.clear()
+    peer.infer(1, np.zeros((1, 1), np.float32))
+    peer.link.send(Frame(Kind.CANCEL, 1))
+    peer.link.send(Frame(Kind.CANCEL, 99))
+    peer.infer(2, np.zeros((1, 1), np.float32))
+    gate.set()
+    assert (await peer.next(Kind.RESULT)).request_id == 2
+
+
+async def test_a_beat_tells_all_that_the_engine_lives(
+    registry: CollectorRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.engine.server._BEAT_SECONDS", 0.001)
+    server = EngineServer(Engine(lambda _: FakeRunner(), BatchPolicy(), EngineTelemetry(registry)))
+    path = str(tmp_path / "engine.sock")
+    listening = await asyncio.get_running_loop().create_unix_server(server.connection, path)
+    peer = Peer()
+    await asyncio.get_running_loop().create_unix_connection(lambda: peer.link, path)
+    await peer.next(Kind.STATUS)
+    beating = asyncio.create_task(server.beat())
+    assert [(await peer.next()).kind for _ in range(3)] == [Kind.STATUS] * 3
+    beating.cancel()
+    peer.link.close()
+    listening.close()

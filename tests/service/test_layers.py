@@ -1,0 +1,27 @@
+"""Promises about imports, each asked of a fresh interpreter."""
+
+import subprocess
+import sys
+from collections.abc import Sequence
+
+import pytest
+
+
+def loaded_by(module: str, of: Sequence[str]) -> list[str]:
+    """Those of `of` that importing `module` loads."""
+    code = f"import sys, {module}; print(*[name for name in {list(of)!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout.split()
+
+
+@pytest.mark.parametrize("module", ["service.api.app", "service.runtime", "service.supervisor", "models.manifest"])
+def test_who_does_not_compute_does_not_load_torch(module: str) -> None:
+    assert loaded_by(module, ["torch"]) == []
+
+
+def test_the_engine_knows_nothing_of_http() -> None:
+    assert loaded_by("service.engine.__main__", ["fastapi", "starlette", "uvicorn", "torch"]) == ["torch"]
+
+
+def test_checkpoints_are_verified_without_the_service() -> None:
+    assert loaded_by("models.manifest", ["service", "fastapi", "torch"]) == []
