@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from models.manifest import BrokenCheckpoint
 from models.preprocess.tensors import Array
-from service.domain import BatchPolicy, Ref
+from service.domain import BatchPolicy
 from service.engine.core import Engine
 from service.engine.server import EngineServer
 from service.link import Link
@@ -53,23 +53,34 @@ async def until(true: Callable[[], bool]) -> None:
             await asyncio.sleep(0)
 
 
-@pytest.fixture
-def gate() -> Iterator[threading.Event]:
+class Gate:
     """Batches run only while it is open."""
-    gate = threading.Event()
-    gate.set()
-    yield gate
-    gate.set()
+
+    def __init__(self) -> None:
+        self.open = threading.Event()
+        self.open.set()
+        self.num_entered = 0
+
+    def enter(self) -> None:
+        self.num_entered += 1
+        self.open.wait(PATIENCE)
 
 
 @pytest.fixture
-async def connect(tmp_path: Path, registry: CollectorRegistry, gate: threading.Event) -> AsyncIterator[Connect]:
+def gate() -> Iterator[Gate]:
+    gate = Gate()
+    yield gate
+    gate.open.set()
+
+
+@pytest.fixture
+async def connect(tmp_path: Path, registry: CollectorRegistry, gate: Gate) -> AsyncIterator[Connect]:
     def load(folder: Path) -> FakeRunner:
         if folder.name == "broken":
             raise BrokenCheckpoint("its sha256 differs")
         if folder.name == "crash":
             raise MemoryError("no more")
-        return FakeRunner(before=lambda: gate.wait(PATIENCE) or None)
+        return FakeRunner(before=gate.enter)
 
     engine = Engine(load, BatchPolicy(max_queued_rows=4), EngineTelemetry(registry))
     server = EngineServer(engine)
@@ -183,30 +194,30 @@ async def test_a_peer_that_breaks_the_contract_is_cut_off_and_others_are_served(
 
 
 async def test_the_requests_of_a_peer_that_leaves_are_cancelled(
-    connect: Connect, gate: threading.Event, registry: CollectorRegistry
+    connect: Connect, gate: Gate, registry: CollectorRegistry
 ) -> None:
     stays, leaves = await loaded(connect), await connect()
-    gate.clear()
+    gate.open.clear()
     stays.infer(1, np.zeros((1, 1), np.float32))
-    await until(lambda: sample(registry, "servoloop_queue_rows", LABELS) == 0)
+    await until(lambda: gate.num_entered == 1)
     leaves.infer(1, np.zeros((3, 1), np.float32))
     await until(lambda: sample(registry, "servoloop_queue_rows", LABELS) == 3)
     leaves.link.close()
     await until(lambda: sample(registry, "servoloop_queue_rows", LABELS) == 0)
     assert sample(registry, "servoloop_dropped_rows_total", {**LABELS, "reason": "cancelled"}) == 3
-    gate.set()
+    gate.open.set()
     await stays.next(Kind.RESULT)
     assert sample(registry, "servoloop_batch_rows_sum", LABELS) == 1
 
 
-async def test_a_cancelled_request_is_not_answered(connect: Connect, gate: threading.Event) -> None:
+async def test_a_cancelled_request_is_not_answered(connect: Connect, gate: Gate) -> None:
     peer = await loaded(connect)
-    gate.clear()
+    gate.open.clear()
     peer.infer(1, np.zeros((1, 1), np.float32))
     peer.link.send(Frame(Kind.CANCEL, 1))
     peer.link.send(Frame(Kind.CANCEL, 99))
     peer.infer(2, np.zeros((1, 1), np.float32))
-    gate.set()
+    gate.open.set()
     assert (await peer.next(Kind.RESULT)).request_id == 2
 
 
