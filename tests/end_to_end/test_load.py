@@ -1,23 +1,14 @@
 """Many clients at once."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
-import httpx
 import pytest
 
+from tests.end_to_end.connection import connect
 from tests.end_to_end.service import Service
 
 CLIENTS, REQUESTS = 200, 5
 WORDS = ["good", "bad", "boring", "brilliant", "moving", "awful", "long", "funny"]
-
-
-@asynccontextmanager
-async def connection(service: Service) -> AsyncIterator[httpx.AsyncClient]:
-    limits = httpx.Limits(max_connections=1)
-    async with httpx.AsyncClient(base_url=service.url, limits=limits, timeout=60, trust_env=False) as client:
-        yield client
 
 
 def text_of(client: int) -> str:
@@ -26,15 +17,14 @@ def text_of(client: int) -> str:
     return f"It was {marks[0]}, {marks[1]} and {marks[2]}. " * (1 + client % 3)
 
 
-async def one_client(service: Service, number: int) -> list[tuple[int, float]]:
+async def one_client(port: int, number: int) -> list[tuple[int, float]]:
     """Status and probability of a client's requests, one after another."""
     body = {"instances": [text_of(number)], "parameters": {"return_probabilities": True}}
     answers = []
-    async with connection(service) as client:
+    async with connect(port) as connection:
         for _ in range(REQUESTS):
-            response = await client.post("/v1/models/sentiment/predict", json=body)
-            positive = response.json()["predictions"][0]["probabilities"]["positive"] if response.is_success else -1
-            answers.append((response.status_code, positive))
+            status, answer = await connection.post("/v1/models/sentiment/predict", body)
+            answers.append((status, answer["predictions"][0]["probabilities"]["positive"] if status == 200 else -1))
     return answers
 
 
@@ -47,7 +37,7 @@ async def test_two_hundred_clients_are_batched_without_an_error_and_each_gets_it
         for one in service.predict("sentiment", [text_of(n) for n in range(CLIENTS)], return_probabilities=True)
     ]
     rows_before, batches_before = executed()
-    answers = await asyncio.gather(*(one_client(service, number) for number in range(CLIENTS)))
+    answers = await asyncio.gather(*(one_client(service.port, number) for number in range(CLIENTS)))
     rows, batches = executed()
 
     assert {status for mine in answers for status, _ in mine} == {200}
@@ -69,11 +59,10 @@ async def test_models_of_every_kind_answer_at_the_same_time(service: Service) ->
     alone = {model: service.predict(model, [instance]) for model, instance in instances.items()}
 
     async def ask(model: str) -> None:
-        async with connection(service) as client:
+        async with connect(service.port) as connection:
             for _ in range(5):
-                response = await client.post(f"/v1/models/{model}/predict", json={"instances": [instances[model]]})
-                assert response.status_code == 200
-                assert response.json()["model"] == model
-                assert response.json()["predictions"][0].get("label") == alone[model][0].get("label")
+                status, answer = await connection.post(f"/v1/models/{model}/predict", {"instances": [instances[model]]})
+                assert (status, answer["model"]) == (200, model)
+                assert answer["predictions"][0].get("label") == alone[model][0].get("label")
 
     await asyncio.gather(*(ask(model) for model in instances for _ in range(5)))
