@@ -1,0 +1,70 @@
+"""A command line, and a service for it to ask: the real application behind a real socket, but for the engine."""
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import uvicorn
+from prometheus_client import CollectorRegistry
+from typer.testing import CliRunner, Result
+
+from service.api.app import create_app
+from service.api.deps import Services
+from service.cli.app import app
+from service.registry.catalog import Broken, Catalog, scan
+from service.serving.engine_client import EngineStatus
+from service.serving.pipeline import Limits, Pipeline
+from service.serving.router import Router
+from service.telemetry import HttpTelemetry
+from tests.checkpoints import write_one_of_each
+from tests.service.api.support import CountingEngine
+
+Run = Callable[[Sequence[object]], Result]
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The data directory of a service that ships no models."""
+    path = tmp_path / "data"
+    monkeypatch.setenv("SERVOLOOP_DATA_DIR", str(path))
+    monkeypatch.setenv("SERVOLOOP_SHIPPED_CHECKPOINTS", "")
+    return path
+
+
+@pytest.fixture
+def run() -> Run:
+    runner = CliRunner()
+    return lambda words: runner.invoke(app, [str(word) for word in words])
+
+
+@pytest.fixture(scope="session")
+def catalog(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
+    """One model of each kind with its champion, and one that is broken."""
+    root = tmp_path_factory.mktemp("models")
+    write_one_of_each(root)
+    champions = {name: {"champion": 1} for name in scan([root], {}).models}
+    return Catalog(scan([root], champions).models, [Broken("torn", "1", "weights.safetensors is [missing]")])
+
+
+@pytest.fixture(scope="session")
+def url(catalog: Catalog) -> Iterator[str]:
+    """Where a service answers."""
+    ready = frozenset(version.ref for version in catalog.versions() if version.ref.model != "codes")
+    engine = CountingEngine(catalog, EngineStatus(ready=ready))
+    telemetry = HttpTelemetry(CollectorRegistry())
+    with ThreadPoolExecutor(1) as threads, socket.create_server(("127.0.0.1", 0)) as listener:
+        limits = Limits(8, default_timeout=10, max_timeout=120)
+        pipeline = Pipeline(Router(catalog), engine, telemetry, threads, limits)
+        services = Services(pipeline, catalog, engine, telemetry.registry, 200_000)
+        server = uvicorn.Server(uvicorn.Config(create_app(services), log_config=None, lifespan="off"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        while not server.started:
+            time.sleep(0.005)
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        server.should_exit = True
+        thread.join()
