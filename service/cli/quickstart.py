@@ -1,5 +1,6 @@
 """What `servoloop serve` says when it is ready: where it is, what it serves, and lines to try it with."""
 
+import math
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 import service
-from models.manifest import ColumnsInput, ImageInput, InputContract, TensorInput, TextInput
+from models.manifest import Column, ColumnsInput, ImageInput, TensorInput, TextInput
+from models.preprocess.numeric import Standardize
 from models.samples import sample_rows
 from service.cli.output import headline
 from service.registry.catalog import Catalog, Model, Version
@@ -61,14 +63,15 @@ def _row(version: Version, model: Model) -> tuple[str, str, str, str, str]:
 
 
 def _curl(url: str, model: Model, folders: Sequence[Path]) -> str:
-    question = _question(model.contract, folders)
+    question = _question(model.example, folders)
     if question is None:
         return f"# {model.name} takes {describe(model.contract)}: servoloop predict {model.name} FILE.npy --url {url}"
     return shlex.join(["curl", "-s", f"{url}/v1/models/{model.name}/predict", *question])
 
 
-def _question(contract: InputContract, folders: Sequence[Path]) -> list[str] | None:
+def _question(version: Version, folders: Sequence[Path]) -> list[str] | None:
     """Arguments of curl; None where a row is too large for a line."""
+    contract = version.manifest.input
     match contract:
         case TextInput():
             return ["-H", "Content-Type: text/plain", "--data", _SENTENCE[: contract.max_characters]]
@@ -78,14 +81,28 @@ def _question(contract: InputContract, folders: Sequence[Path]) -> list[str] | N
                 return _json({"image": _GREY_PIXEL})
             return ["-H", "Content-Type: image/png", "--data-binary", f"@{image}"]
         case ColumnsInput():
-            [row] = sample_rows(contract, 1)
-            numbers = (float(number) for number in row)
-            plain = (int(number) if number.is_integer() else number for number in numbers)
-            return _json({"columns": dict(zip(contract.names, plain, strict=True))})
+            numbers = zip(contract.names, _typical_row(version, contract), strict=True)
+            return _json({"columns": {name: int(x) if x.is_integer() else x for name, x in numbers}})
         case TensorInput():
             [row] = sample_rows(contract, 1)
             assert not isinstance(row, str)
             return _json(row.tolist()) if row.size <= _MOST_NUMBERS else None
+
+
+def _typical_row(version: Version, contract: ColumnsInput) -> list[float]:
+    """What was usual in training, where the steps tell; else the middle of each column's range."""
+    match version.manifest.preprocess:
+        case [Standardize(mean=mean), *_] if len(mean) == len(contract.columns):
+            return [_within(column, float(f"{x:.4g}")) for column, x in zip(contract.columns, mean, strict=True)]
+        case _:
+            [row] = sample_rows(contract, 1)
+            return [float(x) for x in row]
+
+
+def _within(column: Column, x: float) -> float:
+    low = -math.inf if column.minimum is None else column.minimum
+    high = math.inf if column.maximum is None else column.maximum
+    return min(max(x, low), high)
 
 
 def _json(instance: Any) -> list[str]:

@@ -3,6 +3,7 @@
 import io
 import shlex
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -36,6 +37,22 @@ def test_each_line_works_as_it_stands(url: str, catalog: Catalog, model: str) ->
 def test_a_picture_is_sent_from_the_first_folder_that_has_it(catalog: Catalog, examples: Path) -> None:
     line = curl_of("clothes", suggestions("http://h", catalog, [examples / "none", examples]))
     assert shlex.split(line)[-2:] == ["--data-binary", f"@{examples / 'ankle-boot.png'}"]
+
+
+def test_columns_are_typical_ones_within_their_range(tmp_path: Path) -> None:
+    columns = [{"name": "a", "minimum": 100}, {"name": "b", "minimum": 0, "maximum": 5}, {"name": "c"}]
+    fields: dict[str, Any] = {
+        "architecture": {"family": "mlp", "config": {"inputs": 3, "outputs": 1}},
+        "task": "regression",
+        "input": {"kind": "columns", "columns": columns},
+        "target": {"name": "mass"},
+    }
+    standardize = {"step": "standardize", "mean": [7, 3.14159, 0.5], "std": [1, 1, 1]}
+    checkpoints.write(tmp_path, "known", preprocess=[standardize], **fields)
+    checkpoints.write(tmp_path, "unknown", **fields)
+    lines = suggestions("http://h", scan([tmp_path], {}))
+    assert '{"columns":{"a":100,"b":3.142,"c":0.5}}' in curl_of("known", lines)
+    assert '{"columns":{"a":100,"b":2.5,"c":0}}' in curl_of("unknown", lines)
 
 
 def test_a_row_too_large_for_a_line_is_described(tmp_path: Path) -> None:
@@ -78,5 +95,5 @@ def test_all_of_it_is_written_at_once_and_no_line_is_broken(catalog: Catalog) ->
     show(Console(file=pipe, width=60), "http://127.0.0.1:8000", catalog)
     lines = pipe.flushed.splitlines()
     assert lines[0] == "Servoloop answers on http://127.0.0.1:8000"
-    assert any(line.endswith("""--data '{"instances":[{"columns":{"area":0,"rooms":10.5}}]}'""") for line in lines)
+    assert any(line.endswith("""--data '{"instances":[{"columns":{"area":70,"rooms":3}}]}'""") for line in lines)
     assert lines[-1].endswith("http://127.0.0.1:8000/docs")
