@@ -47,13 +47,14 @@ def decode(body: Body, contract: InputContract, *, max_rows: int) -> Decoded:
     if media_type == JSON:
         return _decode_json(body, contract, max_rows)
     wanted = parameters.from_query(body.query)
-    rows = _RAW[media_type](body.data, contract)
-    return Decoded(rows, _matching(wanted, rows, max_rows, root="query"))
+    rows = _from_npy(body.data, contract, max_rows) if media_type == NPY else _RAW[media_type](body.data, contract)
+    return Decoded(rows, _matching(wanted, rows, root="query"))
 
 
 def holds_picture(body: Body) -> bool:
-    """Whether decoding may unfold far more pixels than there are bytes."""
-    return (body.content_type or "").startswith("image/") or b'"image"' in body.data
+    """Whether decoding may unfold far more pixels than there are bytes. Escaped, "image" may be spelt in many ways."""
+    data = body.data
+    return (body.content_type or "").lstrip()[:6].lower() == "image/" or b'"image"' in data or b"\\u" in data
 
 
 def encode(ref: Ref, prediction_ids: Sequence[str], predictions: Sequence[Mapping[str, Any]]) -> bytes:
@@ -89,17 +90,25 @@ def _media_type(content_type: str | None, contract: InputContract) -> str:
     if media_type not in known:
         what = f"this model does not take {media_type[:100]!r}"
         raise UnsupportedMediaType(what, field="Content-Type", expected=expected)
-    charset = options.strip().lower().removeprefix("charset=").strip('"')
+    charset = _charset(options)
     if charset not in ("", "utf-8", "utf8", "us-ascii"):
         raise UnsupportedMediaType(f"{charset[:100]!r} is not read", field="Content-Type", expected="charset=utf-8")
     return media_type
+
+
+def _charset(options: str) -> str:
+    for option in options.split(";"):
+        name, _, value = option.partition("=")
+        if name.strip().lower() == "charset":
+            return value.strip().strip('"').lower()
+    return ""
 
 
 def _decode_json(body: Body, contract: InputContract, max_rows: int) -> Decoded:
     try:
         document = orjson.loads(body.data)
     except orjson.JSONDecodeError as error:
-        what = f"this is no JSON: {error.msg} (byte {error.pos})"
+        what = f"this is no JSON: {error.msg} (character {error.pos})"
         raise MalformedBody(what, field="body", expected='{"instances": [...]}') from None
     except RecursionError:
         raise MalformedBody("the JSON is nested too deeply", field="body", expected='{"instances": [...]}') from None
@@ -116,7 +125,7 @@ def _decode_json(body: Body, contract: InputContract, max_rows: int) -> Decoded:
     wanted = parameters.from_json(document.get("parameters"))
     may_hold_booleans = b"true" in body.data or b"false" in body.data
     rows = rows_from_json(instances, contract, may_hold_booleans=may_hold_booleans)
-    return Decoded(rows, _matching(wanted, rows, max_rows, root="parameters"))
+    return Decoded(rows, _matching(wanted, rows, root="parameters"))
 
 
 def _from_image(data: bytes, contract: InputContract) -> RawRows:
@@ -133,7 +142,7 @@ def _from_text(data: bytes, contract: InputContract) -> RawRows:
     return [checked_text(text, "body", contract)]
 
 
-def _from_npy(data: bytes, contract: InputContract) -> RawRows:
+def _from_npy(data: bytes, contract: InputContract, max_rows: int) -> RawRows:
     """One row, or a batch when it has one axis more than the contract."""
     assert not isinstance(contract, TextInput)
     array = read_npy(data)
@@ -141,19 +150,18 @@ def _from_npy(data: bytes, contract: InputContract) -> RawRows:
         return join([checked_array(array, "body", contract)], contract)
     if not len(array):
         raise UnprocessableInput("the array has no rows", field="body", expected="at least one row")
+    if len(array) > max_rows:
+        raise UnprocessableInput(f"there are {len(array)} rows", field="body", expected=f"at most {max_rows}")
     return join([checked_array(row, f"body[{index}]", contract) for index, row in enumerate(array)], contract)
 
 
 _RAW: dict[str, Callable[[bytes, InputContract], RawRows]] = {
     TEXT: _from_text,
-    NPY: _from_npy,
     **dict.fromkeys(IMAGES, _from_image),
 }
 
 
-def _matching(wanted: PredictParameters, rows: RawRows, max_rows: int, *, root: str) -> PredictParameters:
-    if len(rows) > max_rows:
-        raise UnprocessableInput(f"there are {len(rows)} rows", field="body", expected=f"at most {max_rows}")
+def _matching(wanted: PredictParameters, rows: RawRows, *, root: str) -> PredictParameters:
     if wanted.external_ids and len(wanted.external_ids) != len(rows):
         what = f"there are {len(wanted.external_ids)} ids for {len(rows)} rows"
         raise UnprocessableInput(what, field=f"{root}.external_ids", expected="one for each row")

@@ -74,6 +74,7 @@ def checked_array(array: Array, field: str, contract: NumericInput) -> Array:
     expected = describe(contract)
     if array.dtype.kind not in "iuf":
         raise UnprocessableInput(f"elements are of type {array.dtype.name}", field=field, expected=expected)
+    sent = array
     got = " x ".join(map(str, array.shape)) or "that of a single number"
     if isinstance(contract, ImageInput) and contract.channels == 1 and array.ndim == 2:
         array = array[None]
@@ -81,13 +82,12 @@ def checked_array(array: Array, field: str, contract: NumericInput) -> Array:
     fits = array.ndim == len(shape) and all(want in (-1, got) for want, got in zip(shape, array.shape, strict=True))
     if not fits or array.size == 0:
         raise UnprocessableInput(f"the shape is {got}", field=field, expected=expected)
-    if isinstance(contract, TensorInput):
-        if contract.variable and len(array) > contract.max_length:
-            most = f"at most {contract.max_length} steps"
-            raise UnprocessableInput(f"the sequence has {len(array)} steps", field=field, expected=most)
-        if contract.dtype == "int64" and array.dtype.kind == "f":
-            raise UnprocessableInput("elements are not whole numbers", field=field, expected=expected)
-    _check_range(array, field, contract)
+    if isinstance(contract, TensorInput) and contract.variable and len(array) > contract.max_length:
+        most = f"at most {contract.max_length} steps"
+        raise UnprocessableInput(f"the sequence has {len(array)} steps", field=field, expected=most)
+    _check_range(sent, field, contract)
+    if isinstance(contract, TensorInput) and contract.dtype == "int64" and array.dtype.kind == "f":
+        raise UnprocessableInput("elements are not whole numbers", field=field, expected=expected)
     dtype = contract.dtype if isinstance(contract, TensorInput) else "float32"
     return array.astype(dtype, copy=False)
 
@@ -114,6 +114,6 @@ def _bounds(contract: NumericInput) -> tuple[Array, Array]:
             ranges = [(column.minimum, column.maximum) for column in contract.columns]
         case TensorInput():
             ranges = [(contract.minimum, contract.maximum)]
-    low = np.array([-_FLOAT32_MAX if least is None else least for least, _ in ranges])
-    high = np.array([_FLOAT32_MAX if most is None else most for _, most in ranges])
+    low = np.array([-_FLOAT32_MAX if least is None else max(least, -_FLOAT32_MAX) for least, _ in ranges])
+    high = np.array([_FLOAT32_MAX if most is None else min(most, _FLOAT32_MAX) for _, most in ranges])
     return low, high

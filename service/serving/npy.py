@@ -20,7 +20,7 @@ def read_npy(body: bytes) -> Array:
     try:
         read_header = _READ_HEADER[npy.read_magic(stream)]
         shape, fortran_order, dtype = read_header(stream, max_header_size=_MAX_HEADER)
-    except (KeyError, ValueError, EOFError, SyntaxError, TypeError, RecursionError, MemoryError):
+    except Exception:  # noqa: BLE001  numpy answers a damaged header with whatever it runs into, tokenize's errors too
         raise MalformedBody("the header can't be read", field="body", expected=expected) from None
     if dtype.hasobject or dtype.kind not in "iuf":
         raise MalformedBody(f"elements are of type {dtype}", field="body", expected=expected)
@@ -30,4 +30,7 @@ def read_npy(body: bytes) -> Array:
         what = f"{sent} bytes of elements were sent for shape {shape} of {dtype}"
         raise MalformedBody(what, field="body", expected=f"{count * dtype.itemsize} bytes")
     array = np.frombuffer(body, dtype, count, stream.tell())
-    return array.reshape(shape, order="F" if fortran_order else "C")
+    try:
+        return array.reshape(shape, order="F" if fortran_order else "C")
+    except ValueError:  # an axis of no elements beside one, or many, past what numpy can count
+        raise MalformedBody(f"there is no array of shape {shape}", field="body", expected=expected) from None

@@ -23,6 +23,9 @@ class _Parameters(BaseModel):
     external_ids: list[_Text] = []
 
 
+_IN_QUERY = "one of top_k, return_probabilities, timeout_ms, key, tags.<name>, external_id"
+
+
 def from_json(value: Any) -> PredictParameters:
     """Raises UnprocessableInput, naming the field."""
     if value is None:
@@ -39,10 +42,12 @@ def from_query(query: Mapping[str, str]) -> PredictParameters:
                 value[name] = _scalar(name, text)
             case "external_id":
                 value["external_ids"] = [text]
+            case "key":
+                value[name] = text
             case _ if name.startswith("tags."):
                 value.setdefault("tags", {})[name.removeprefix("tags.")] = text
             case _:
-                value[name] = text
+                raise UnprocessableInput("there is no such parameter", field=f"query.{name[:100]}", expected=_IN_QUERY)
     return _checked(value, "query")
 
 
@@ -56,6 +61,8 @@ def _scalar(name: str, text: str) -> Any:
 
 
 def _checked(value: Any, root: str) -> PredictParameters:
+    if not isinstance(value, dict):
+        raise UnprocessableInput("this is no object", field=root, expected='an object like {"top_k": 3}')
     try:
         checked = _Parameters.model_validate(value)
     except ValidationError as error:
