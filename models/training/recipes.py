@@ -226,9 +226,9 @@ HOUSE_PRICE = Recipe(
     target=TargetName(name="price", unit="CAD"),
     architecture=Architecture(family="mlp", config={"inputs": 1, "hidden": [], "outputs": 1}),
     loss=LossConfig(kind="mse"),
-    optimizer=OptimizerConfig(kind="adam", learning_rate=0.05),
-    schedule=ScheduleConfig(kind="cosine"),
-    loop=LoopConfig(epochs=60, batch_size=64, keep_best_by="loss"),
+    # On a standardised column the squared error has curvature 2: a full-batch step of 1/2 lands on the least squares.
+    optimizer=OptimizerConfig(kind="sgd", learning_rate=0.5, momentum=0.0),
+    loop=LoopConfig(epochs=5, batch_size=1024, keep_best_by="loss"),
     storage="float32",
 )
 
