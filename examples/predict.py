@@ -14,7 +14,7 @@ def main() -> None:
     url = sys.argv[1] if len(sys.argv) > 1 else DEFAULT_URL
     with Client(url) as client:
         for picture, clothes in zip(PICTURES, client.predict_many("fashion", PICTURES), strict=True):
-            print(f"fashion: {picture.name} is a {clothes.label} ({clothes.probability:.0%})")
+            print(f"fashion: {picture.name} shows {clothes.label!r} ({clothes.probability:.0%})")
         for model in ("sentiment", "sentiment-lstm"):
             for sentence, mood in zip(SENTENCES, client.predict_many(model, SENTENCES), strict=True):
                 print(f"{model}: {sentence!r} is {mood.label} ({mood.probability:.0%})")

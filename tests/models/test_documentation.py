@@ -1,0 +1,79 @@
+"""docs/checkpoints.md says of manifests what is so, and its worked example works."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from models.check import check
+from models.convert import main
+from models.manifest import Column, ColumnsInput, ImageInput, Manifest, Metric, Target, TensorInput, TextInput
+from models.preprocess.images import CenterCrop, Grayscale, Resize
+from models.preprocess.numeric import Normalize, Pad, Scale, Standardize, Truncate
+from models.preprocess.text import Tokenize, Vocabulary
+
+PAGE = (Path(__file__).parents[2] / "docs" / "checkpoints.md").read_text(encoding="utf-8")
+SECTIONS: dict[str, list[type[BaseModel]]] = {
+    "manifest.json": [Manifest, Target, Metric],
+    "Input contracts": [ImageInput, TextInput, TensorInput, ColumnsInput, Column],
+    "Preprocess steps": [
+        *(Scale, Normalize, Standardize, Grayscale, Resize, CenterCrop, Truncate, Pad),
+        *(Tokenize, Vocabulary),
+    ],
+}
+
+
+def section(title: str) -> str:
+    found = re.search(rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", PAGE, re.DOTALL | re.MULTILINE)
+    assert found is not None
+    return found[1]
+
+
+def rows(title: str) -> list[list[str]]:
+    """Of the tables of keys, the cells of each row: names, type, default, meaning."""
+    tables = re.findall(r"^\|[^\n]*\| default \|[^\n]*\n\|[- |]+\n((?:\|[^\n]*\n)+)", section(title), re.MULTILINE)
+    lines = (line.strip("|").split(" | ") for table in tables for line in table.splitlines())
+    return [[cell.strip(" |") for cell in line[-4:]] for line in lines]
+
+
+@pytest.mark.parametrize("title", SECTIONS)
+def test_every_key_has_its_row(title: str) -> None:
+    documented = {name for row in rows(title) for name in re.findall(r"`(\w+)`", row[0])}
+    for kind in SECTIONS[title]:
+        assert kind.model_fields.keys() - {"step", "kind"} <= documented
+
+
+@pytest.mark.parametrize("title", SECTIONS)
+def test_every_default_is_the_documented_one(title: str) -> None:
+    fields: dict[str, list[object]] = {}
+    for kind in SECTIONS[title]:
+        for name, field in kind.model_fields.items():
+            fields.setdefault(name, []).append("required" if field.is_required() else field.default)
+    for keys, _, default, _ in rows(title):
+        names = re.findall(r"`(\w+)`", keys)
+        stated = [json.loads(text) for text in re.findall(r"`([^`]*)`", default)] or [default]
+        for name, value in zip(names, stated * (len(names) // len(stated)), strict=True):
+            assert (None if value == "none" else value) in fields[name], name
+
+
+def test_every_step_is_described() -> None:
+    for kind in SECTIONS["Preprocess steps"]:
+        assert f"`{kind.model_fields['step'].default}`" in section("Preprocess steps")
+
+
+def test_the_worked_example_works(tmp_path: Path) -> None:
+    text = section("Serving your own checkpoint")
+    [script] = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    manifest, renames = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
+    for name, content in {"train.py": script, "manifest.json": manifest, "rename.json": renames}.items():
+        (tmp_path / name).write_text(content)
+    subprocess.run([sys.executable, "train.py"], cwd=tmp_path, check=True, capture_output=True)
+    files = [f"--{kind}={tmp_path / name}" for kind, name in (("weights", "stripes.pt"), ("manifest", "manifest.json"))]
+    folder = tmp_path / "stripes" / "1"
+    where = [f"--rename={tmp_path / 'rename.json'}", f"--out={folder}"]
+    assert main(["--model=stripes", "--version=1", *files, *where]) == 0
+    assert check(folder) == 3460
