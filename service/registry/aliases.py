@@ -35,11 +35,16 @@ class AliasFile:
 
     def write(self, aliases: Aliases) -> None:
         """Replace the file: readers see the old or the new one, whole, also after a crash."""
+        data = orjson.dumps(aliases, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS)
         with tempfile.NamedTemporaryFile(dir=self._path.parent, delete=False) as file:
-            file.write(orjson.dumps(aliases, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS))
-            file.flush()
-            os.fsync(file.fileno())
-        Path(file.name).replace(self._path)
+            try:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+                Path(file.name).replace(self._path)
+            except BaseException:
+                Path(file.name).unlink()
+                raise
 
 
 def crown_new_models(aliases: Aliases, versions: dict[str, list[int]]) -> Aliases:

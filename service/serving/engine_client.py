@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,10 +69,18 @@ class EngineClient:
     within their deadlines.
     """
 
-    def __init__(self, path: Path, telemetry: HttpTelemetry, *, max_pending_rows: int) -> None:
+    def __init__(
+        self,
+        path: Path,
+        telemetry: HttpTelemetry,
+        *,
+        max_pending_rows: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._path = path
         self._telemetry = telemetry
         self._max_pending_rows = max_pending_rows
+        self._clock = clock
         self._pending: dict[int, _Pending] = {}
         self._pending_rows = 0
         self._next_id = 0
@@ -94,7 +102,7 @@ class EngineClient:
 
     def is_ready(self, ref: Ref) -> bool:
         """Whether the engine said lately that this version is loaded and warm."""
-        return ref in self.status.ready and time.monotonic() - self.status.heard < STALE_SECONDS
+        return ref in self.status.ready and self._clock() - self.status.heard < STALE_SECONDS
 
     async def infer(self, ref: Ref, tensors: Tensors, deadline: Deadline) -> Outputs:
         """Compute rows on the engine.
@@ -110,7 +118,7 @@ class EngineClient:
         request_id = self._next_id
         pending = self._pending[request_id] = _Pending(ref, tensors, deadline, loop.create_future())
         self._pending_rows += len(tensors)
-        late = loop.call_later(deadline.remaining(time.monotonic()) + _GRACE_SECONDS, self._give_up, request_id)
+        late = loop.call_later(deadline.remaining(self._clock()) + _GRACE_SECONDS, self._give_up, request_id)
         try:
             self._send(request_id, pending)
             return await pending.future
@@ -128,7 +136,7 @@ class EngineClient:
         pending.sends += 1
         lengths = () if pending.tensors.lengths is None else (pending.tensors.lengths,)
         meta = {"model": pending.ref.model, "version": pending.ref.version}
-        time_left = max(0.0, pending.deadline.remaining(time.monotonic()))
+        time_left = max(0.0, pending.deadline.remaining(self._clock()))
         self._link.send(Frame(Kind.INFER, request_id, time_left, meta, (pending.tensors.values, *lengths)))
 
     def _give_up(self, request_id: int) -> None:
@@ -163,18 +171,20 @@ class EngineClient:
         if frame.kind is Kind.STATUS:
             self._update(frame.meta)
             return
-        pending = self._pending.pop(frame.request_id, None)
+        pending = self._pending.get(frame.request_id)
         if pending is None or pending.future.done():
             return
         if frame.kind is Kind.RESULT:
             _resolve(pending, frame)
         else:
             pending.future.set_exception(_error(pending.ref, frame.meta))
+        # Only now: where the frame can't be read the link is cut, and the request is one of those that it held.
+        del self._pending[frame.request_id]
 
     def _update(self, meta: Mapping[str, Any]) -> None:
         before = self.status.ready
         failed = {_ref(name): reason for name, reason in meta["failed"].items()}
-        self.status = EngineStatus(time.monotonic(), frozenset(map(_ref, meta["ready"])), failed)
+        self.status = EngineStatus(self._clock(), frozenset(map(_ref, meta["ready"])), failed)
         fresh = self.status.ready - before
         for request_id, pending in list(self._pending.items()) if fresh or failed else ():
             if pending.future.done():

@@ -1,0 +1,303 @@
+import io
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+from PIL import Image
+
+from models.manifest import Column, ColumnsInput, ImageInput, TensorInput, TextInput
+from service.domain import Ref
+from service.errors import InvalidInput, MalformedBody, UnprocessableInput, UnsupportedMediaType
+from service.serving.codec import Body, Decoded, decode, encode, holds_picture, media_types
+
+GREY = ImageInput(channels=1, height=2, width=2)
+TEXT = TextInput(max_characters=50)
+COLUMNS = ColumnsInput(columns=[Column(name="area"), Column(name="rooms")])
+STEPS = TensorInput(shape=[-1, 2], max_length=4)
+EXPECTED = '{"instances": [...]}'
+
+
+def body(data: Any, content_type: str | None = "application/json", **query: str) -> Body:
+    return Body(data if isinstance(data, bytes) else orjson.dumps(data), content_type, query)
+
+
+def read(sent: Body, contract: Any = TEXT, *, max_rows: int = 3) -> Decoded:
+    return decode(sent, contract, max_rows=max_rows)
+
+
+def fault(kind: type[InvalidInput], sent: Body, contract: Any = TEXT) -> InvalidInput:
+    with pytest.raises(kind) as raised:
+        read(sent, contract)
+    assert type(raised.value) is kind
+    return raised.value
+
+
+def npy(array: Any) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, np.asarray(array))
+    return stream.getvalue()
+
+
+def picture(format_: str = "PNG") -> bytes:
+    stream = io.BytesIO()
+    Image.new("L", (2, 2), 7).save(stream, format_, lossless=True)
+    return stream.getvalue()
+
+
+# Content types
+
+
+@pytest.mark.parametrize(
+    ("contract", "taken"),
+    [
+        (GREY, ["application/json", "image/png", "image/jpeg", "image/webp", "application/x-npy"]),
+        (TEXT, ["application/json", "text/plain"]),
+        (COLUMNS, ["application/json", "application/x-npy"]),
+        (STEPS, ["application/json", "application/x-npy"]),
+    ],
+)
+def test_a_contract_says_in_which_types_its_rows_come(contract: Any, taken: list[str]) -> None:
+    assert media_types(contract) == taken
+    error = fault(UnsupportedMediaType, body(b"", "application/pdf"), contract)
+    assert (error.field, error.expected) == ("Content-Type", f"one of {', '.join(taken)}")
+    assert error.problem == "this model does not take 'application/pdf'"
+
+
+def test_a_missing_content_type_is_said_to_be_missing() -> None:
+    assert fault(UnsupportedMediaType, body(b"{}", None)).problem == "there is no Content-Type"
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "application/json;",
+        "Application/JSON",
+        " application/json ; charset=utf-8",
+        "application/json; charset=UTF-8",
+        'application/json; charset="utf-8"',
+        "application/json; odata=verbose; charset=us-ascii",
+        "application/json; profile=x",
+    ],
+)
+def test_options_of_a_content_type_do_no_harm(content_type: str) -> None:
+    assert read(body({"instances": ["a"]}, content_type)).rows == ["a"]
+
+
+@pytest.mark.parametrize("charset", ["latin-1", "utf-16", "utf-7"])
+def test_another_charset_is_refused(charset: str) -> None:
+    error = fault(UnsupportedMediaType, body(b"{}", f"application/json; charset={charset}"))
+    assert (error.problem, error.expected) == (f"'{charset}' is not read", "charset=utf-8")
+
+
+def test_a_long_content_type_is_not_repeated_whole() -> None:
+    assert len(fault(UnsupportedMediaType, body(b"", "x" * 100_000)).problem) < 200
+
+
+# JSON
+
+
+def test_instances_and_parameters_are_read() -> None:
+    decoded = read(body({"instances": ["a", "b"], "parameters": {"top_k": 2}}))
+    assert decoded.rows == ["a", "b"]
+    assert decoded.parameters.top_k == 2
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"{",
+        b'{"instances": ["a"],}',
+        b"{'instances': ['a']}",
+        b'{"instances": [NaN]}',
+        b'{"instances": [Infinity]}',
+        b'{"instances": [-Infinity]}',
+        b'{"instances": [1e999]}',
+        b'{"instances": [' + b"9" * 400 + b"]}",
+        b'{"instances": ["\xff"]}',
+        b'{"instances": ["\\ud800"]}',
+        b'{"instances": ["a\0b"]}',
+        b'{"instances": ["a"]} {}',
+        b"[" * 100_000,
+        b'{"a":' * 5_000,
+    ],
+    ids=lambda data: data[:24].hex(),
+)
+def test_what_is_no_json_is_malformed(data: bytes) -> None:
+    error = fault(MalformedBody, body(data))
+    assert (error.field, error.expected) == ("body", EXPECTED)
+    assert error.problem.startswith("this is no JSON: ")
+
+
+def test_the_place_of_a_syntax_error_is_told() -> None:
+    assert "character 15" in fault(MalformedBody, body(b'{"instances": [NaN]}')).problem
+
+
+@pytest.mark.parametrize("document", [[], "text", 5, None, [{"instances": ["a"]}]])
+def test_the_body_is_an_object(document: Any) -> None:
+    error = fault(UnprocessableInput, body(document))
+    assert (error.problem, error.field, error.expected) == ("this is no object", "body", EXPECTED)
+
+
+@pytest.mark.parametrize(
+    "document", [{}, {"instances": []}, {"instances": "a"}, {"instances": {"0": "a"}}, {"instances": None}]
+)
+def test_instances_are_a_filled_array(document: Any) -> None:
+    error = fault(UnprocessableInput, body(document))
+    assert (error.problem, error.field) == ("there are no instances", "instances")
+
+
+def test_a_field_that_does_not_exist_is_refused() -> None:
+    error = fault(UnprocessableInput, body({"instances": ["a"], "instance": ["b"]}))
+    assert (error.problem, error.field) == ("there is no field 'instance'", "body")
+
+
+def test_too_many_rows_are_refused() -> None:
+    error = fault(UnprocessableInput, body({"instances": ["a"] * 4}))
+    assert (error.problem, error.field, error.expected) == ("there are 4 rows", "instances", "at most 3")
+
+
+def test_nul_in_a_text_is_a_character_like_others() -> None:
+    assert read(body(b'{"instances": ["a\\u0000b"]}')).rows == ["a\0b"]
+
+
+@pytest.mark.parametrize(("digits", "value"), [(30, 10**30 - 1), (38, 10**38 - 1)])
+def test_long_whole_numbers_are_numbers(digits: int, value: float) -> None:
+    data = b'{"instances": [[' + b"9" * digits + b", 1]]}"
+    (row,) = read(body(data), COLUMNS).rows
+    assert isinstance(row, np.ndarray)
+    assert row[0] == pytest.approx(value, rel=1e-6)
+
+
+def test_a_whole_number_of_100_digits_is_out_of_range() -> None:
+    error = fault(UnprocessableInput, body(b'{"instances": [[' + b"9" * 100 + b", 1]]}"), COLUMNS)
+    assert (error.field, error.problem) == ("instances[0].area", "the value is 1e+100")
+
+
+@pytest.mark.parametrize("depth", [3, 64, 65, 500, 1000])
+def test_deep_arrays_are_refused(depth: int) -> None:
+    data = b'{"instances": ' + b"[" * depth + b"1" + b"]" * depth + b"}"
+    assert fault(UnprocessableInput, body(data), COLUMNS).field.startswith("instances[0]")  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("written", [b"true", b"false"])
+def test_booleans_among_numbers_are_found(written: bytes) -> None:
+    error = fault(UnprocessableInput, body(b'{"instances": [[1, 2], [1, ' + written + b"]]}"), COLUMNS)
+    assert (error.field, error.problem) == ("instances[1][1]", "this is a boolean")
+
+
+def test_a_boolean_parameter_makes_no_number_suspect() -> None:
+    sent = body({"instances": [[1, 0]], "parameters": {"return_probabilities": True}})
+    assert read(sent, COLUMNS).rows.tolist() == [[1, 0]]  # type: ignore[union-attr]
+
+
+# One row as a raw body
+
+
+def test_a_plain_text_is_a_row() -> None:
+    assert read(body("Grüße".encode(), "text/plain; charset=utf-8")).rows == ["Grüße"]
+
+
+def test_a_plain_text_that_is_no_utf8_is_malformed() -> None:
+    error = fault(MalformedBody, body(b"ab\xff", "text/plain"))
+    assert (error.problem, error.field, error.expected) == ("byte 2 is not UTF-8", "body", "text in UTF-8")
+
+
+@pytest.mark.parametrize(
+    ("format_", "media_type"), [("PNG", "image/png"), ("JPEG", "image/jpeg"), ("WEBP", "image/webp")]
+)
+def test_an_image_file_is_a_row(format_: str, media_type: str) -> None:
+    rows = read(body(picture(format_), media_type), GREY).rows
+    np.testing.assert_allclose(rows, np.full((1, 1, 2, 2), 7), atol=2)  # type: ignore[arg-type]
+
+
+def test_a_broken_image_is_located_in_the_body() -> None:
+    error = fault(UnprocessableInput, body(b"nothing", "image/png"), GREY)
+    assert error.field == "body"
+    assert "no image of a known format" in error.problem
+
+
+@pytest.mark.parametrize(
+    ("array", "contract", "shape"),
+    [
+        (np.ones((2, 2)), GREY, (1, 1, 2, 2)),
+        (np.ones((1, 2, 2)), GREY, (1, 1, 2, 2)),
+        (np.ones((3, 1, 2, 2)), GREY, (3, 1, 2, 2)),
+        (np.ones(2), COLUMNS, (1, 2)),
+        (np.ones((3, 2), ">i4"), COLUMNS, (3, 2)),
+        (np.asfortranarray(np.ones((3, 2))), COLUMNS, (3, 2)),
+    ],
+)
+def test_an_array_is_a_row_or_a_batch_when_it_has_one_axis_more(array: Any, contract: Any, shape: Any) -> None:
+    rows = read(body(npy(array), "application/x-npy"), contract).rows
+    assert isinstance(rows, np.ndarray)
+    assert (rows.shape, rows.dtype) == (shape, np.float32)
+
+
+@pytest.mark.parametrize(("shape", "lengths"), [((3, 2), [3]), ((2, 3, 2), [3, 3])])
+def test_arrays_of_steps_become_sequences(shape: tuple[int, ...], lengths: list[int]) -> None:
+    rows = read(body(npy(np.ones(shape)), "application/x-npy"), STEPS).rows
+    assert [len(row) for row in rows] == lengths
+
+
+@pytest.mark.parametrize(
+    ("array", "field", "problem"),
+    [
+        (np.ones((0, 2)), "body", "the array has no rows"),
+        (np.ones((4, 2)), "body", "there are 4 rows"),
+        (np.ones(3), "body", "the shape is 3"),
+        (np.ones((2, 3)), "body[0]", "the shape is 3"),
+        (np.array([[1, 2], [np.nan, 2]]), "body[1].area", "the value is nan"),
+        (np.ones((1, 2, 2)), "body", "the shape is 1 x 2 x 2"),
+    ],
+)
+def test_a_wrong_array_is_located(array: Any, field: str, problem: str) -> None:
+    error = fault(UnprocessableInput, body(npy(array), "application/x-npy"), COLUMNS)
+    assert (error.field, error.problem) == (field, problem)
+
+
+def test_a_raw_bodys_parameters_come_in_the_query() -> None:
+    decoded = read(body(b"fine", "text/plain", top_k="2", external_id="order-1"))
+    assert (decoded.parameters.top_k, decoded.parameters.external_ids) == (2, ("order-1",))
+
+
+# One id a row
+
+
+def test_as_many_ids_as_rows_are_needed() -> None:
+    error = fault(UnprocessableInput, body({"instances": ["a", "b"], "parameters": {"external_ids": ["1"]}}))
+    assert (error.field, error.problem) == ("parameters.external_ids", "there are 1 ids for 2 rows")
+    error = fault(UnprocessableInput, body(npy(np.ones((2, 2))), "application/x-npy", external_id="1"), COLUMNS)
+    assert error.field == "query.external_ids"
+
+
+# Which work is heavy
+
+
+@pytest.mark.parametrize(
+    ("sent", "heavy"),
+    [
+        (body(b"", "image/png"), True),
+        (body(b"", "IMAGE/PNG"), True),
+        (body({"instances": [{"image": "..."}]}), True),
+        (body(b'{"instances": [{"\\u0069mage": "..."}]}'), True),
+        (body({"instances": [[1, 2]]}), False),
+        (body(b"", None), False),
+    ],
+)
+def test_pictures_are_noticed_before_they_are_decoded(sent: Body, heavy: bool) -> None:
+    assert holds_picture(sent) is heavy
+
+
+# Answers
+
+
+def test_an_answer_names_model_version_and_each_prediction() -> None:
+    answer = orjson.loads(encode(Ref("fashion", 12), ["id-1"], [{"value": 1.5}]))
+    assert answer == {
+        "model": "fashion",
+        "version": "12",
+        "prediction_ids": ["id-1"],
+        "predictions": [{"value": 1.5}],
+    }

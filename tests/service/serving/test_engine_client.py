@@ -1,0 +1,422 @@
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from prometheus_client import CollectorRegistry
+
+from models.preprocess import Tensors
+from service.domain import Deadline, Ref
+from service.errors import (
+    BrokenContract,
+    DeadlineExceeded,
+    EngineLost,
+    NotReady,
+    PredictionFailed,
+    QueueFull,
+    ServoloopError,
+)
+from service.link import Link
+from service.serving.engine_client import STALE_SECONDS, EngineClient, Outputs
+from service.telemetry import HttpTelemetry
+from service.wire import Frame, Kind
+from tests.fakes import ManualClock, sample
+
+REF, OTHER = Ref("m", 1), Ref("m", 2)
+PATIENCE = 10.0
+ROWS = Tensors(np.array([[1.0], [2.0]], np.float32))
+
+
+class FakeEngine:
+    """Listens on a real socket and does what a test tells it to."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.frames: asyncio.Queue[Frame] = asyncio.Queue()
+        self._links: list[Link] = []
+        self._server: asyncio.Server | None = None
+
+    async def start(self, *ready: Ref, failed: Mapping[str, str] | None = None) -> None:
+        """Listen, and tell each who connects what is ready."""
+        status = self._status(ready, failed or {})
+
+        def connection() -> Link:
+            link = Link(self.frames.put_nowait, opened=lambda: link.send(status))
+            self._links.append(link)
+            return link
+
+        self._server = await asyncio.get_running_loop().create_unix_server(connection, str(self.path))
+
+    async def die(self) -> None:
+        """As kill -9 would: the socket is gone, and what was held is never answered."""
+        assert self._server is not None
+        self._server.close()
+        self.path.unlink(missing_ok=True)
+        for link in self._links:
+            link.close()
+        await asyncio.gather(*(link.lost for link in self._links))
+        self._links.clear()
+
+    def say(self, *ready: Ref, failed: Mapping[str, str] | None = None) -> None:
+        self.send(self._status(ready, failed or {}))
+
+    def send(self, frame: Frame) -> None:
+        for link in self._links:
+            link.send(frame)
+
+    def answer(self, request: Frame, **changes: Any) -> None:
+        meta = {"queue": 0.25, "compute": 0.5, **changes}
+        self.send(Frame(Kind.RESULT, request.request_id, meta=meta, arrays=[request.arrays[0] * 10]))
+
+    async def next(self, kind: Kind = Kind.INFER) -> Frame:
+        frame = await asyncio.wait_for(self.frames.get(), PATIENCE)
+        assert frame.kind is kind
+        return frame
+
+    @staticmethod
+    def _status(ready: tuple[Ref, ...], failed: Mapping[str, str]) -> Frame:
+        return Frame(Kind.STATUS, meta={"ready": [str(ref) for ref in ready], "failed": failed})
+
+
+@pytest.fixture
+async def engine(tmp_path: Path) -> AsyncIterator[FakeEngine]:
+    engine = FakeEngine(tmp_path / "engine.sock")
+    yield engine
+    if engine._server is not None:
+        await engine.die()
+
+
+@pytest.fixture
+async def client(
+    engine: FakeEngine, registry: CollectorRegistry, caplog: pytest.LogCaptureFixture
+) -> AsyncIterator[EngineClient]:
+    caplog.set_level(logging.CRITICAL)
+    async with EngineClient(engine.path, HttpTelemetry(registry), max_pending_rows=4) as client:
+        yield client
+
+
+def ask(
+    client: EngineClient, rows: Tensors = ROWS, *, seconds: float = PATIENCE, ref: Ref = REF
+) -> asyncio.Task[Outputs]:
+    return asyncio.create_task(client.infer(ref, rows, Deadline.after(seconds, now=time.monotonic())))
+
+
+async def fails(asked: asyncio.Task[Outputs]) -> ServoloopError:
+    with pytest.raises(ServoloopError) as raised:
+        await asyncio.wait_for(asked, PATIENCE)
+    return raised.value
+
+
+async def ready(client: EngineClient, ref: Ref = REF) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not client.is_ready(ref):
+            await asyncio.sleep(0.001)
+
+
+# Answers
+
+
+async def test_rows_go_out_and_their_outputs_come_back(engine: FakeEngine, client: EngineClient) -> None:
+    await engine.start(REF)
+    asked = ask(client, seconds=5)
+    request = await engine.next()
+    assert request.meta == {"model": "m", "version": 1}
+    assert 4 < request.time_left <= 5
+    assert [array.tolist() for array in request.arrays] == [[[1], [2]]]
+    engine.answer(request)
+    outputs = await asked
+    assert outputs.values.tolist() == [[10], [20]]
+    assert (outputs.failures, outputs.queue_seconds, outputs.compute_seconds) == ({}, 0.25, 0.5)
+
+
+async def test_sequences_go_out_packed_with_their_lengths(engine: FakeEngine, client: EngineClient) -> None:
+    await engine.start(REF)
+    asked = ask(client, Tensors.packed([np.array([1, 2, 3]), np.array([4])]))
+    request = await engine.next()
+    assert [array.tolist() for array in request.arrays] == [[1, 2, 3, 4], [3, 1]]
+    engine.send(Frame(Kind.RESULT, request.request_id, meta={"queue": 0, "compute": 0}, arrays=[np.zeros((2, 1))]))
+    assert len((await asked).values) == 2
+
+
+async def test_answers_find_their_requests_in_any_order(engine: FakeEngine, client: EngineClient) -> None:
+    await engine.start(REF)
+    asked = [ask(client, Tensors(np.array([[float(value)]], np.float32))) for value in range(4)]
+    for request in reversed([await engine.next() for _ in asked]):
+        engine.answer(request)
+    assert [(await each).values.item() for each in asked] == [0, 10, 20, 30]
+
+
+async def test_failed_rows_come_with_their_reason(engine: FakeEngine, client: EngineClient) -> None:
+    await engine.start(REF)
+    asked = ask(client)
+    engine.answer(await engine.next(), failures={"1": "not finite"})
+    assert (await asked).failures == {1: "not finite"}
+
+
+@pytest.mark.parametrize(
+    ("facts", "error", "attributes"),
+    [
+        ({"error": "queue_full", "queued": 3, "limit": 4}, QueueFull, {"queued": 3, "limit": 4}),
+        ({"error": "deadline", "where": "the queue"}, DeadlineExceeded, {"where": "the queue"}),
+        ({"error": "not_ready", "reason": "gone"}, NotReady, {"reason": "gone"}),
+        ({"error": "internal"}, PredictionFailed, {"reason": "the engine failed"}),
+        ({}, PredictionFailed, {"reason": "the engine failed"}),
+    ],
+)
+async def test_what_an_engine_refuses_keeps_its_facts(
+    engine: FakeEngine, client: EngineClient, facts: dict[str, Any], error: type[Exception], attributes: dict[str, Any]
+) -> None:
+    await engine.start(REF)
+    asked = ask(client)
+    engine.send(Frame(Kind.FAILED, (await engine.next()).request_id, meta=facts))
+    raised = await fails(asked)
+    assert type(raised) is error
+    assert {name: getattr(raised, name) for name in attributes} == attributes
+    assert raised.ref == REF  # type: ignore[attr-defined]
+
+
+async def test_an_answer_of_a_wrong_number_of_rows_breaks_the_contract(
+    engine: FakeEngine, client: EngineClient
+) -> None:
+    await engine.start(REF)
+    asked = ask(client)
+    request = await engine.next()
+    engine.send(Frame(Kind.RESULT, request.request_id, meta={"queue": 0, "compute": 0}, arrays=[np.zeros((3, 1))]))
+    assert isinstance(await fails(asked), BrokenContract)
+
+
+async def test_an_answer_nobody_waits_for_is_dropped(engine: FakeEngine, client: EngineClient) -> None:
+    await engine.start(REF)
+    await ready(client)
+    engine.send(Frame(Kind.RESULT, 999, meta={"queue": 0, "compute": 0}, arrays=[np.zeros((1, 1))]))
+    asked = ask(client)
+    engine.answer(await engine.next())
+    await asked
+
+
+# Waiting for an engine
+
+
+async def test_what_arrives_before_the_engine_waits_for_it(engine: FakeEngine, client: EngineClient) -> None:
+    asked = ask(client)
+    await asyncio.sleep(0)
+    await engine.start(REF)
+    engine.answer(await engine.next())
+    assert len((await asked).values) == 2
+
+
+async def test_what_waits_is_sent_once_its_version_is_ready(
+    engine: FakeEngine, client: EngineClient, registry: CollectorRegistry
+) -> None:
+    await engine.start(OTHER)
+    await ready(client, OTHER)
+    asked = ask(client)
+    await asyncio.sleep(0)
+    engine.say(OTHER)
+    engine.say(OTHER, REF)
+    engine.answer(await engine.next())
+    await asked
+    assert engine.frames.empty()
+    assert sample(registry, "servoloop_requests_resent_total") == 0
+
+
+async def test_repeated_status_sends_nothing_twice(engine: FakeEngine, client: EngineClient) -> None:
+    await engine.start(REF)
+    asked = ask(client)
+    request = await engine.next()
+    for _ in range(3):
+        engine.say(REF)
+    engine.answer(request)
+    await asked
+    assert engine.frames.empty()
+
+
+async def test_a_version_that_is_never_ready_is_not_ready_at_the_deadline(client: EngineClient) -> None:
+    error = await fails(ask(client, seconds=0.01))
+    assert isinstance(error, NotReady)
+    assert error.reason == "its engine is starting"
+
+
+async def test_an_engine_that_does_not_answer_is_given_up_at_the_deadline(
+    engine: FakeEngine, client: EngineClient
+) -> None:
+    await engine.start(REF)
+    await ready(client)
+    error = await fails(ask(client, seconds=0.01))
+    assert isinstance(error, DeadlineExceeded)
+    assert error.where == "the engine"
+    request = await engine.next()
+    assert (await engine.next(Kind.CANCEL)).request_id == request.request_id
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["known before", "heard while waiting"])
+async def test_a_version_that_could_not_be_loaded_is_refused_at_once(
+    engine: FakeEngine, client: EngineClient, known: bool
+) -> None:
+    broken = {str(REF): "its sha256 differs"}
+    await engine.start(OTHER, failed=broken if known else None)
+    await ready(client, OTHER)
+    asked = ask(client)
+    await asyncio.sleep(0)
+    if not known:
+        engine.say(OTHER, failed=broken)
+    error = await fails(asked)
+    assert isinstance(error, NotReady)
+    assert error.reason == "it could not be loaded"
+
+
+# An engine that is lost
+
+
+async def test_what_a_lost_engine_held_is_sent_once_more_to_its_successor(
+    engine: FakeEngine, client: EngineClient, registry: CollectorRegistry
+) -> None:
+    await engine.start(REF)
+    asked = ask(client)
+    first = await engine.next()
+    await engine.die()
+    await engine.start(REF)
+    again = await engine.next()
+    assert again.request_id == first.request_id
+    assert again.time_left <= first.time_left
+    engine.answer(again)
+    assert (await asked).values.tolist() == [[10], [20]]
+    assert sample(registry, "servoloop_requests_resent_total") == 1
+
+
+async def test_a_request_that_loses_two_engines_is_not_sent_to_a_third(
+    engine: FakeEngine, client: EngineClient
+) -> None:
+    await engine.start(REF)
+    asked = ask(client)
+    for _ in range(2):
+        await engine.next()
+        await engine.die()
+        await engine.start(REF)
+    error = await fails(asked)
+    assert isinstance(error, EngineLost)
+    assert error.ref == REF
+    await ready(client)
+    assert engine.frames.empty()
+
+
+async def test_a_lost_engine_is_not_ready(engine: FakeEngine, client: EngineClient) -> None:
+    await engine.start(REF)
+    await ready(client)
+    await engine.die()
+    async with asyncio.timeout(PATIENCE):
+        while client.is_ready(REF):
+            await asyncio.sleep(0.001)
+    assert client.status.ready == frozenset()
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        Frame(Kind.RESULT, 1, meta={"queue": 0, "compute": 0}),
+        Frame(Kind.RESULT, 1, meta={}, arrays=[np.zeros((2, 1))]),
+        Frame(Kind.RESULT, 1, meta={"queue": 0, "compute": 0}, arrays=[np.zeros(())]),
+        Frame(Kind.RESULT, 1, meta={"queue": 0, "compute": 0, "failures": {"x": ""}}, arrays=[np.zeros((2, 1))]),
+        Frame(Kind.FAILED, 1, meta={"error": "queue_full"}),
+    ],
+    ids=["no array", "no times", "no rows", "no index", "no facts"],
+)
+async def test_an_engine_whose_answer_cannot_be_read_is_cut_off_like_a_lost_one(
+    engine: FakeEngine, client: EngineClient, frame: Frame
+) -> None:
+    await engine.start(REF)
+    asked = ask(client)
+    assert (await engine.next()).request_id == 1
+    engine.send(frame)
+    engine.answer(await engine.next())
+    assert (await asked).values.tolist() == [[10], [20]]
+
+
+# Giving up, and bounds
+
+
+async def test_a_caller_that_leaves_cancels_its_request(engine: FakeEngine, client: EngineClient) -> None:
+    await engine.start(REF)
+    asked = ask(client)
+    request = await engine.next()
+    asked.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asked
+    assert (await engine.next(Kind.CANCEL)).request_id == request.request_id
+
+
+async def test_an_answered_request_is_not_cancelled(engine: FakeEngine, client: EngineClient) -> None:
+    await engine.start(REF)
+    for _ in range(2):
+        asked = ask(client)
+        engine.answer(await engine.next())
+        await asked
+    assert engine.frames.empty()
+
+
+async def test_rows_that_wait_are_bounded(engine: FakeEngine, client: EngineClient) -> None:
+    await engine.start(REF)
+    held = [ask(client), ask(client)]
+    requests = [await engine.next() for _ in held]
+    error = await fails(ask(client))
+    assert isinstance(error, QueueFull)
+    assert (error.queued, error.limit) == (4, 4)
+    for request in requests:
+        engine.answer(request)
+    await asyncio.gather(*held)
+
+
+async def test_a_request_that_ended_in_any_way_makes_room(engine: FakeEngine, client: EngineClient) -> None:
+    await engine.start(REF)
+    cancelled = ask(client)
+    await engine.next()
+    cancelled.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await cancelled
+    await engine.next(Kind.CANCEL)
+    refused = ask(client)
+    engine.send(Frame(Kind.FAILED, (await engine.next()).request_id, meta={}))
+    await fails(refused)
+    held = [ask(client), ask(client)]
+    for _ in held:
+        engine.answer(await engine.next())
+    await asyncio.gather(*held)
+
+
+# What is ready
+
+
+async def test_ready_is_what_the_engine_says(engine: FakeEngine, client: EngineClient) -> None:
+    assert not client.is_ready(REF)
+    await engine.start(REF)
+    await ready(client)
+    assert not client.is_ready(OTHER)
+    assert client.status.ready == {REF}
+
+
+async def test_an_engine_that_was_not_heard_of_lately_is_not_ready(
+    engine: FakeEngine, registry: CollectorRegistry
+) -> None:
+    await engine.start(REF)
+    clock = ManualClock()
+    async with EngineClient(engine.path, HttpTelemetry(registry), max_pending_rows=4, clock=clock) as client:
+        await ready(client)
+        clock.advance(STALE_SECONDS - 0.01)
+        assert client.is_ready(REF)
+        clock.advance(0.01)
+        assert not client.is_ready(REF)
+        engine.say(REF)
+        await ready(client)
+
+
+async def test_leaving_the_client_closes_its_connection(engine: FakeEngine, registry: CollectorRegistry) -> None:
+    await engine.start(REF)
+    async with EngineClient(engine.path, HttpTelemetry(registry), max_pending_rows=4) as client:
+        await ready(client)
+        (link,) = engine._links
+    await asyncio.wait_for(link.lost, PATIENCE)

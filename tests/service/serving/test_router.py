@@ -1,0 +1,60 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from service.domain import Address, Ref
+from service.errors import NotReady, UnknownAlias, UnknownModel, UnknownVersion
+from service.registry.aliases import Aliases
+from service.registry.catalog import scan
+from service.serving.router import Router
+
+ALIASES: Aliases = {"clothes": {"champion": 1, "challenger": 2}, "mood": {"champion": 1}, "rent": {"champion": 1}}
+
+
+@pytest.fixture
+def router(root: Path) -> Router:
+    return Router(scan([root], ALIASES))
+
+
+@pytest.mark.parametrize(
+    ("address", "version"),
+    [
+        (Address("clothes"), 1),
+        (Address("clothes", alias="challenger"), 2),
+        (Address("clothes", version="2"), 2),
+    ],
+)
+def test_the_champion_answers_unless_another_is_named(router: Router, address: Address, version: int) -> None:
+    assert router.choose(address).ref == Ref("clothes", version)
+
+
+@pytest.mark.parametrize(
+    ("address", "error"),
+    [
+        (Address("shoes"), UnknownModel),
+        (Address("clothes", version="3"), UnknownVersion),
+        (Address("clothes", version="01"), UnknownVersion),
+        (Address("clothes", version="1/../2"), UnknownVersion),
+        (Address("clothes", alias="canary"), UnknownAlias),
+    ],
+)
+def test_a_name_that_names_nothing_is_unknown(router: Router, address: Address, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        router.choose(address)
+
+
+def test_each_version_prepares_rows_its_own_way(router: Router) -> None:
+    pixels = np.full((1, 1, 28, 28), 255, np.uint8)
+    np.testing.assert_allclose(router.choose(Address("clothes")).preprocess(pixels).values, 1)
+    tensors = router.choose(Address("mood")).preprocess(["a good film"])
+    assert tensors.values.tolist() == [2, 3, 5]
+
+
+def test_a_version_whose_files_vanish_after_the_scan_is_not_ready_and_others_are(root: Path) -> None:
+    catalog = scan([root], ALIASES)
+    (root / "mood" / "1" / "vocabulary.json").unlink()
+    router = Router(catalog)
+    with pytest.raises(NotReady, match="its preprocessing could not be loaded"):
+        router.choose(Address("mood"))
+    assert router.choose(Address("rent")).ref == Ref("rent", 1)
