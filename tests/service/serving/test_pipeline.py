@@ -1,0 +1,311 @@
+import base64
+import io
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+from PIL import Image
+from prometheus_client import CollectorRegistry
+
+from models.preprocess import Tensors
+from service.domain import ANONYMOUS, Address, Caller, Ref
+from service.errors import (
+    BodyTooLarge,
+    DeadlineExceeded,
+    InvalidInput,
+    PredictionFailed,
+    QueueFull,
+    UnknownModel,
+    UnprocessableInput,
+)
+from service.registry.catalog import scan
+from service.serving.engine_client import Outputs
+from service.serving.pipeline import Limits, Pipeline
+from service.serving.router import Router
+from service.telemetry import HttpTelemetry
+from tests.fakes import FakeEngines, ManualClock, sample
+
+RENT, MOOD, CLOTHES = Ref("rent", 1), Ref("mood", 1), Ref("clothes", 1)
+FLATS = [[50, 2], [70, 3], [90, 4]]
+
+
+class Sent:
+    """A request as the HTTP layer hands it in."""
+
+    def __init__(self, data: Any, content_type: str | None = "application/json", **query: str) -> None:
+        self._data = data if isinstance(data, bytes) else orjson.dumps(data)
+        self.content_type = content_type
+        self.query: Mapping[str, str] = query
+        self.times_read = 0
+
+    async def read(self) -> bytes:
+        self.times_read += 1
+        return self._data
+
+
+def ones(ref: Ref, tensors: Tensors) -> Outputs:
+    width = {"rent": 1, "mood": 1, "clothes": 10}[ref.model]
+    return Outputs(np.ones((len(tensors), width), np.float32), {}, queue_seconds=0.25, compute_seconds=0.5)
+
+
+class Journey:
+    """A pipeline with real parts around an engine that answers 1 to everything."""
+
+    def __init__(self, root: Path, registry: CollectorRegistry, threads: ThreadPoolExecutor) -> None:
+        self.registry = registry
+        self.clock = ManualClock(now=50.0)
+        self.engines = FakeEngines(ones)
+        aliases = {model: {"champion": 1} for model in ("clothes", "mood", "rent")}
+        router = Router(scan([root], aliases))
+        limits = Limits(max_rows=4, default_timeout=10.0, max_timeout=60.0)
+        self.pipeline = Pipeline(router, self.engines, HttpTelemetry(registry), threads, limits, self.clock)
+
+    async def predict(self, data: Any, model: str = "rent", *, header: float | None = None, **query: str) -> Any:
+        return await self.send(Sent(data, **query), model, header=header)
+
+    async def send(self, sent: Sent, model: str = "rent", *, header: float | None = None) -> Any:
+        caller = Caller("id", ANONYMOUS, arrived=self.clock(), timeout=header)
+        return orjson.loads(await self.pipeline.predict(Address(model), sent, caller))
+
+    def measured(self, name: str, ref: Ref = RENT, **labels: str) -> float:
+        return sample(self.registry, name, {"model": ref.model, "version": str(ref.version), **labels})
+
+    def stage(self, stage: str, what: str = "count") -> float:
+        return sample(self.registry, f"servoloop_stage_duration_seconds_{what}", {"model": "rent", "stage": stage})
+
+
+class Threads(ThreadPoolExecutor):
+    """Counts what it was handed."""
+
+    num_handed_over = 0
+
+    def submit(self, *arguments: Any, **options: Any) -> Any:
+        self.num_handed_over += 1
+        return super().submit(*arguments, **options)
+
+
+@pytest.fixture
+def threads() -> Iterator[Threads]:
+    with Threads(1) as threads:
+        yield threads
+
+
+@pytest.fixture
+def journey(root: Path, registry: CollectorRegistry, threads: Threads) -> Journey:
+    return Journey(root, registry, threads)
+
+
+# The journey
+
+
+async def test_rows_are_prepared_computed_and_answered(journey: Journey) -> None:
+    answer = await journey.predict({"instances": FLATS})
+    assert (answer["model"], answer["version"]) == ("rent", "1")
+    assert answer["predictions"] == [{"value": 600}] * 3
+    ((ref, tensors, _),) = journey.engines.calls
+    assert ref == RENT
+    assert tensors.values.tolist() == [[-1, -1], [0, 0], [1, 1]]
+
+
+async def test_each_prediction_has_an_id_of_its_own(journey: Journey) -> None:
+    answers = [await journey.predict({"instances": FLATS}) for _ in range(2)]
+    ids = [prediction_id for answer in answers for prediction_id in answer["prediction_ids"]]
+    assert len(set(ids)) == 6
+    assert {prediction_id[14] for prediction_id in ids} == {"7"}  # UUIDv7
+
+
+async def test_parameters_shape_the_answer(journey: Journey) -> None:
+    answer = await journey.predict({"instances": ["a good film"], "parameters": {"top_k": 2}}, "mood")
+    (prediction,) = answer["predictions"]
+    assert [item["label"] for item in prediction["top"]] == ["positive", "negative"]
+
+
+async def test_texts_travel_as_ids_with_their_lengths(journey: Journey) -> None:
+    await journey.predict({"instances": ["a good film", "bad"]}, "mood")
+    tensors = journey.engines.calls[0][1]
+    assert tensors.values.tolist() == [2, 3, 5, 4]
+    assert tensors.lengths is not None
+    assert tensors.lengths.tolist() == [3, 1]
+
+
+async def test_wrong_input_never_reaches_the_engine(journey: Journey) -> None:
+    for document in ({"instances": [[1]]}, {"instances": []}, [], {"instances": [[1, 2]], "parameters": {"top_k": 0}}):
+        with pytest.raises(InvalidInput):
+            await journey.predict(document)
+    assert journey.engines.calls == []
+
+
+async def test_the_body_of_an_unknown_model_is_not_even_read(journey: Journey) -> None:
+    sent = Sent({"instances": FLATS})
+    with pytest.raises(UnknownModel):
+        await journey.send(sent, "shoes")
+    assert sent.times_read == 0
+
+
+async def test_more_rows_than_the_limit_are_refused(journey: Journey) -> None:
+    with pytest.raises(UnprocessableInput, match="there are 5 rows; expected at most 4"):
+        await journey.predict({"instances": [[50, 2]] * 5})
+
+
+# Time
+
+
+@pytest.mark.parametrize(
+    ("in_body", "in_header", "seconds"),
+    [
+        (None, None, 10.0),
+        (None, 5.0, 5.0),
+        (2000, None, 2.0),
+        (2000, 5.0, 2.0),
+        (7000, 5.0, 7.0),
+        (3_600_000, None, 60.0),
+        (None, 3600.0, 60.0),
+    ],
+)
+async def test_the_body_decides_before_the_header_and_the_header_before_the_default(
+    journey: Journey, in_body: int | None, in_header: float | None, seconds: float
+) -> None:
+    parameters = {} if in_body is None else {"timeout_ms": in_body}
+    await journey.predict({"instances": FLATS, "parameters": parameters}, header=in_header)
+    assert journey.engines.calls[0][2].at == 50.0 + seconds
+
+
+async def test_time_counts_from_the_requests_arrival(journey: Journey) -> None:
+    class Slow(Sent):
+        async def read(self) -> bytes:
+            journey.clock.advance(4.0)
+            return await super().read()
+
+    await journey.send(Slow({"instances": FLATS}))
+    assert journey.engines.calls[0][2].at == 60.0
+    assert journey.measured("servoloop_request_duration_seconds_sum") == 4.0
+
+
+# Failures
+
+
+def failing(failures: dict[int, str]) -> Callable[[Ref, Tensors], Outputs]:
+    def answer(ref: Ref, tensors: Tensors) -> Outputs:
+        return Outputs(np.ones((len(tensors), 1), np.float32), failures, 0.0, 0.0)
+
+    return answer
+
+
+async def test_a_row_that_failed_alone_is_told_in_its_place(journey: Journey) -> None:
+    journey.engines.answer = failing({1: "not finite"})
+    answer = await journey.predict({"instances": FLATS})
+    assert answer["predictions"] == [
+        {"value": 600},
+        {"error": {"type": "prediction_failed", "detail": "not finite"}},
+        {"value": 600},
+    ]
+    assert len(answer["prediction_ids"]) == 3
+    assert journey.measured("servoloop_rows_total", outcome="ok") == 2
+    assert journey.measured("servoloop_rows_total", outcome="failed") == 1
+    assert journey.measured("servoloop_requests_total", outcome="ok") == 1
+
+
+async def test_a_failed_rows_numbers_are_never_looked_at(journey: Journey) -> None:
+    def answer(ref: Ref, tensors: Tensors) -> Outputs:
+        return Outputs(np.array([[np.nan], [1], [1]], np.float32), {0: "not finite"}, 0.0, 0.0)
+
+    journey.engines.answer = answer
+    predictions = (await journey.predict({"instances": FLATS}))["predictions"]
+    assert [set(prediction) for prediction in predictions] == [{"error"}, {"value"}, {"value"}]
+
+
+async def test_where_all_rows_failed_there_is_no_answer(journey: Journey) -> None:
+    def nothing(ref: Ref, tensors: Tensors) -> Outputs:
+        return Outputs(np.zeros((3, 0), np.float32), dict.fromkeys(range(3), "the network failed"), 0.0, 0.0)
+
+    journey.engines.answer = nothing
+    with pytest.raises(PredictionFailed) as raised:
+        await journey.predict({"instances": FLATS})
+    assert (raised.value.ref, raised.value.reason) == (RENT, "the network failed")
+    assert journey.measured("servoloop_rows_total", outcome="failed") == 3
+    assert journey.measured("servoloop_requests_total", outcome="prediction_failed") == 1
+
+
+async def test_what_preprocessing_refuses_is_the_callers_to_mend(
+    root: Path, registry: CollectorRegistry, threads: Threads
+) -> None:
+    folder = root / "rent" / "1" / "manifest.json"
+    manifest = orjson.loads(folder.read_bytes())
+    manifest["preprocess"] = [{"step": "pad", "length": 1}]
+    folder.write_bytes(orjson.dumps(manifest))
+    journey = Journey(root, registry, threads)
+    with pytest.raises(UnprocessableInput) as raised:
+        await journey.predict({"instances": FLATS})
+    assert raised.value.field == "instances"
+    assert raised.value.problem.startswith("preprocessing refused it: pad to 1 can't hold")
+    assert journey.engines.calls == []
+
+
+# What is measured
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (QueueFull(RENT, 1, 1), "queue_full"),
+        (DeadlineExceeded(RENT, "the queue"), "deadline_exceeded"),
+        (RuntimeError("a mistake of ours"), "unexpected_error"),
+    ],
+)
+async def test_a_request_counts_under_what_became_of_it(journey: Journey, error: Exception, outcome: str) -> None:
+    def refuse(ref: Ref, tensors: Tensors) -> Outputs:
+        raise error
+
+    journey.engines.answer = refuse
+    with pytest.raises(type(error)):
+        await journey.predict({"instances": FLATS})
+    assert journey.measured("servoloop_requests_total", outcome=outcome) == 1
+    assert journey.measured("servoloop_requests_total", outcome="ok") == 0
+    assert journey.measured("servoloop_request_duration_seconds_count") == 1
+
+
+async def test_refused_input_counts_as_such(journey: Journey) -> None:
+    class TooLarge(Sent):
+        async def read(self) -> bytes:
+            raise BodyTooLarge(10)
+
+    with pytest.raises(BodyTooLarge):
+        await journey.send(TooLarge(b""))
+    with pytest.raises(InvalidInput):
+        await journey.predict({"instances": [[1]]})
+    assert journey.measured("servoloop_requests_total", outcome="body_too_large") == 1
+    assert journey.measured("servoloop_requests_total", outcome="unprocessable_input") == 1
+
+
+async def test_every_stage_of_an_answered_request_is_measured(journey: Journey) -> None:
+    await journey.predict({"instances": FLATS})
+    assert [journey.stage(s) for s in ("parse", "preprocess", "queue", "compute", "encode")] == [1] * 5
+    assert (journey.stage("queue", "sum"), journey.stage("compute", "sum")) == (0.25, 0.5)
+    assert journey.measured("servoloop_rows_total", outcome="ok") == 3
+
+
+# Off the event loop
+
+
+async def test_small_bodies_are_prepared_where_they_arrive(journey: Journey, threads: Threads) -> None:
+    await journey.predict({"instances": FLATS})
+    await journey.predict({"instances": ["a good film"]}, "mood")
+    assert threads.num_handed_over == 0
+
+
+async def test_a_picture_is_decoded_in_a_thread_however_small_its_file(journey: Journey, threads: Threads) -> None:
+    stream = io.BytesIO()
+    Image.new("L", (28, 28)).save(stream, "PNG")
+    await journey.send(Sent(stream.getvalue(), "image/png"), "clothes")
+    encoded = base64.b64encode(stream.getvalue()).decode()
+    await journey.predict({"instances": [{"image": encoded}]}, "clothes")
+    assert threads.num_handed_over == 2
+
+
+async def test_a_large_body_is_parsed_and_prepared_in_a_thread(journey: Journey, threads: Threads) -> None:
+    await journey.send(Sent(orjson.dumps({"instances": FLATS}) + b" " * 20_000))
+    assert threads.num_handed_over == 2
