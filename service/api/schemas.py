@@ -116,4 +116,5 @@ class Health(BaseModel):
 
 class Readiness(BaseModel):
     ready: bool
-    waiting_for: Annotated[dict[str, str], Field(description="champions that don't answer yet, and why")]
+    waiting_for: Annotated[dict[str, str], Field(description="models whose champion doesn't answer yet, and why")]
+    broken: Annotated[dict[str, str], Field(description="models whose champion can't be served, and why")]

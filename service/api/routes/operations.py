@@ -19,17 +19,25 @@ async def live() -> Health:
 
 @router.get("/readyz", responses={503: {"model": Readiness}})
 async def ready(services: UseServices, response: Response) -> Readiness:
-    """Every champion is loaded, warm, and its engine was heard of in the last seconds."""
-    waiting = {}
+    """Every champion that can be served is loaded and warm, and its engine was heard of in the last seconds.
+
+    A broken checkpoint costs its own model, which answers 503; the others serve, so it does not hold back readiness.
+    """
+    answering, waiting, broken = 0, {}, {}
     for model in services.catalog.models.values():
         champion = model.champion
         if champion is None:
-            waiting[model.name] = "its champion's checkpoint is missing or broken"
-        elif not services.engines.is_ready(champion.ref):
-            waiting[model.name] = services.engines.status.failed.get(champion.ref, "its engine is starting")
-    if waiting:
+            broken[model.name] = "its champion's checkpoint is missing or broken"
+        elif services.engines.is_ready(champion.ref):
+            answering += 1
+        elif champion.ref in services.engines.status.failed:
+            broken[model.name] = services.engines.status.failed[champion.ref]
+        else:
+            waiting[model.name] = "its engine is starting"
+    is_ready = not waiting and (answering > 0 or not broken)
+    if not is_ready:
         response.status_code = 503
-    return Readiness(ready=not waiting, waiting_for=waiting)
+    return Readiness(ready=is_ready, waiting_for=waiting, broken=broken)
 
 
 @router.get("/metrics", response_class=Response)

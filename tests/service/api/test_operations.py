@@ -17,7 +17,7 @@ async def test_the_process_is_alive_whatever_its_engine_does(client: httpx.Async
 
 async def test_it_is_ready_when_every_champion_is(client: httpx.AsyncClient, engine: CountingEngine) -> None:
     response = await client.get("/readyz")
-    assert (response.status_code, response.json()) == (200, {"ready": True, "waiting_for": {}})
+    assert (response.status_code, response.json()) == (200, {"ready": True, "waiting_for": {}, "broken": {}})
 
     engine.status = EngineStatus(ready=engine.status.ready - {Ref("clothes", 2)})
     assert (await client.get("/readyz")).status_code == 200
@@ -26,17 +26,24 @@ async def test_it_is_ready_when_every_champion_is(client: httpx.AsyncClient, eng
 async def test_it_is_not_ready_while_a_champion_is_missing_and_says_which(
     client: httpx.AsyncClient, engine: CountingEngine
 ) -> None:
-    ready = engine.status.ready - {Ref("clothes", 1), Ref("mood", 1)}
-    engine.status = EngineStatus(ready=ready, failed={Ref("mood", 1): "it holds NaN"})
+    engine.status = EngineStatus(ready=engine.status.ready - {Ref("clothes", 1)})
     response = await client.get("/readyz")
     assert response.status_code == 503
-    assert response.json() == {
-        "ready": False,
-        "waiting_for": {"clothes": "its engine is starting", "mood": "it holds NaN"},
-    }
+    expected = {"ready": False, "waiting_for": {"clothes": "its engine is starting"}, "broken": {}}
+    assert response.json() == expected
 
 
-async def test_a_champion_that_is_gone_from_disk_is_a_reason_not_to_be_ready(
+async def test_a_champion_that_no_engine_can_load_costs_its_own_model_only(
+    client: httpx.AsyncClient, engine: CountingEngine
+) -> None:
+    ready = engine.status.ready - {Ref("mood", 1)}
+    engine.status = EngineStatus(ready=ready, failed={Ref("mood", 1): "it holds NaN"})
+    response = await client.get("/readyz")
+    assert response.status_code == 200
+    assert response.json() == {"ready": True, "waiting_for": {}, "broken": {"mood": "it holds NaN"}}
+
+
+async def test_it_is_not_ready_when_no_champion_can_be_served(
     client: httpx.AsyncClient, app: FastAPI, services: Services, engine: CountingEngine, catalog: Catalog
 ) -> None:
     left = Model("clothes", catalog.models["clothes"].versions, {"champion": 9})
@@ -45,7 +52,7 @@ async def test_a_champion_that_is_gone_from_disk_is_a_reason_not_to_be_ready(
     )
     response = await client.get("/readyz")
     assert response.status_code == 503
-    assert response.json()["waiting_for"] == {"clothes": "its champion's checkpoint is missing or broken"}
+    assert response.json()["broken"] == {"clothes": "its champion's checkpoint is missing or broken"}
 
 
 async def test_metrics_count_requests_by_what_became_of_them(client: httpx.AsyncClient) -> None:
