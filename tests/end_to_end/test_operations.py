@@ -1,9 +1,13 @@
 """What a running service says of itself and of what it can't serve, and how it refuses to start."""
 
+import json
 import os
+import re
+import socket
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.end_to_end.service import Homes, Service, serve_and_fail, until
@@ -128,3 +132,37 @@ def test_a_data_directory_that_cannot_be_made_is_refused(new_home: Homes) -> Non
     assert code not in (0, None)
     assert f"the data directory {home}{os.sep}file{os.sep}data can't be used" in said
     assert "Traceback" not in said
+
+
+def test_port_0_is_any_free_port_and_a_service_without_models_is_ready(new_home: Homes) -> None:
+    with Service(new_home(), "--port", "0", shipped_checkpoints="") as service:
+        address = until(lambda: re.search(r"http://127\.0\.0\.1:[1-9][0-9]*", service.output), "the address is printed")
+        assert httpx.get(f"{address[0]}/v1/models", trust_env=False).json() == {"models": [], "broken": []}
+
+
+def test_a_request_that_failed_is_logged_under_its_id_without_what_it_held(service: Service) -> None:
+    body = {"instances": ["a secret " * 100]}
+    headers = {"X-Request-Id": "logged-7"}
+    assert service.client.post("/v1/models/mood/predict", json=body, headers=headers).status_code == 422
+
+    def logged() -> list[dict[str, Any]]:
+        lines = [json.loads(line) for line in service.errors.splitlines() if "logged-7" in line]
+        return [line for line in lines if line["request_id"] == "logged-7"]
+
+    (line,) = until(logged, "the request is logged", seconds=5)
+    assert (line["process"], line["method"], line["path"], line["status"]) == (
+        "http-0",
+        "POST",
+        "/v1/models/mood/predict",
+        422,
+    )
+    assert "secret" not in service.errors
+
+
+def test_a_client_that_leaves_in_the_middle_leaves_no_trace_of_a_crash(service: Service) -> None:
+    head = b"POST /v1/models/mood/predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    with socket.create_connection(("127.0.0.1", service.port)) as connection:
+        connection.sendall(head + b"X-Request-Id: left-early\r\nContent-Length: 1000\r\n\r\n{")
+    until(lambda: "left-early" in service.errors, "its leaving is logged", seconds=5)
+    assert "Traceback" not in service.errors
+    assert service.predict("mood", ["good"])
