@@ -110,8 +110,9 @@ def test_each_version_has_its_own_bound() -> None:
     scheduler.put(COSTLY, request(2))
 
 
-def test_where_all_are_held_back_the_shortest_wait_counts() -> None:
-    scheduler = scheduler_of(CHEAP, COSTLY, policy=BatchPolicy(max_delay=1.0))
+@pytest.mark.parametrize("refs", [(CHEAP, COSTLY), (COSTLY, CHEAP)])
+def test_where_all_are_held_back_the_shortest_wait_counts(refs: tuple[Ref, Ref]) -> None:
+    scheduler = scheduler_of(*refs, policy=BatchPolicy(max_delay=1.0))
     assert scheduler.take(NOW) is None
     scheduler.put(CHEAP, request(arrived=NOW))
     scheduler.put(COSTLY, request(arrived=NOW - 0.75))
