@@ -43,6 +43,7 @@ def main() -> None:
         log_config=None,
         access_log=False,
         server_header=False,
+        timeout_keep_alive=75,  # longer than load balancers keep theirs, or they send into a closing connection
         proxy_headers=False,  # nothing here depends on who a proxy says is asking
         timeout_graceful_shutdown=int(settings.drain_seconds),
     )
