@@ -138,15 +138,14 @@ class Service:
         """Whether /readyz says 200."""
         return self._get("/readyz") == 200
 
+    def is_up(self) -> bool:
+        """Whether it answers at all."""
+        return self._get("/livez") == 200
+
     def wait_ready(self) -> Self:
         until(self._ready_or_dead, "the service is ready")
         self._remember_children()
         return self
-
-    def answers(self, model: str) -> bool:
-        """Whether this model's champion answers."""
-        response = self.client.get(f"/v1/models/{model}")
-        return response.status_code == 200 and bool(response.json()["ready"])
 
     def post(self, model: str, instances: Any, **parameters: Any) -> httpx.Response:
         """Ask for predictions."""

@@ -171,15 +171,15 @@ def test_a_version_that_appears_on_disk_does_not_become_champion(new_home: Homes
     home = new_home()
     write_models(home)
     with Service(home, shipped_checkpoints="") as service:
-        service.wait_ready()
+        until(service.is_up, "the first service has seen version 1")
     checkpoints.write_image(home / "data" / "models", version=2)
     with Service(home, shipped_checkpoints="") as service:
-        service.wait_ready()
-        until(lambda: service.client.get("/v1/models/clothes").json()["versions"][-1]["ready"], "version 2 is loaded")
+        until(service.is_up, "the second service has seen both")
         body = service.client.get("/v1/models/clothes").json()
         assert body["aliases"] == {"champion": "1"}
         assert [version["version"] for version in body["versions"]] == ["1", "2"]
-        answer = service.client.post("/v1/models/clothes/predict", json=ONE_PICTURE).json()
+        # Nobody waited until it is ready: the request does, within its time.
+        answer = service.post("clothes", ONE_PICTURE["instances"], timeout_ms=60_000).json()
         assert answer["version"] == "1"
 
 
