@@ -32,9 +32,16 @@ log = logging.getLogger(__name__)
 _FIRST_DELAY, _LONGEST_DELAY = 0.1, 5.0
 _SETTLED_SECONDS = 10.0
 _KILL_AFTER_SECONDS = 5.0
-# glibc gives memory back after every large tensor and asks for it again with the next; keeping it makes
-# convolutions on a CPU about three times as fast.
-_KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(1 << 30), "MALLOC_MMAP_THRESHOLD_": str(1 << 25)}
+# How an engine's libraries use memory and cores, unless the operator's environment says otherwise.
+_ENGINE_DEFAULTS = {
+    # glibc gives memory back after every large tensor and asks for it again with the next; keeping it makes
+    # convolutions on a CPU about three times as fast.
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 25),
+    # Threads that spin while they wait for one another starve, on a busy machine, the very thread they wait for:
+    # a small batch then takes tens of milliseconds instead of one.
+    "OMP_WAIT_POLICY": "PASSIVE",
+}
 
 
 @dataclass(frozen=True)
@@ -73,7 +80,7 @@ class Supervisor:
                 loop.add_signal_handler(number, self._stopping.set)
 
             environment = {**os.environ, **self._settings.environment(), MULTIPROCESS_DIR: os.environ[MULTIPROCESS_DIR]}
-            engine = Child("engine-0", "service.engine", (), (engine_socket,), {**environment, **_KEEP_MEMORY})
+            engine = Child("engine-0", "service.engine", (), (engine_socket,), {**_ENGINE_DEFAULTS, **environment})
             http_arguments = ("--engine-socket", str(engine_path))
             http = Child("http-0", "service.runtime", http_arguments, (listener,), environment)
             # The engine first, because torch takes longest to import; what it shall load is found meanwhile.
