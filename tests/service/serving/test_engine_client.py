@@ -225,12 +225,12 @@ async def test_what_waits_is_sent_once_its_version_is_ready(
     assert sample(registry, "servoloop_requests_resent_total") == 0
 
 
-async def test_repeated_status_sends_nothing_twice(engine: FakeEngine, client: EngineClient) -> None:
+async def test_another_status_sends_nothing_twice(engine: FakeEngine, client: EngineClient) -> None:
     await engine.start(REF)
     asked = ask(client)
     request = await engine.next()
-    for _ in range(3):
-        engine.say(REF)
+    for also in ((), (), (OTHER,)):
+        engine.say(REF, *also)
     engine.answer(request)
     await asked
     assert engine.frames.empty()

@@ -108,6 +108,7 @@ def test_ids_are_whole() -> None:
         ({"values": [[1, 2], [3, 400]]}, "instances[1].values[1][1]", "the value is 400"),
         ({"image": "not base64!"}, "instances[1].image", "this is not base64"),
         ({"image": "é"}, "instances[1].image", "this is not base64"),
+        ({"image": f"{picture(1)[:8]} {picture(1)[8:]}"}, "instances[1].image", "this is not base64"),
         ({"image": 5}, "instances[1].image", "this is a number"),
         ({"image": base64.b64encode(b"nothing").decode()}, "instances[1].image", "the bytes are no image"),
         ({"image": picture(1), "values": []}, "instances[1]", "the object has the keys: image, values"),
