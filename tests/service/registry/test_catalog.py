@@ -105,6 +105,14 @@ def test_a_broken_checkpoint_is_reported_and_the_others_serve(root: Path, damage
     assert refs(catalog) == ["clothes/1", "mood/1", "rent/1"]
 
 
+def test_of_two_versions_that_differ_the_one_with_the_lower_number_serves(tmp_path: Path) -> None:
+    checkpoints.write_image(tmp_path, version=9)
+    checkpoints.write_image(tmp_path, version=10, labels=["one", "other"])
+    catalog = scan([tmp_path], {})
+    assert refs(catalog) == ["clothes/9"]
+    assert only_broken(catalog).version == "10"
+
+
 def test_the_same_version_in_two_roots_is_served_from_the_first(root: Path, tmp_path: Path) -> None:
     shutil.copytree(root / "clothes" / "2", tmp_path / "registered" / "clothes" / "2")
     catalog = scan([root, tmp_path / "registered"], {})

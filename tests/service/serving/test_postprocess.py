@@ -64,9 +64,10 @@ def test_top_k_beyond_the_labels_gives_all_of_them() -> None:
 
 def test_equal_probabilities_keep_the_order_of_the_labels() -> None:
     labels = [f"label {index}" for index in range(100)]
-    (only,) = predict([[1] * 100], manifest("multiclass", labels), PredictParameters(top_k=100))
-    assert only["label"] == labels[0]
-    assert [item["label"] for item in only["top"]] == labels
+    outputs = [[index % 2 for index in range(100)]]
+    (only,) = predict(outputs, manifest("multiclass", labels), PredictParameters(top_k=100))
+    assert only["label"] == labels[1]
+    assert [item["label"] for item in only["top"]] == labels[1::2] + labels[::2]
 
 
 def test_all_probabilities_come_where_they_are_asked_for() -> None:
