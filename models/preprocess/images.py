@@ -13,6 +13,8 @@ from models.preprocess.tensors import Array, StepConfig, Tensors, pictures
 FORMATS = ("PNG", "JPEG", "WEBP")
 # Pixels of a picture, not bytes: 64 KB of PNG can unfold to gigabytes.
 MAX_PIXELS = 32_000_000
+# A picture of one row can be within that and still cost gigabytes of tables to resize. JPEG's own limit.
+MAX_SIDE = 65_535
 
 Fit = Literal["stretch", "contain", "cover"]
 _LUMA = np.array([299, 587, 114], np.float32) / 1000  # ITU-R BT.601, what Pillow's "L" uses
@@ -33,10 +35,11 @@ def decode_image(data: bytes, *, channels: int, height: int, width: int, fit: Fi
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+                size = f"the image has {image.width} x {image.height} pixels"
                 if image.width * image.height > MAX_PIXELS:
-                    raise BrokenImage(
-                        f"the image has {image.width} x {image.height} pixels, at most {MAX_PIXELS} are accepted"
-                    )
+                    raise BrokenImage(f"{size}, at most {MAX_PIXELS} are accepted")
+                if max(image.size) > MAX_SIDE:
+                    raise BrokenImage(f"{size}, at most {MAX_SIDE} on a side are accepted")
                 image.load()
                 picture = _flatten(image, "L" if channels == 1 else "RGB")
     except BrokenImage:

@@ -1,5 +1,6 @@
 """What can be served: the checkpoints found under the model roots, and those that can't be, with the reason."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,6 +9,9 @@ from models.manifest import BrokenCheckpoint, InputContract, Manifest, is_name, 
 from service.domain import CHAMPION, Address, Ref
 from service.errors import NotReady, UnknownAlias, UnknownModel, UnknownVersion
 from service.registry.aliases import Aliases
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +132,11 @@ def _version_folders(root: Path) -> Iterator[Path]:
         return
     for model in sorted(root.iterdir()):
         if is_name(model.name) and model.is_dir():
-            numbers = {parse_version(folder.name): folder for folder in model.iterdir()}
+            try:
+                numbers = {parse_version(folder.name): folder for folder in model.iterdir()}
+            except OSError as error:
+                log.error("a model's folder can't be read", extra={"model": model.name, "reason": error.strerror})
+                continue
             yield from (numbers[number] for number in sorted(n for n in numbers if n is not None))
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from models.preprocess import BrokenImage, Tensors, decode_image
-from models.preprocess.images import MAX_PIXELS, CenterCrop, Grayscale, Resize
+from models.preprocess.images import MAX_PIXELS, MAX_SIDE, CenterCrop, Grayscale, Resize
 from tests.memory import at_most
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
@@ -188,6 +188,13 @@ def test_a_bomb_is_refused_before_a_pixel_is_decoded(claimed: tuple[int, int]) -
     data = png_that_claims(*claimed, data=bytes(1_000_000))
     assert len(data) < 2_000
     with at_most(16 << 20), pytest.raises(BrokenImage, match=f"at most {MAX_PIXELS} are accepted"):
+        decode_image(data, channels=1, height=4, width=4)
+
+
+@pytest.mark.parametrize("claimed", [(MAX_SIDE + 1, 1), (1, 30_000_000)])
+def test_a_thread_of_pixels_is_refused_before_one_is_decoded(claimed: tuple[int, int]) -> None:
+    data = png_that_claims(*claimed, data=bytes(1_000_000))
+    with at_most(16 << 20), pytest.raises(BrokenImage, match=f"at most {MAX_SIDE} on a side are accepted"):
         decode_image(data, channels=1, height=4, width=4)
 
 
