@@ -10,7 +10,6 @@ from service.domain import CHAMPION, Address, Ref
 from service.errors import NotReady, UnknownAlias, UnknownModel, UnknownVersion
 from service.registry.aliases import Aliases
 
-
 log = logging.getLogger(__name__)
 
 

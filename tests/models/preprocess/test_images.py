@@ -137,10 +137,10 @@ def test_cover_enlarges_too() -> None:
     assert (decoded == 9).all()
 
 
-@pytest.mark.parametrize("size", [(200_000, 1), (1, 200_000)])
+@pytest.mark.parametrize("size", [(60_000, 1), (1, 60_000)])
 def test_cover_takes_no_memory_for_what_it_cuts_away(size: tuple[int, int]) -> None:
     data = file_of(Image.new("L", size, 200))
-    with at_most(100 << 20):  # scaled first it would take 50 GB
+    with at_most(100 << 20):  # scaled first it would take 15 GB
         decoded = decode_image(data, channels=1, height=512, width=512, fit="cover")
     assert (decoded == 200).all()
 
