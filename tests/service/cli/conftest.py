@@ -1,5 +1,6 @@
 """A command line, and a service for it to ask: the real application behind a real socket, but for the engine."""
 
+import logging
 import socket
 import threading
 import time
@@ -24,6 +25,16 @@ from tests.checkpoints import write_one_of_each
 from tests.service.api.support import CountingEngine
 
 Run = Callable[[Sequence[object]], Result]
+
+
+@pytest.fixture(autouse=True)
+def _own_logging() -> Iterator[None]:
+    """`serve` sets up the process's logging; here it would go on writing to a runner's stream that is closed."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 @pytest.fixture
