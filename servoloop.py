@@ -12,6 +12,7 @@ ServoloopError
 └── ApiError              the service said no: status, problem_type, detail, field, expected, request_id
     ├── InvalidInput        what was sent can't be served; `field` and `expected` say what it lacks (400, 413, 415, 422)
     ├── NotFound            there is no such model, version or alias (404)
+    ├── Conflict            what is there is not what was expected (409)
     ├── Unavailable         overloaded, or not ready yet: try again after `retry_after` seconds (503)
     └── DeadlineExceeded    the service ran out of the request's time (504)
 """
@@ -72,6 +73,9 @@ class InvalidInput(ApiError): ...
 class NotFound(ApiError): ...
 
 
+class Conflict(ApiError): ...
+
+
 class Unavailable(ApiError): ...
 
 
@@ -81,6 +85,7 @@ class DeadlineExceeded(ApiError): ...
 _ERRORS: dict[int, type[ApiError]] = {
     **dict.fromkeys((400, 413, 415, 422), InvalidInput),
     404: NotFound,
+    409: Conflict,
     503: Unavailable,
     504: DeadlineExceeded,
 }
@@ -196,6 +201,20 @@ class Models(Sequence[Model]):
     def __getitem__(self, index: slice) -> Sequence[Model]: ...
     def __getitem__(self, index: int | slice) -> Model | Sequence[Model]:
         return self.models[index]
+
+
+@dataclass(frozen=True)
+class AliasMove:
+    """An alias names another version since `time` (RFC 3339); `previous` is None where the alias was new."""
+
+    model: str
+    alias: str
+    version: str
+    previous: str | None
+    actor: str
+    reason: str
+    time: str
+    revision: int
 
 
 class ArrayLike(Protocol):
@@ -357,6 +376,12 @@ class Client:
         """One model. Raises NotFound."""
         return self._run(_model_call(name))
 
+    def move_alias(
+        self, model: str, alias: str, version: int, *, reason: str = "", expected: int | None = None
+    ) -> AliasMove:
+        """Let an alias name another version. Raises NotFound, Unavailable, or Conflict where it isn't as `expected`."""
+        return self._run(_alias_call(model, alias, version, reason, expected))
+
     def ready(self) -> bool:
         """Whether every model answers; False too where nothing listens (yet). Asks once, without retries."""
         try:
@@ -434,6 +459,12 @@ class AsyncClient:
         """One model. Raises NotFound."""
         return await self._run(_model_call(name))
 
+    async def move_alias(
+        self, model: str, alias: str, version: int, *, reason: str = "", expected: int | None = None
+    ) -> AliasMove:
+        """Let an alias name another version. Raises NotFound, Unavailable, or Conflict where it isn't as `expected`."""
+        return await self._run(_alias_call(model, alias, version, reason, expected))
+
     async def ready(self) -> bool:
         """Whether every model answers; False too where nothing listens (yet). Asks once, without retries."""
         try:
@@ -510,6 +541,17 @@ def _predict_call(
 
 def _model_call(name: str) -> _Call[Model]:
     return _Call("GET", f"/v1/models/{quote(name, safe='')}", lambda response: _model(response.json()))
+
+
+def _alias_call(model: str, alias: str, version: int, reason: str, expected: int | None) -> _Call[AliasMove]:
+    body = {"version": str(version), "reason": reason, "expected": None if expected is None else str(expected)}
+    return _Call(
+        "PUT",
+        f"/v1/models/{quote(model, safe='')}/aliases/{quote(alias, safe='')}",
+        lambda response: _pick(AliasMove, response.json()),
+        _to_json(body),
+        {"Content-Type": "application/json"},
+    )
 
 
 def _read_ready(response: httpx.Response) -> bool:

@@ -8,7 +8,9 @@ ServoloopError
 │   ├── BodyTooLarge
 │   └── UnprocessableInput      readable, but not what the model's contract asks for
 ├── Unknown                   a name that names nothing: UnknownModel, UnknownVersion, UnknownAlias
-├── Unavailable               try again, after `retry_after` seconds: QueueFull, NotReady, EngineLost
+├── UnknownPrediction
+├── AliasMoved                the alias names another version than the caller expected
+├── Unavailable               try again, after `retry_after` seconds: QueueFull, NotReady, EngineLost, StoreUnavailable
 ├── DeadlineExceeded
 ├── PredictionFailed          the network failed on these rows, or gave no finite numbers
 ├── BrokenContract            one of our processes broke its contract with another
@@ -77,6 +79,7 @@ class UnknownVersion(Unknown):
     field = "version"
 
     def __init__(self, model: str, name: str, known: list[str]) -> None:
+        self.model = model
         super().__init__(f"version of {model}", name, known)
 
 
@@ -85,6 +88,21 @@ class UnknownAlias(Unknown):
 
     def __init__(self, model: str, name: str, known: list[str]) -> None:
         super().__init__(f"alias of {model}", name, known)
+
+
+class UnknownPrediction(ServoloopError):
+    def __init__(self, prediction_id: str) -> None:
+        self.prediction_id = prediction_id
+        super().__init__(
+            f"there is no prediction {prediction_id}: it was never made, is not written yet, or is too old"
+        )
+
+
+class AliasMoved(ServoloopError):
+    def __init__(self, model: str, alias: str, *, expected: int, found: int | None) -> None:
+        self.model, self.alias, self.expected, self.found = model, alias, expected, found
+        now = f"names version {found}" if found is not None else "does not exist"
+        super().__init__(f"the alias {alias} of {model} {now}, and version {expected} was expected")
 
 
 class Unavailable(ServoloopError):
@@ -107,6 +125,12 @@ class EngineLost(Unavailable):
     def __init__(self, ref: Ref) -> None:
         self.ref = ref
         super().__init__(f"the engine that was computing {ref} stopped, and the request could not be sent again")
+
+
+class StoreUnavailable(Unavailable):
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"the store does not answer: {reason}")
 
 
 class DeadlineExceeded(ServoloopError):

@@ -41,7 +41,7 @@ def configure_logging(level: str, style: str, *, slot: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    for noisy in ("uvicorn", "httpx", "httpcore", "asyncio"):
+    for noisy in ("uvicorn", "httpx", "httpcore", "asyncio", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 

@@ -1,12 +1,15 @@
 """The composition root of an http process, the one place that names its concrete parts.
 
-`python -m service.runtime --listen-fd N --engine-socket PATH --slot http-0`, started by the supervisor.
+`python -m service.runtime --listen-fd N --engine-socket PATH --recorder-socket PATH --slot http-0`, started by the
+supervisor.
 """
 
 import argparse
 import asyncio
 import contextlib
+import logging
 import socket
+import sys
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,14 +20,22 @@ from prometheus_client import CollectorRegistry
 
 from service.api.app import create_app
 from service.api.deps import Services
-from service.processes import configure_logging, parent_gone
-from service.registry.aliases import AliasFile
+from service.errors import Misconfigured, StoreUnavailable
+from service.processes import EXIT_MISCONFIGURED, configure_logging, parent_gone
+from service.registry.aliases import LiveAliases
 from service.registry.catalog import scan
 from service.serving.engine_client import EngineClient
 from service.serving.pipeline import Limits, Pipeline
 from service.serving.router import Router
 from service.settings import Settings
+from service.store.control_client import ControlClient
+from service.store.databases import Location, Part
+from service.store.prediction_log import PredictionLog
+from service.store.sql_control import SqlControl
+from service.store.sql_predictions import SqlPredictions
 from service.telemetry import HttpTelemetry, use_slot
+
+log = logging.getLogger(__name__)
 
 
 def main() -> None:
@@ -32,12 +43,21 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--listen-fd", type=int, required=True)
     parser.add_argument("--engine-socket", type=Path, required=True)
+    parser.add_argument("--recorder-socket", type=Path, required=True)
     parser.add_argument("--slot", required=True)
     arguments = parser.parse_args()
     settings = Settings()
     configure_logging(settings.log_level, settings.log_format, slot=arguments.slot)
     use_slot(arguments.slot)
-    app = compose(settings, arguments.engine_socket)
+    try:
+        app = compose(settings, arguments.engine_socket, arguments.recorder_socket)
+    except Misconfigured as error:
+        log.error("the http process can't start", extra={"reason": str(error)})
+        sys.exit(EXIT_MISCONFIGURED)
+    except StoreUnavailable as error:
+        # The supervisor starts another one in a moment.
+        log.error("the aliases can't be read", extra={"reason": error.reason})
+        sys.exit(1)
     config = uvicorn.Config(
         app,
         log_config=None,
@@ -50,24 +70,33 @@ def main() -> None:
     uvicorn.Server(config).run(sockets=[socket.socket(fileno=arguments.listen_fd)])
 
 
-def compose(settings: Settings, engine_socket: Path) -> FastAPI:
-    """The app with real parts; nothing is connected before its lifespan starts."""
+def compose(settings: Settings, engine_socket: Path, recorder_socket: Path) -> FastAPI:
+    """The app with real parts; connections to other processes are made when its lifespan starts.
+
+    Raises Misconfigured, or StoreUnavailable where the aliases can't be read.
+    """
     telemetry = HttpTelemetry(CollectorRegistry())
-    catalog = scan(settings.model_roots, AliasFile(settings.alias_file).read())
+    location = Location.of(settings)
+    control = SqlControl(location.reader(Part.CONTROL))
+    predictions = SqlPredictions(location.reader(Part.PREDICTIONS))
+    state = control.state()
+    router = Router(scan(settings.model_roots, state.aliases))
+    aliases = LiveAliases(control, ControlClient(recorder_socket), router.use_aliases, revision=state.revision)
+    prediction_log = PredictionLog(recorder_socket, telemetry)
     engines = EngineClient(engine_socket, telemetry, max_pending_rows=2 * settings.max_queued_rows)
     threads = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
     limits = Limits(settings.max_rows_per_request, settings.default_timeout_seconds, settings.max_timeout_seconds)
-    pipeline = Pipeline(Router(catalog), engines, telemetry, threads, limits)
+    pipeline = Pipeline(router, engines, prediction_log, telemetry, threads, limits)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         watch = asyncio.create_task(_stop_with_parent())
-        async with engines:
+        async with engines, prediction_log, aliases:
             yield
         watch.cancel()
         threads.shutdown()
 
-    services = Services(pipeline, catalog, engines, telemetry.registry, settings.max_body_bytes)
+    services = Services(pipeline, router, engines, telemetry.registry, settings.max_body_bytes, aliases, predictions)
     return create_app(services, lifespan=lifespan, access_log=settings.access_log)
 
 

@@ -3,8 +3,9 @@
 import os
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_serializer
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 import models
@@ -21,10 +22,23 @@ def _default_data_dir() -> Path:
     return Path(base).expanduser() / "servoloop"
 
 
+def _is_postgres(url: SecretStr | None) -> SecretStr | None:
+    if url is None:
+        return None
+    try:
+        parts = urlsplit(url.get_secret_value())
+    except ValueError:
+        raise ValueError("this is no URL") from None
+    if parts.scheme not in ("postgresql", "postgres") or not parts.path.strip("/"):
+        raise ValueError("expected postgresql://user:password@host:5432/database")
+    return url
+
+
 class Settings(BaseSettings):
     """Every value has its default here; docs list them in the README."""
 
-    model_config = SettingsConfigDict(env_prefix="SERVOLOOP_", frozen=True, extra="forbid")
+    # Errors don't show what was given: it may hold a password.
+    model_config = SettingsConfigDict(env_prefix="SERVOLOOP_", frozen=True, extra="forbid", hide_input_in_errors=True)
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
@@ -34,6 +48,13 @@ class Settings(BaseSettings):
     data_dir: Path = Field(default_factory=_default_data_dir)
     shipped_checkpoints: Annotated[Path | None, BeforeValidator(lambda path: path or None)] = SHIPPED_CHECKPOINTS
     """The read-only root; empty serves registered models alone."""
+
+    store_url: Annotated[SecretStr | None, BeforeValidator(lambda url: url or None), AfterValidator(_is_postgres)] = (
+        None
+    )
+    """A PostgreSQL database that keeps aliases and the prediction log; empty keeps them in the data directory."""
+    retention_days: Annotated[float, Field(gt=0, allow_inf_nan=False, le=36_500)] = 90.0
+    """How long predictions are kept."""
 
     max_body_bytes: PositiveInt = 16 << 20
     max_rows_per_request: PositiveInt = 1024
@@ -63,10 +84,6 @@ class Settings(BaseSettings):
         return self.data_dir / "models"
 
     @property
-    def alias_file(self) -> Path:
-        return self.data_dir / "aliases.json"
-
-    @property
     def model_roots(self) -> list[Path]:
         """Where checkpoints are looked for, in order."""
         shipped = [self.shipped_checkpoints] if self.shipped_checkpoints else []
@@ -79,6 +96,11 @@ class Settings(BaseSettings):
             max_delay=self.max_queue_delay_seconds,
             max_queued_rows=self.max_queued_rows,
         )
+
+    @field_serializer("store_url", when_used="json")
+    def _reveal(self, url: SecretStr | None) -> str | None:
+        """For `environment`: a child process needs the password too."""
+        return None if url is None else url.get_secret_value()
 
     def environment(self) -> dict[str, str]:
         """These settings as variables, for child processes."""

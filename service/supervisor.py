@@ -12,20 +12,23 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from prometheus_client import CollectorRegistry
 
-from service.errors import Misconfigured
+from service.errors import Misconfigured, StoreUnavailable
 from service.link import Link
 from service.processes import EXIT_MISCONFIGURED
-from service.registry.aliases import AliasFile, crown_new_models
 from service.registry.catalog import Catalog, scan
 from service.settings import Settings
+from service.store.control_client import ControlClient
 from service.telemetry import MULTIPROCESS_DIR, SupervisorTelemetry, use_slot
 from service.wire import Frame, Kind
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -73,29 +76,43 @@ class Supervisor:
             stack.enter_context(_data_dir(self._settings.data_dir))
             folder = stack.enter_context(_runtime_dir())
             telemetry = _telemetry(folder)
-            engine_path = folder / "engine-0.sock"
+            engine_path, recorder_path = folder / "engine-0.sock", folder / "recorder.sock"
             engine_socket = stack.enter_context(_listen_unix(engine_path))
+            recorder_socket = stack.enter_context(_listen_unix(recorder_path))
             loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, self._stopping.set)
 
             environment = {**os.environ, **self._settings.environment(), MULTIPROCESS_DIR: os.environ[MULTIPROCESS_DIR]}
             engine = Child("engine-0", "service.engine", (), (engine_socket,), {**_ENGINE_DEFAULTS, **environment})
-            http_arguments = ("--engine-socket", str(engine_path))
+            recorder = Child("recorder", "service.store.recorder", (), (recorder_socket,), environment)
+            http_arguments = ("--engine-socket", str(engine_path), "--recorder-socket", str(recorder_path))
             http = Child("http-0", "service.runtime", http_arguments, (listener,), environment)
             # The engine first, because torch takes longest to import; what it shall load is found meanwhile.
-            async with self._keep(engine, telemetry):
-                catalog = take_stock(self._settings)
-                loader = asyncio.create_task(keep_loaded(engine_path, catalog))
-                async with self._keep(http, telemetry):
-                    host, port = listener.getsockname()[:2]
-                    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-                    announcing = asyncio.create_task(self._announce(url, catalog, on_ready))
-                    await self._stopping.wait()
-                    announcing.cancel()
-                loader.cancel()
+            # The http process ends first: what it still has to log finds its recorder.
+            async with self._keep(engine, telemetry), self._keep(recorder, telemetry):
+                catalog = await self._unless_stopped(take_stock(self._settings, ControlClient(recorder_path)))
+                if catalog is not None:
+                    loader = asyncio.create_task(keep_loaded(engine_path, catalog))
+                    async with self._keep(http, telemetry):
+                        host, port = listener.getsockname()[:2]
+                        url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+                        announcing = asyncio.create_task(self._announce(url, catalog, on_ready))
+                        await self._stopping.wait()
+                        announcing.cancel()
+                    loader.cancel()
         if self._misconfigured is not None:
             raise Misconfigured(self._misconfigured)
+
+    async def _unless_stopped(self, work: Coroutine[None, None, T]) -> T | None:
+        """What `work` gives; None where the service is told to stop before that."""
+        task, stopped = asyncio.create_task(work), asyncio.create_task(self._stopping.wait())
+        done, _ = await asyncio.wait([task, stopped], return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        if task in done:
+            return task.result()
+        task.cancel()
+        return None
 
     async def _announce(self, url: str, catalog: Catalog, on_ready: Callable[[str, Catalog], None]) -> None:
         import httpx  # here, because it is slow to import and nothing waits for it here
@@ -162,19 +179,25 @@ async def _run_child(child: Child, drain_seconds: float) -> int:
         raise
 
 
-def take_stock(settings: Settings) -> Catalog:
-    """Scan the model roots, and make the first version of each new model its champion. Raises Misconfigured."""
-    file = AliasFile(settings.alias_file)
-    before = file.read()
-    catalog = scan(settings.model_roots, before)
-    aliases = crown_new_models(before, {name: list(model.versions) for name, model in catalog.models.items()})
+async def take_stock(settings: Settings, control: ControlClient) -> Catalog:
+    """Scan the model roots, and have the first version of each new model become its champion.
+
+    Waits for the store as long as it takes: without it nobody knows which versions answer.
+    """
+    catalog = await asyncio.to_thread(scan, settings.model_roots, {})
     for entry in catalog.broken:
         what = {"ref": f"{entry.model}/{entry.version}", "reason": entry.reason}
         log.error("a checkpoint is broken and not served", extra=what)
-    if aliases == before:
-        return catalog
-    file.write(aliases)
-    return scan(settings.model_roots, aliases)
+    found = {
+        name: {number: version.manifest.digest for number, version in model.versions.items()}
+        for name, model in catalog.models.items()
+    }
+    while True:
+        try:
+            return catalog.with_aliases(await control.crown_new_models(found))
+        except StoreUnavailable as error:
+            log.error("waiting for the store", extra={"reason": error.reason})
+            await asyncio.sleep(_FIRST_DELAY)
 
 
 async def keep_loaded(path: Path, catalog: Catalog) -> None:

@@ -18,6 +18,7 @@ _STAGE_BUCKETS = (
 )  # fmt: skip
 _LATENCY_BUCKETS = tuple(0.0005 * 2**i for i in range(17))  # 0.5 ms to 32.8 s
 _ROW_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+_GROUP_BUCKETS = (1, 4, 16, 64, 256, 1024, 4096)
 
 
 def use_slot(slot: str) -> None:
@@ -63,6 +64,24 @@ class HttpTelemetry:
         self.resent = Counter(
             "servoloop_requests_resent", "Requests sent again after their engine was lost.", registry=registry
         )
+        self.log_dropped = Counter(
+            "servoloop_log_dropped_records",
+            "Predictions answered but not logged: queue_full, unencodable, refused, undelivered.",
+            ["reason"],
+            registry=registry,
+        )
+        self.log_queued = Gauge(
+            "servoloop_log_queued_records",
+            "Predictions that are not durable yet.",
+            registry=registry,
+            multiprocess_mode="sum",
+        )
+        self.log_lag = Histogram(
+            "servoloop_log_lag_seconds",
+            "From a prediction's answer to its being durable, for the oldest of each group sent.",
+            buckets=_STAGE_BUCKETS,
+            registry=registry,
+        )
 
 
 class EngineTelemetry:
@@ -101,6 +120,25 @@ class EngineTelemetry:
             labels,
             registry=registry,
             multiprocess_mode="sum",
+        )
+
+
+class RecorderTelemetry:
+    """What the recorder measures."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.written = Counter("servoloop_log_written_records", "Predictions made durable.", registry=registry)
+        self.expired = Counter(
+            "servoloop_log_expired_records", "Predictions deleted because they were too old.", registry=registry
+        )
+        self.group_records = Histogram(
+            "servoloop_log_group_records",
+            "Predictions committed together.",
+            buckets=_GROUP_BUCKETS,
+            registry=registry,
+        )
+        self.commit_duration = Histogram(
+            "servoloop_log_commit_seconds", "Time of one commit.", buckets=_STAGE_BUCKETS, registry=registry
         )
 
 

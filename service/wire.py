@@ -32,7 +32,11 @@ _MAX_DIMENSIONS = 8
 
 
 class Kind(IntEnum):
-    """What a frame says. The engine answers every INFER and LOAD exactly once, with RESULT, LOADED or FAILED."""
+    """What a frame says.
+
+    The engine answers every INFER and LOAD exactly once, with RESULT, LOADED or FAILED. The recorder answers every
+    RECORD with RECORDED once its rows are durable, and every CHANGE with CHANGED or FAILED.
+    """
 
     INFER = 1
     CANCEL = 2
@@ -41,6 +45,10 @@ class Kind(IntEnum):
     STATUS = 5
     LOAD = 6
     LOADED = 7
+    RECORD = 16
+    RECORDED = 17
+    CHANGE = 18
+    CHANGED = 19
 
 
 @dataclass(frozen=True, slots=True)

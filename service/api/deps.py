@@ -12,9 +12,12 @@ from starlette.requests import ClientDisconnect
 
 from service.domain import ANONYMOUS, Caller, Ref
 from service.errors import BodyTooLarge, MalformedBody, MalformedHeader, UnsupportedMediaType
+from service.registry.aliases import LiveAliases
 from service.registry.catalog import Catalog
 from service.serving.engine_client import EngineStatus
 from service.serving.pipeline import Pipeline
+from service.serving.router import Router
+from service.store.base import PredictionReader
 
 _VISIBLE = re.compile(r"[\x21-\x7e]{1,128}\Z")
 _PRINTABLE = re.compile(r"[^\x00-\x1f\x7f]{1,256}\Z")
@@ -33,10 +36,17 @@ class Services:
     """Everything that routes use."""
 
     pipeline: Pipeline
-    catalog: Catalog
+    router: Router
     engines: EngineView
     registry: CollectorRegistry
     max_body_bytes: int
+    aliases: LiveAliases
+    predictions: PredictionReader
+
+    @property
+    def catalog(self) -> Catalog:
+        """What can be served, as it is now."""
+        return self.router.catalog
 
 
 async def _services(request: Request) -> Services:

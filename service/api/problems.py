@@ -9,6 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from service.errors import (
+    AliasMoved,
     BodyTooLarge,
     DeadlineExceeded,
     InvalidInput,
@@ -17,6 +18,7 @@ from service.errors import (
     ServoloopError,
     Unavailable,
     Unknown,
+    UnknownPrediction,
     UnprocessableInput,
     UnsupportedMediaType,
 )
@@ -32,6 +34,8 @@ STATUS: dict[type[ServoloopError], int] = {
     UnsupportedMediaType: 415,
     UnprocessableInput: 422,
     Unknown: 404,
+    UnknownPrediction: 404,
+    AliasMoved: 409,
     Unavailable: 503,
     DeadlineExceeded: 504,
 }
@@ -39,6 +43,7 @@ _TITLES = {
     400: "Malformed request",
     404: "Not found",
     405: "Method not allowed",
+    409: "Conflict",
     413: "Body too large",
     415: "Unsupported media type",
     422: "Invalid input",

@@ -1,10 +1,16 @@
 """The shapes of bodies and answers, for /docs and for clients that generate code from it."""
 
-from typing import Annotated, Any
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
 
-from pydantic import BaseModel, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from models.manifest import InputContract, Metric, Target
+from models.manifest import NAME_PATTERN, InputContract, Metric, Target
+
+# As in the parameters of a prediction: no control characters.
+_PRINTABLE = r"^[^\x00-\x1f\x7f]+$"
+_VERSION = r"^[1-9][0-9]{0,8}$"
 
 
 class Scored(BaseModel):
@@ -88,6 +94,71 @@ class BrokenInfo(BaseModel):
 class ModelList(BaseModel):
     models: list[ModelInfo]
     broken: Annotated[list[BrokenInfo], Field(description="checkpoints that can't be served, and why")]
+
+
+class PredictionFilters(BaseModel):
+    """Which predictions are wanted."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: Annotated[str | None, Field(pattern=NAME_PATTERN)] = None
+    version: Annotated[int | None, Field(ge=1, lt=10**9)] = None
+    since: Annotated[AwareDatetime | None, Field(description="made at this time or later: 2026-01-31T08:00:00Z")] = None
+    until: Annotated[AwareDatetime | None, Field(description="made before this time")] = None
+    external_id: Annotated[str | None, Field(min_length=1, max_length=256, pattern=_PRINTABLE)] = None
+    limit: Annotated[int, Field(ge=1, le=1000)] = 100
+    cursor: Annotated[UUID | None, Field(description="next_cursor of the page before")] = None
+
+
+class PredictionRecord(BaseModel):
+    """A prediction as it was made."""
+
+    prediction_id: str
+    time: datetime
+    model: str
+    version: str
+    digest: Annotated[str, Field(description="sha256 of the weights that answered")]
+    role: Annotated[Literal["answered", "shadow"], Field(description="shadow: computed, and never returned")]
+    paired_with: Annotated[str | None, Field(description="shadow: the prediction that was returned instead")]
+    propensity: Annotated[float, Field(description="the probability with which routing chose this version")]
+    external_id: str | None
+    key: str | None
+    tags: dict[str, str]
+    prediction: Annotated[dict[str, Any], Field(description="label and probability, labels, value, or error")]
+    latency_ms: float
+    principal: str
+    request_id: str
+
+
+class PredictionPage(BaseModel):
+    predictions: list[PredictionRecord]
+    next_cursor: Annotated[str | None, Field(description="null where there are no more")]
+
+
+class AliasChange(BaseModel):
+    """The version that an alias shall name."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    version: Annotated[str, Field(pattern=_VERSION)]
+    reason: Annotated[str, Field(max_length=1000, pattern=r"^[^\x00]*$", description="kept in the history")] = ""
+    expected: Annotated[str | None, Field(pattern=_VERSION, description="409 unless the alias names this now")] = None
+
+
+class AliasMoved(BaseModel):
+    model: str
+    alias: str
+    version: str
+    previous: Annotated[str | None, Field(description="null where the alias was new")]
+    actor: str
+    reason: str
+    time: datetime
+    revision: Annotated[int, Field(description="of the store; it grows with every change")]
+
+
+class AliasHistory(BaseModel):
+    model: str
+    history: list[AliasMoved]
 
 
 class Problem(BaseModel):

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from service.cli.asking import models, predict
+from service.cli.asking import alias, models, predict
 from service.cli.checkpoints import register, train, verify
 from service.cli.serving import serve
 
@@ -15,7 +15,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Serve trained checkpoints over HTTP, and ask a running service.",
 )
-for command in (serve, predict, models, register, verify):
+for command in (serve, predict, models, alias, register, verify):
     app.command()(command)
 # Its arguments, --help among them, are those of the training.
 app.command(

@@ -1,4 +1,4 @@
-"""`servoloop predict` and `servoloop models`: ask a running service."""
+"""`servoloop predict`, `models` and `alias`: ask a running service."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -58,6 +58,23 @@ def models(url: _Url = DEFAULT_URL, as_json: _Json = False) -> None:
         typer.echo(json.dumps(asdict(found), ensure_ascii=False))
     else:
         console().print(models_table(found))
+
+
+def alias(
+    model: Annotated[str, typer.Argument(metavar="MODEL")],
+    name: Annotated[str, typer.Argument(metavar="ALIAS", help="champion answers by default.")],
+    version: Annotated[int, typer.Argument(metavar="VERSION", min=1)],
+    reason: Annotated[str, typer.Option(help="Kept in the model's history.")] = "",
+    expected: Annotated[
+        int | None, typer.Option(min=1, help="Move it only if it names this version now.", show_default="any")
+    ] = None,
+    url: _Url = DEFAULT_URL,
+) -> None:
+    """Let an alias of a running service name another version."""
+    with _client(url) as client:
+        move = client.move_alias(model, name, version, reason=reason, expected=expected)
+    before = f"version {move.previous}" if move.previous else "nothing"
+    typer.echo(f"{move.alias} of {move.model} names version {move.version}; before, it named {before}.")
 
 
 def read_instance(words: list[str]) -> Any:

@@ -40,9 +40,11 @@ def register(
     from models.draft import read_draft
     from models.manifest import BrokenCheckpoint, is_name
     from service.domain import CHAMPION
-    from service.errors import Misconfigured
-    from service.registry.aliases import AliasFile, crown_new_models
+    from service.errors import Misconfigured, StoreUnavailable
     from service.registry.catalog import check_same_interface, next_version, scan
+    from service.store.base import champions
+    from service.store.databases import Location
+    from service.store.sql_control import read_aliases
 
     if not is_name(model):
         what = "a name has 1 to 64 characters of a-z, 0-9, dot, dash and underscore, and begins with a letter or digit"
@@ -51,12 +53,12 @@ def register(
     version = next_version(settings.model_roots, model)
     folder = settings.registered_models / model / str(version)
     try:
-        aliases = AliasFile(settings.alias_file).read()
+        aliases = read_aliases(Location.of(settings))
         known = scan(settings.model_roots, aliases).models.get(model)
         draft = read_draft(manifest, model=model, version=version)
         if known is not None:
             check_same_interface(draft.manifest, known.example)
-    except (BrokenCheckpoint, Misconfigured) as error:
+    except (BrokenCheckpoint, Misconfigured, StoreUnavailable) as error:
         raise failure(error) from None
     arguments = ["--model", model, "--version", version, "--weights", weights, "--manifest", manifest, "--out", folder]
     result = run_module("models.convert", *arguments, *(["--rename", rename] if rename else []))
@@ -67,7 +69,8 @@ def register(
         typer.echo(f"It is the first version of {model} and becomes its champion.")
     else:
         # Crowned as the service will at its next start, where it has not seen the earlier versions yet.
-        champion = crown_new_models(aliases, {model: list(known.versions)})[model][CHAMPION]
+        crowned = champions(aliases, {model: list(known.versions)})
+        champion = crowned.get(model) or aliases[model][CHAMPION]
         typer.echo(f"The champion stays {model}/{champion}: it moves only when somebody moves it.")
     typer.echo("A running service picks the new version up at its next start.")
 

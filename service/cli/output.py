@@ -32,8 +32,14 @@ def load_settings(**given: Any) -> "Settings":
     try:
         return Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
-        faults = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}, got {e['input']!r}" for e in error.errors())
-        raise failure(f"the configuration is wrong: {'; '.join(faults)}") from None
+        raise failure(f"the configuration is wrong: {'; '.join(map(_fault, error.errors()))}") from None
+
+
+def _fault(error: Mapping[str, Any]) -> str:
+    field = ".".join(map(str, error["loc"]))
+    # A database's URL holds its password.
+    given = "" if field == "store_url" else f", got {error['input']!r}"
+    return f"{field}: {error['msg']}{given}"
 
 
 def run_module(name: str, *arguments: object) -> "subprocess.CompletedProcess[str]":

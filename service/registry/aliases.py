@@ -1,65 +1,94 @@
-"""Which version an alias names. A file appearing on disk moves none: only the first version of a new model gets one."""
+"""Which versions the aliases name, in an http process: followed, moved and looked back on."""
 
-import os
-import tempfile
-from pathlib import Path
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import Protocol, Self
 
-import orjson
+from service.errors import StoreUnavailable
+from service.store.base import Aliases, AliasMove, ControlReader
 
-from models.manifest import is_name
-from service.domain import CHAMPION
-from service.errors import Misconfigured
+log = logging.getLogger(__name__)
 
-Aliases = dict[str, dict[str, int]]
-"""Model -> alias -> version."""
+# A move made anywhere must be seen here within 250 ms, on a busy machine too.
+_POLL_SECONDS = 0.1
 
 
-class AliasFile:
-    """`aliases.json` in the data directory, replaced as a whole. The supervisor alone writes it."""
+class AliasMover(Protocol):
+    """Who may change what aliases name."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    async def move_alias(
+        self, model: str, alias: str, version: int, *, actor: str, reason: str, expected: int | None = None
+    ) -> AliasMove: ...
 
-    def read(self) -> Aliases:
-        """All aliases; none where there is no file yet. Raises Misconfigured on a file that can't be understood."""
-        try:
-            table = orjson.loads(self._path.read_bytes())
-        except FileNotFoundError:
-            return {}
-        except (OSError, orjson.JSONDecodeError) as error:
-            raise Misconfigured(f"{self._path} can't be read: {error}; mend or remove it") from None
-        if not _well_formed(table):
-            raise Misconfigured(f'{self._path} is malformed; expected {{"model": {{"champion": 1}}}}')
-        aliases: Aliases = table
-        return aliases
 
-    def write(self, aliases: Aliases) -> None:
-        """Replace the file: readers see the old or the new one, whole, also after a crash."""
-        data = orjson.dumps(aliases, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS)
-        with tempfile.NamedTemporaryFile(dir=self._path.parent, delete=False) as file:
+class LiveAliases:
+    """Use as an async context manager: inside, `apply` is called with all aliases at every new revision.
+
+    While the store can't be read, what was known last goes on to hold.
+    """
+
+    def __init__(
+        self, store: ControlReader, mover: AliasMover, apply: Callable[[Aliases], None], *, revision: int = -1
+    ) -> None:
+        self._store = store
+        self._mover = mover
+        self._apply = apply
+        self._revision = revision
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="aliases")
+        self._follower: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._follower = asyncio.create_task(self._follow())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._follower is not None
+        self._follower.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._follower
+        self._thread.shutdown()
+
+    async def move(
+        self, model: str, alias: str, version: int, *, actor: str, reason: str, expected: int | None = None
+    ) -> AliasMove:
+        """Let an alias name another version; this process has taken it up when this returns.
+
+        Raises UnknownModel, UnknownVersion, AliasMoved or StoreUnavailable.
+        """
+        move = await self._mover.move_alias(model, alias, version, actor=actor, reason=reason, expected=expected)
+        with contextlib.suppress(StoreUnavailable):  # it is moved; the next look will show it
+            await self.refresh()
+        return move
+
+    async def history(self, model: str, *, limit: int) -> list[AliasMove]:
+        """The moves of a model's aliases, the newest first. Raises StoreUnavailable."""
+        return await asyncio.to_thread(self._store.history, model, limit=limit)
+
+    async def refresh(self) -> None:
+        """Apply the store's aliases if they are newer than ours. Raises StoreUnavailable."""
+        loop = asyncio.get_running_loop()
+        if await loop.run_in_executor(self._thread, self._store.revision) <= self._revision:
+            return
+        state = await loop.run_in_executor(self._thread, self._store.state)
+        # Another refresh may have been quicker, with a newer state.
+        if state.revision > self._revision:
+            self._revision = state.revision
+            self._apply(state.aliases)
+
+    async def _follow(self) -> None:
+        reachable = True
+        while True:
             try:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-                Path(file.name).replace(self._path)
-            except BaseException:
-                Path(file.name).unlink()
-                raise
-
-
-def crown_new_models(aliases: Aliases, versions: dict[str, list[int]]) -> Aliases:
-    """`aliases`, with the lowest version of each model that has no champion yet as its champion."""
-    crowned = {model: dict(named) for model, named in aliases.items()}
-    for model, available in versions.items():
-        if available:
-            crowned.setdefault(model, {}).setdefault(CHAMPION, min(available))
-    return crowned
-
-
-def _well_formed(table: object) -> bool:
-    return isinstance(table, dict) and all(
-        is_name(model)
-        and isinstance(named, dict)
-        and all(is_name(alias) and type(version) is int and version > 0 for alias, version in named.items())
-        for model, named in table.items()
-    )
+                await self.refresh()
+                reachable = True
+            except StoreUnavailable as error:
+                if reachable:
+                    log.error("the aliases can't be followed", extra={"reason": error.reason})
+                reachable = False
+            await asyncio.sleep(_POLL_SECONDS)

@@ -2,13 +2,13 @@
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from models.manifest import BrokenCheckpoint, InputContract, Manifest, is_name, parse_version, verify
 from service.domain import CHAMPION, Address, Ref
 from service.errors import NotReady, UnknownAlias, UnknownModel, UnknownVersion
-from service.registry.aliases import Aliases
+from service.store.base import Aliases
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +64,11 @@ class Catalog:
     def versions(self) -> Iterator[Version]:
         """Every version of every model."""
         return (version for model in self.models.values() for version in model.versions.values())
+
+    def with_aliases(self, aliases: Aliases) -> "Catalog":
+        """The same versions under other aliases."""
+        models = {name: replace(model, aliases=aliases.get(name, {})) for name, model in self.models.items()}
+        return Catalog(models, self.broken)
 
     def model(self, name: str) -> Model:
         """Raises UnknownModel."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,18 +18,29 @@ from service.serving.codec import Body, Decoded
 from service.serving.engine_client import Outputs
 from service.serving.postprocess import Prediction, postprocess
 from service.serving.router import Router, Target
+from service.store.base import Record
 from service.telemetry import HttpTelemetry
 
 T = TypeVar("T")
 
 # Below this, handing work to a thread costs more than it keeps the event loop waiting.
 _INLINE_BYTES = 16_384
+# Of a prediction, what is logged: not what was added because the caller asked for more, and no long vectors.
+_LOGGED = ("label", "index", "probability", "value", "labels", "error")
 
 
 class Engines(Protocol):
     """What computes."""
 
     async def infer(self, ref: Ref, tensors: Tensors, deadline: Deadline) -> Outputs: ...
+
+
+class Log(Protocol):
+    """What remembers predictions."""
+
+    def record(self, records: Iterable[Record]) -> None:
+        """Takes no time and never fails."""
+        ...
 
 
 class Incoming(Protocol):
@@ -62,6 +73,7 @@ class Pipeline:
         self,
         router: Router,
         engines: Engines,
+        log: Log,
         telemetry: HttpTelemetry,
         threads: Executor,
         limits: Limits,
@@ -69,6 +81,7 @@ class Pipeline:
     ) -> None:
         self._router = router
         self._engines = engines
+        self._log = log
         self._telemetry = telemetry
         self._threads = threads
         self._limits = limits
@@ -83,7 +96,14 @@ class Pipeline:
             deadline = self._deadline(decoded.parameters, caller)
             tensors = await self._preprocess(decoded.rows, target, body)
             outputs = await self._engines.infer(target.ref, tensors, deadline)
-            return self._encode(outputs, target, decoded.parameters)
+            self._account(target.ref, outputs)
+            with self._stage(target.ref, "encode"):
+                predictions = _predictions(outputs, target, decoded.parameters)
+                ids = [str(uuid7()) for _ in predictions]
+                answer = codec.encode(target.ref, ids, predictions)
+            latency = self._clock() - caller.arrived
+            self._log.record(_records(ids, predictions, target, decoded.parameters, caller, latency))
+            return answer
 
     async def _decode(self, body: Body, target: Target) -> Decoded:
         def decode() -> Decoded:
@@ -102,8 +122,8 @@ class Pipeline:
         with self._stage(target.ref, "preprocess"):
             return await self._off_the_loop(preprocess, heavy=len(body.data) > _INLINE_BYTES)
 
-    def _encode(self, outputs: Outputs, target: Target, parameters: PredictParameters) -> bytes:
-        ref = target.ref
+    def _account(self, ref: Ref, outputs: Outputs) -> None:
+        """Measure what the engine did. Raises PredictionFailed where it failed on every row."""
         failed = len(outputs.failures)
         self._observe(ref, "queue", outputs.queue_seconds)
         self._observe(ref, "compute", outputs.compute_seconds)
@@ -112,9 +132,6 @@ class Pipeline:
             self._telemetry.rows.labels(ref.model, ref.version, "failed").inc(failed)
         if failed == len(outputs.values):
             raise PredictionFailed(ref, outputs.failures[0])
-        with self._stage(ref, "encode"):
-            predictions = _predictions(outputs, target, parameters)
-            return codec.encode(ref, [str(uuid7()) for _ in predictions], predictions)
 
     def _deadline(self, parameters: PredictParameters, caller: Caller) -> Deadline:
         """The caller's time, from when the request arrived; the body's word counts before the header's."""
@@ -165,3 +182,30 @@ def _predictions(outputs: Outputs, target: Target, parameters: PredictParameters
         answered.get(index) or {"error": {"type": PredictionFailed.kind, "detail": outputs.failures[index]}}
         for index in range(len(values))
     ]
+
+
+def _records(
+    ids: Sequence[str],
+    predictions: Sequence[Prediction],
+    target: Target,
+    parameters: PredictParameters,
+    caller: Caller,
+    latency: float,
+) -> Iterator[Record]:
+    digest = target.manifest.digest
+    key = parameters.key or caller.key
+    external_ids = parameters.external_ids or [None] * len(ids)
+    for prediction_id, prediction, external_id in zip(ids, predictions, external_ids, strict=True):
+        yield Record(
+            id=prediction_id,
+            model=target.ref.model,
+            version=target.ref.version,
+            digest=digest,
+            outputs={name: prediction[name] for name in _LOGGED if name in prediction},
+            latency=latency,
+            principal=caller.principal.name,
+            request_id=caller.request_id,
+            external_id=external_id,
+            key=key,
+            tags=parameters.tags,
+        )

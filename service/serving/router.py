@@ -8,6 +8,7 @@ from models.preprocess import Preprocessor
 from service.domain import Address, Ref
 from service.errors import NotReady
 from service.registry.catalog import Catalog, Version
+from service.store.base import Aliases
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +23,10 @@ class Target:
 
 
 class Router:
-    """Chooses among the versions of a catalog; each one's tokenizer and tables are read once, here."""
+    """Chooses among the versions of a catalog; each one's tokenizer and tables are read once, here.
+
+    A request is routed once, by one look at `catalog`, which is replaced as a whole: no answer mixes versions.
+    """
 
     def __init__(self, catalog: Catalog) -> None:
         self.catalog = catalog
@@ -32,6 +36,10 @@ class Router:
                 self._targets[version.ref] = _target(version)
             except ValueError as error:
                 log.error("can't prepare input", extra={"ref": str(version.ref), "reason": str(error)})
+
+    def use_aliases(self, aliases: Aliases) -> None:
+        """Route what comes from now on by these; what is under way keeps its version."""
+        self.catalog = self.catalog.with_aliases(aliases)
 
     def choose(self, address: Address) -> Target:
         """Raises UnknownModel, UnknownVersion, UnknownAlias or NotReady."""

@@ -1,0 +1,61 @@
+"""Changes of control state, asked of the recorder."""
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from service.errors import StoreUnavailable
+from service.link import Link
+from service.store.base import Aliases, AliasMove, Found
+from service.store.messages import Facts, crown_facts, error_of, move_of
+from service.wire import Frame, Kind
+
+
+@dataclass(frozen=True, slots=True)
+class ControlClient:
+    """Opens a connection for each change: they are rare. `timeout` in seconds.
+
+    Every change raises StoreUnavailable where the recorder does not answer; whether it was made is then unknown, and
+    asking again is safe.
+    """
+
+    path: Path
+    timeout: float = 10.0
+
+    async def move_alias(
+        self, model: str, alias: str, version: int, *, actor: str, reason: str, expected: int | None = None
+    ) -> AliasMove:
+        """As `Control.move_alias`."""
+        facts = {"verb": "move_alias", "model": model, "alias": alias, "version": version}
+        return move_of(await self._ask({**facts, "actor": actor, "reason": reason, "expected": expected}))
+
+    async def crown_new_models(self, found: Found) -> Aliases:
+        """As `Control.crown_new_models`."""
+        aliases: Aliases = (await self._ask(crown_facts(found)))["aliases"]
+        return aliases
+
+    async def _ask(self, facts: dict[str, Any]) -> Facts:
+        try:
+            async with asyncio.timeout(self.timeout):
+                return await self._answer(facts)
+        except (TimeoutError, OSError):
+            raise StoreUnavailable("the recorder does not answer") from None
+
+    async def _answer(self, facts: dict[str, Any]) -> Facts:
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Frame] = loop.create_future()
+
+        def lost() -> None:
+            if not answer.done():
+                answer.set_exception(StoreUnavailable("the recorder stopped before it answered"))
+
+        _, link = await loop.create_unix_connection(lambda: Link(answer.set_result, closed=lost), str(self.path))
+        try:
+            link.send(Frame(Kind.CHANGE, meta=facts))
+            frame = await answer
+        finally:
+            link.close()
+        if frame.kind is Kind.FAILED:
+            raise error_of(frame.meta)
+        return frame.meta

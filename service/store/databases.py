@@ -1,0 +1,157 @@
+"""Where the store lies, and how it is connected to: the one place that tells SQLite and PostgreSQL apart.
+
+SQLite: two files in the data directory. Releases 3.7.0 to 3.51.2 can lose committed rows of a write-ahead log when
+connections write and checkpoint at once, so we keep to the rollback journal with synchronous=FULL; the recorder alone
+opens the files for writing, on one connection each.
+
+PostgreSQL: two schemas of the database that SERVOLOOP_STORE_URL names.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import orjson
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.pool import QueuePool
+
+from service.errors import Misconfigured, StoreUnavailable
+from service.settings import Settings
+
+_CONNECT_SECONDS = 5
+# How long a connection waits for others: a reader for a commit, the writer for the longest read.
+_READER_WAITS_SECONDS, _WRITER_WAITS_SECONDS = 2.0, 30.0
+_READER_CONNECTIONS = 2
+
+
+class Part(StrEnum):
+    """The two databases: they don't block each other."""
+
+    CONTROL = "control"
+    PREDICTIONS = "predictions"
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """A folder for SQLite files, or the URL of a PostgreSQL database, whose password no repr shows."""
+
+    folder: Path
+    url: URL | None = None
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Location":
+        """Raises Misconfigured on a URL that can't be understood."""
+        if settings.store_url is None:
+            return cls(settings.data_dir)
+        try:
+            url = make_url(settings.store_url.get_secret_value()).set(drivername="postgresql+psycopg")
+        except (ArgumentError, ValueError):
+            raise Misconfigured("SERVOLOOP_STORE_URL is no URL of a database") from None
+        return cls(settings.data_dir, url)
+
+    def file(self, part: Part) -> Path:
+        """The SQLite file of a part."""
+        return self.folder / f"{part}.sqlite3"
+
+    def writer(self, part: Part) -> Engine:
+        """For the recorder alone. Connects when it is first used. Raises Misconfigured where the driver is missing."""
+        if self.url is not None:
+            return _postgres(self.url, part, read_only=False)
+        return _sqlite(self.file(part), read_only=False)
+
+    def reader(self, part: Part) -> Engine:
+        """Can't write. Connects when it is first used. Raises Misconfigured where the driver is missing."""
+        if self.url is not None:
+            return _postgres(self.url, part, read_only=True)
+        return _sqlite(self.file(part), read_only=True)
+
+
+@contextmanager
+def transaction(engine: Engine) -> Iterator[Connection]:
+    """One transaction, committed at the block's end. Raises StoreUnavailable where trying again later may help."""
+    try:
+        with engine.begin() as connection:
+            yield connection
+    except (OperationalError, InterfaceError) as error:
+        raise StoreUnavailable(_reason(error)) from error
+    except PoolTimeoutError as error:
+        raise StoreUnavailable("all connections are busy") from error
+
+
+def _reason(error: OperationalError | InterfaceError) -> str:
+    """The driver's first line, which names neither statement nor parameters."""
+    return str(error.orig).partition("\n")[0]
+
+
+def _sqlite(path: Path, *, read_only: bool) -> Engine:
+    mode, seconds = ("ro", _READER_WAITS_SECONDS) if read_only else ("rwc", _WRITER_WAITS_SECONDS)
+    address = f"file:{quote(str(path.absolute()))}?mode={mode}"
+
+    def connect() -> sqlite3.Connection:
+        # isolation_level None: the driver would begin transactions by its own rules, and none before CREATE TABLE.
+        connection = sqlite3.connect(address, uri=True, timeout=seconds, isolation_level=None, check_same_thread=False)
+        if not read_only:
+            connection.execute("PRAGMA journal_mode = TRUNCATE")
+            connection.execute("PRAGMA synchronous = FULL")
+        return connection
+
+    engine = create_engine(
+        "sqlite://",
+        creator=connect,
+        poolclass=QueuePool,
+        **_pool(read_only=read_only),
+    )
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        # A writer takes the lock at once: one that read first could not be let in later.
+        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+def _postgres(url: URL, part: Part, *, read_only: bool) -> Engine:
+    options = [f"-c search_path={schema_of(part)}"]
+    if read_only:
+        options.append("-c default_transaction_read_only=on -c statement_timeout=10s")
+    given = url.query.get("options", "")
+    arguments = {
+        "connect_timeout": _CONNECT_SECONDS,
+        "application_name": "servoloop",
+        "options": " ".join([*([given] if isinstance(given, str) else given), *options]).strip(),
+    }
+    try:
+        return create_engine(
+            url.difference_update_query(["options"]),
+            connect_args=arguments,
+            pool_pre_ping=True,  # a server that was restarted costs no request
+            **_pool(read_only=read_only),
+        )
+    except ImportError:
+        raise Misconfigured(
+            "PostgreSQL is asked for, and its driver is not installed: pip install 'servoloop[postgres]'"
+        ) from None
+
+
+def _pool(*, read_only: bool) -> dict[str, Any]:
+    return {
+        "pool_size": _READER_CONNECTIONS if read_only else 1,
+        "max_overflow": 0,
+        "pool_timeout": _READER_WAITS_SECONDS,
+        "json_serializer": lambda value: orjson.dumps(value).decode(),
+        "json_deserializer": orjson.loads,
+        # What callers sent must not end up in logs.
+        "hide_parameters": True,
+    }
+
+
+def schema_of(part: Part) -> str:
+    """The PostgreSQL schema of a part."""
+    return f"servoloop_{part}"

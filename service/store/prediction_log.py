@@ -1,0 +1,124 @@
+"""An http process's end of the prediction log: takes records at once, and sees to their becoming durable."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import orjson
+
+from service.link import Link
+from service.store.base import Record
+from service.store.record_queue import LogPolicy, RecordQueue
+from service.telemetry import HttpTelemetry
+from service.wire import Frame, Kind
+
+log = logging.getLogger(__name__)
+
+_GATHER_SECONDS = 0.02
+_RECONNECT_SECONDS = 0.05
+_FLUSH_SECONDS = 3.0
+
+
+class PredictionLog:
+    """Use as an async context manager: at its end it waits a few seconds until what it holds is durable.
+
+    Keeps one connection to the recorder, and opens it anew when the recorder is replaced; what was not acknowledged is
+    sent again, and the store takes each id once.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        telemetry: HttpTelemetry,
+        policy: LogPolicy | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._path = path
+        self._telemetry = telemetry
+        self._clock = clock
+        self._queue = RecordQueue(policy or LogPolicy(), clock)
+        self._link: Link | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._empty = asyncio.Event()
+
+    async def __aenter__(self) -> "PredictionLog":
+        self._keeper = asyncio.create_task(self._keep_connected())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._keeper is not None
+        await self._flush()
+        self._keeper.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._keeper
+        if self._link is not None:
+            self._link.close()
+
+    def record(self, records: Iterable[Record]) -> None:
+        """Never waits and never fails: what can't be kept is dropped, and counted."""
+        for record in records:
+            try:
+                encoded = orjson.dumps(record)
+            except TypeError:
+                self._drop("unencodable")
+                continue
+            if not self._queue.offer(encoded):
+                self._drop("queue_full")
+        if self._timer is None and len(self._queue):
+            self._timer = asyncio.get_running_loop().call_later(_GATHER_SECONDS, self._send)
+
+    def _drop(self, reason: str, count: int = 1) -> None:
+        self._telemetry.log_dropped.labels(reason).inc(count)
+
+    def _send(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._telemetry.log_queued.set(len(self._queue))
+        if self._link is None:
+            return
+        for group in self._queue.take():
+            records = [orjson.Fragment(record) for record in group.records]
+            self._link.send(Frame(Kind.RECORD, group.number, meta={"records": records}))
+
+    def _receive(self, frame: Frame) -> None:
+        refused = len(frame.meta["refused"])
+        group = self._queue.acknowledge(frame.request_id)
+        if group is None:
+            return
+        if refused:
+            self._drop("refused", refused)
+        self._telemetry.log_lag.observe(self._clock() - group.offered)
+        self._telemetry.log_queued.set(len(self._queue))
+        if not len(self._queue):
+            self._empty.set()
+        elif self._timer is None:
+            # So many groups were under way that records had to wait for this.
+            self._send()
+
+    async def _keep_connected(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            with contextlib.suppress(OSError):
+                _, self._link = await loop.create_unix_connection(lambda: Link(self._receive), str(self._path))
+                self._send()
+                await self._link.lost
+                self._link = None
+                self._queue.lose()
+                log.warning("the recorder is gone", extra={"held_records": len(self._queue)})
+            await asyncio.sleep(_RECONNECT_SECONDS)
+
+    async def _flush(self) -> None:
+        self._empty.clear()
+        if not len(self._queue):
+            return
+        self._send()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._empty.wait(), _FLUSH_SECONDS)
+        if left := len(self._queue):
+            log.error("predictions were not logged", extra={"records": left})
+            self._drop("undelivered", left)

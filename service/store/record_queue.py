@@ -1,0 +1,89 @@
+"""What waits to become durable: pure bookkeeping, bounded in records and in bytes."""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class LogPolicy:
+    """Bounds of the records that one process holds, and of those that it sends at once.
+
+    The default holds some seconds of full load while the recorder is replaced.
+    """
+
+    max_records: int = 50_000
+    max_bytes: int = 64 << 20
+    max_group_records: int = 1_000
+    max_groups_sent: int = 4
+
+    def __post_init__(self) -> None:
+        if min(self.max_records, self.max_bytes, self.max_group_records, self.max_groups_sent) < 1:
+            raise ValueError(f"the log's bounds must be positive, got {self}")
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Records sent together, encoded; `offered` is when the oldest was, on the queue's clock."""
+
+    number: int
+    records: Sequence[bytes]
+    offered: float
+
+
+class RecordQueue:
+    """Records leave only when they are acknowledged: until then they count, and may be sent again."""
+
+    def __init__(self, policy: LogPolicy, clock: Callable[[], float]) -> None:
+        self._policy = policy
+        self._clock = clock
+        self._waiting: deque[tuple[bytes, float]] = deque()
+        self._sent: dict[int, Group] = {}
+        self._unsent: deque[Group] = deque()
+        self._next_number = 0
+        self._num_bytes = 0
+        self._num_records = 0
+
+    def __len__(self) -> int:
+        """Records that are not acknowledged."""
+        return self._num_records
+
+    @property
+    def num_bytes(self) -> int:
+        return self._num_bytes
+
+    def offer(self, record: bytes) -> bool:
+        """Take a record in, or say that there is no room for it."""
+        policy = self._policy
+        if self._num_records >= policy.max_records or self._num_bytes + len(record) > policy.max_bytes:
+            return False
+        self._waiting.append((record, self._clock()))
+        self._num_records += 1
+        self._num_bytes += len(record)
+        return True
+
+    def take(self) -> Iterator[Group]:
+        """What shall be sent now: as many groups as may be under way at a time, the oldest first."""
+        while len(self._sent) < self._policy.max_groups_sent and (self._unsent or self._waiting):
+            group = self._unsent.popleft() if self._unsent else self._gather()
+            self._sent[group.number] = group
+            yield group
+
+    def acknowledge(self, number: int) -> Group | None:
+        """Let go of a group; None where it is not under way."""
+        group = self._sent.pop(number, None)
+        if group is not None:
+            self._num_records -= len(group.records)
+            self._num_bytes -= sum(map(len, group.records))
+        return group
+
+    def lose(self) -> None:
+        """The connection is gone: what was under way will be sent again."""
+        self._unsent.extendleft(reversed(self._sent.values()))
+        self._sent.clear()
+
+    def _gather(self) -> Group:
+        count = min(len(self._waiting), self._policy.max_group_records)
+        taken = [self._waiting.popleft() for _ in range(count)]
+        self._next_number += 1
+        return Group(self._next_number, [record for record, _ in taken], taken[0][1])

@@ -1,0 +1,77 @@
+"""The recorder process, the only one that writes: `python -m service.store.recorder --listen-fd N --slot recorder`.
+
+Started by the supervisor.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import sys
+
+import uvloop
+from prometheus_client import CollectorRegistry
+
+from service.errors import Misconfigured, StoreUnavailable
+from service.processes import EXIT_MISCONFIGURED, configure_logging, parent_gone
+from service.settings import Settings
+from service.store.alias_file import import_alias_file
+from service.store.databases import Location, Part
+from service.store.migrate import migrate
+from service.store.server import RecorderServer, Retention
+from service.store.sql_control import SqlControl
+from service.store.sql_predictions import SqlPredictions
+from service.telemetry import RecorderTelemetry, use_slot
+
+log = logging.getLogger(__name__)
+
+_SECONDS_A_DAY = 86_400.0
+
+
+def main() -> None:
+    """Serve the inherited listening socket until told to stop, or until the parent is gone."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--listen-fd", type=int, required=True)
+    parser.add_argument("--slot", required=True)
+    arguments = parser.parse_args()
+    settings = Settings()
+    configure_logging(settings.log_level, settings.log_format, slot=arguments.slot)
+    use_slot(arguments.slot)
+    try:
+        location = Location.of(settings)
+        migrate(location)
+        control = SqlControl(location.writer(Part.CONTROL))
+        import_alias_file(settings.data_dir / "aliases.json", control)
+    except Misconfigured as error:
+        log.error("the recorder can't start", extra={"reason": str(error)})
+        sys.exit(EXIT_MISCONFIGURED)
+    except StoreUnavailable as error:
+        # The supervisor starts another one in a moment.
+        log.error("the store can't be reached", extra={"reason": error.reason})
+        sys.exit(1)
+    predictions = SqlPredictions(location.writer(Part.PREDICTIONS))
+    telemetry = RecorderTelemetry(CollectorRegistry())
+    retention = Retention(settings.retention_days * _SECONDS_A_DAY)
+    server = RecorderServer(control, predictions, telemetry, retention)
+    uvloop.run(_serve(socket.socket(fileno=arguments.listen_fd), server))
+
+
+async def _serve(listener: socket.socket, server: RecorderServer) -> None:
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, server.stop)
+    loop.add_signal_handler(signal.SIGINT, lambda: None)  # the supervisor decides when to stop
+    listening = await loop.create_unix_server(server.connection, sock=listener)
+    orphaned = asyncio.create_task(parent_gone())
+    orphaned.add_done_callback(lambda _: server.stop())
+    async with listening:
+        # A run that fails ends the process with its traceback, and the supervisor starts another.
+        await server.run()
+    orphaned.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await orphaned
+
+
+if __name__ == "__main__":
+    main()
