@@ -1,7 +1,7 @@
 """Stand-ins with a behaviour of their own, where a test needs to see or steer what a real part does."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,6 +12,7 @@ from models.preprocess.tensors import Array
 from service.domain import Deadline, Ref
 from service.engine.replica import Fill
 from service.serving.engine_client import Outputs
+from service.store.base import Record
 
 
 class ManualClock:
@@ -63,6 +64,16 @@ class FakeEngines:
         self.calls.append((ref, tensors, deadline))
         await asyncio.sleep(0)
         return self.answer(ref, tensors)
+
+
+@dataclass
+class FakeLog:
+    """Remembers what was recorded."""
+
+    records: list[Record] = field(default_factory=list)
+
+    def record(self, records: Iterable[Record]) -> None:
+        self.records += records
 
 
 def sample(registry: CollectorRegistry, name: str, labels: Mapping[str, str] | None = None) -> float:

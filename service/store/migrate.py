@@ -9,7 +9,7 @@ from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine, MetaData, text
 
 from service.errors import Misconfigured
 from service.store import tables
@@ -18,7 +18,6 @@ from service.store.databases import Location, Part, schema_of, transaction
 log = logging.getLogger(__name__)
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-_METADATA = {Part.CONTROL: tables.CONTROL, Part.PREDICTIONS: tables.PREDICTIONS}
 
 
 def migrate(location: Location) -> None:
@@ -57,8 +56,13 @@ def upgrade(engine: Engine, part: Part, versions: Path) -> None:
             log.info("the store's tables are brought up to date", extra={"part": part, "from": present or None})
 
 
+def metadata_of(part: Part) -> MetaData:
+    """The tables of a part, as queries name them."""
+    return tables.CONTROL if part is Part.CONTROL else tables.PREDICTIONS
+
+
 def _run(connection: Connection, part: Part, scripts: ScriptDirectory) -> None:
-    config = Config(attributes={"connection": connection, "metadata": _METADATA[part]})
+    config = Config(attributes={"connection": connection, "metadata": metadata_of(part)})
 
     def to_head(current: Any, _: MigrationContext) -> Any:
         return scripts._upgrade_revs("head", current)

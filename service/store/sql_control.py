@@ -22,7 +22,7 @@ _MOVES = select(alias_history).order_by(alias_history.c.id.desc())
 
 
 class SqlControl:
-    """Over an engine that may only read, the verbs that change something raise StoreUnavailable.
+    """Over an engine that may only read, the verbs that change something fail.
 
     `clock` in seconds since 1970.
     """

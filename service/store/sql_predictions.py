@@ -14,7 +14,7 @@ _COLUMNS = tuple(Record.__dataclass_fields__)
 
 
 class SqlPredictions:
-    """Over an engine that may only read, the verbs that change something raise StoreUnavailable."""
+    """Over an engine that may only read, the verbs that change something fail."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine

@@ -45,7 +45,6 @@ def test_the_data_directory_follows_xdg(monkeypatch: pytest.MonkeyPatch, tmp_pat
 def test_state_lies_in_the_data_directory(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path)
     assert settings.registered_models == tmp_path / "models"
-    assert settings.alias_file == tmp_path / "aliases.json"
     assert settings.model_roots == [SHIPPED_CHECKPOINTS, tmp_path / "models"]
 
 

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from service.api.app import create_app
 from service.api.deps import Services
-from service.registry.aliases import crown_new_models
+from service.registry.aliases import LiveAliases
 from service.registry.catalog import Catalog, scan
 from service.serving.engine_client import EngineStatus
 from service.serving.pipeline import Limits, Pipeline
@@ -18,6 +18,7 @@ from service.serving.router import Router
 from service.telemetry import HttpTelemetry
 from tests.checkpoints import write_one_of_each
 from tests.service.api.support import MAX_BODY_BYTES, MAX_ROWS, CountingEngine
+from tests.stores import OpenStore, open_store
 
 
 @pytest.fixture(scope="session")
@@ -25,14 +26,19 @@ def catalog(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
     root = tmp_path_factory.mktemp("models")
     write_one_of_each(root)
     found = scan([root], {})
-    aliases = crown_new_models({}, {name: list(model.versions) for name, model in found.models.items()})
+    aliases = {name: {"champion": 1} for name in found.models}
     aliases["clothes"]["candidate"] = 2
-    return scan([root], aliases)
+    return found.with_aliases(aliases)
 
 
 @pytest.fixture(scope="session")
 def router(catalog: Catalog) -> Router:
     return Router(catalog)
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> OpenStore:
+    return open_store(tmp_path_factory.mktemp("store"))
 
 
 @pytest.fixture(scope="session")
@@ -47,10 +53,12 @@ def engine(catalog: Catalog) -> CountingEngine:
 
 
 @pytest.fixture
-def services(catalog: Catalog, router: Router, engine: CountingEngine, threads: ThreadPoolExecutor) -> Services:
+def services(router: Router, engine: CountingEngine, store: OpenStore, threads: ThreadPoolExecutor) -> Services:
     telemetry = HttpTelemetry(CollectorRegistry())
-    pipeline = Pipeline(router, engine, telemetry, threads, Limits(MAX_ROWS, default_timeout=10, max_timeout=120))
-    return Services(pipeline, catalog, engine, telemetry.registry, MAX_BODY_BYTES)
+    limits = Limits(MAX_ROWS, default_timeout=10, max_timeout=120)
+    pipeline = Pipeline(router, engine, store, telemetry, threads, limits)
+    aliases = LiveAliases(store.control, store, router.use_aliases)
+    return Services(pipeline, router, engine, telemetry.registry, MAX_BODY_BYTES, aliases, store.predictions)
 
 
 @pytest.fixture(scope="session")

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import httpx
 import pytest
 from fastapi import FastAPI
@@ -6,6 +8,7 @@ from service.api.deps import Services
 from service.domain import Ref
 from service.registry.catalog import Broken, Catalog
 from service.serving.engine_client import EngineStatus
+from service.serving.router import Router
 from tests.service.api.support import CountingEngine, problem_of
 
 
@@ -72,7 +75,7 @@ async def test_checkpoints_that_cannot_be_served_are_listed_with_their_reasons(
     client: httpx.AsyncClient, app: FastAPI, services: Services, engine: CountingEngine, catalog: Catalog
 ) -> None:
     found_broken = Catalog(catalog.models, [Broken("old", "3", "weights.safetensors is missing")])
-    app.state.services = Services(services.pipeline, found_broken, engine, services.registry, services.max_body_bytes)
+    app.state.services = replace(services, router=Router(found_broken))
     engine.status = EngineStatus(failed={Ref("mood", 1): "it holds NaN"})
     assert (await client.get("/v1/models")).json()["broken"] == [
         {"model": "old", "version": "3", "reason": "weights.safetensors is missing"},

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import httpx
 from fastapi import FastAPI
 from prometheus_client.parser import text_string_to_metric_families
@@ -6,6 +8,7 @@ from service.api.deps import Services
 from service.domain import Ref
 from service.registry.catalog import Catalog, Model
 from service.serving.engine_client import EngineStatus
+from service.serving.router import Router
 from tests.service.api.support import CountingEngine
 
 
@@ -47,9 +50,7 @@ async def test_it_is_not_ready_when_no_champion_can_be_served(
     client: httpx.AsyncClient, app: FastAPI, services: Services, engine: CountingEngine, catalog: Catalog
 ) -> None:
     left = Model("clothes", catalog.models["clothes"].versions, {"champion": 9})
-    app.state.services = Services(
-        services.pipeline, Catalog({"clothes": left}), engine, services.registry, services.max_body_bytes
-    )
+    app.state.services = replace(services, router=Router(Catalog({"clothes": left})))
     response = await client.get("/readyz")
     assert response.status_code == 503
     assert response.json()["broken"] == {"clothes": "its champion's checkpoint is missing or broken"}

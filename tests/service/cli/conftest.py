@@ -16,6 +16,7 @@ from typer.testing import CliRunner, Result
 from service.api.app import create_app
 from service.api.deps import Services
 from service.cli.app import app
+from service.registry.aliases import LiveAliases
 from service.registry.catalog import Broken, Catalog, scan
 from service.serving.engine_client import EngineStatus
 from service.serving.pipeline import Limits, Pipeline
@@ -23,6 +24,7 @@ from service.serving.router import Router
 from service.telemetry import HttpTelemetry
 from tests.checkpoints import write_one_of_each
 from tests.service.api.support import CountingEngine
+from tests.stores import found_in, open_store
 
 Run = Callable[[Sequence[object]], Result]
 
@@ -62,15 +64,19 @@ def catalog(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
 
 
 @pytest.fixture(scope="session")
-def url(catalog: Catalog) -> Iterator[str]:
+def url(catalog: Catalog, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Where a service answers."""
     ready = frozenset(version.ref for version in catalog.versions() if version.ref.model != "codes")
     engine = CountingEngine(catalog, EngineStatus(ready=ready))
     telemetry = HttpTelemetry(CollectorRegistry())
+    store = open_store(tmp_path_factory.mktemp("store"))
+    store.control.crown_new_models(found_in(catalog))
+    router = Router(catalog)
     with ThreadPoolExecutor(1) as threads, socket.create_server(("127.0.0.1", 0)) as listener:
         limits = Limits(8, default_timeout=10, max_timeout=120)
-        pipeline = Pipeline(Router(catalog), engine, telemetry, threads, limits)
-        services = Services(pipeline, catalog, engine, telemetry.registry, 200_000)
+        pipeline = Pipeline(router, engine, store, telemetry, threads, limits)
+        aliases = LiveAliases(store.control, store, router.use_aliases)
+        services = Services(pipeline, router, engine, telemetry.registry, 200_000, aliases, store.predictions)
         server = uvicorn.Server(uvicorn.Config(create_app(services), log_config=None, lifespan="off"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()

@@ -12,9 +12,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from models.manifest import WEIGHTS, verify
-from service.registry.aliases import AliasFile
 from tests import checkpoints
 from tests.service.cli.conftest import Run
+from tests.stores import open_store
 
 MANIFEST: dict[str, Any] = {
     "architecture": {"family": "mlp", "config": {"inputs": 4, "outputs": 2}},
@@ -68,7 +68,7 @@ def test_later_versions_leave_the_champion_where_it_is(run: Run, data_dir: Path,
     for version in (3, 9):
         checkpoints.write(data_dir / "models", "net", version, **MANIFEST)
     (data_dir / "models" / "net" / "11").mkdir()  # broken, and its number is taken all the same
-    AliasFile(data_dir / "aliases.json").write({"net": {"champion": 9}})
+    open_store(data_dir).control.crown_new_models({"net": {9: "d" * 64}})
     result = run(author.command(author.safetensors))
     assert result.exit_code == 0
     assert "Registered net/12" in result.stdout

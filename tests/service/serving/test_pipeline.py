@@ -27,7 +27,7 @@ from service.serving.engine_client import Outputs
 from service.serving.pipeline import Limits, Pipeline
 from service.serving.router import Router
 from service.telemetry import HttpTelemetry
-from tests.fakes import FakeEngines, ManualClock, sample
+from tests.fakes import FakeEngines, FakeLog, ManualClock, sample
 
 RENT, MOOD, CLOTHES = Ref("rent", 1), Ref("mood", 1), Ref("clothes", 1)
 FLATS = [[50, 2], [70, 3], [90, 4]]
@@ -62,7 +62,9 @@ class Journey:
         aliases = {model: {"champion": 1} for model in ("clothes", "mood", "rent")}
         router = Router(scan([root], aliases))
         limits = Limits(max_rows=4, default_timeout=10.0, max_timeout=60.0)
-        self.pipeline = Pipeline(router, self.engines, HttpTelemetry(registry), threads, limits, self.clock)
+        self.log = FakeLog()
+        telemetry = HttpTelemetry(registry)
+        self.pipeline = Pipeline(router, self.engines, self.log, telemetry, threads, limits, self.clock)
 
     async def predict(self, data: Any, model: str = "rent", *, header: float | None = None, **query: str) -> Any:
         return await self.send(Sent(data, **query), model, header=header)

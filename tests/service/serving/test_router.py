@@ -5,9 +5,9 @@ import pytest
 
 from service.domain import Address, Ref
 from service.errors import NotReady, UnknownAlias, UnknownModel, UnknownVersion
-from service.registry.aliases import Aliases
 from service.registry.catalog import scan
 from service.serving.router import Router
+from service.store.base import Aliases
 
 ALIASES: Aliases = {"clothes": {"champion": 1, "challenger": 2}, "mood": {"champion": 1}, "rent": {"champion": 1}}
 

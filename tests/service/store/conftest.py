@@ -1,0 +1,68 @@
+"""The store on both databases: each test that asks for `location` runs on SQLite and on PostgreSQL."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+from sqlalchemy import create_engine, make_url, text
+
+from service.settings import Settings
+from service.store.databases import Location
+from tests import postgres
+from tests.stores import OpenStore, open_store
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave PostgreSQL out where it can't be run, and say so."""
+    reason = postgres.why_not()
+    if reason is None:
+        return
+    out = [item for item in items if _on_postgres(item)]
+    if out:
+        config.hook.pytest_deselected(items=out)
+        items[:] = [item for item in items if item not in out]
+        print(f"\n{len(out)} tests are left out: {reason}")
+
+
+def _on_postgres(item: pytest.Item) -> bool:
+    callspec = getattr(item, "callspec", None)
+    return callspec is not None and callspec.params.get("database") == "postgresql"
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    with postgres.server() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def settings(database: str, request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
+    """Settings that name an empty store."""
+    if database == "sqlite":
+        return Settings(data_dir=tmp_path)
+    url = request.getfixturevalue("postgres_server")
+    engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"))
+    with engine.begin() as connection:
+        connection.execute(text("DROP SCHEMA IF EXISTS servoloop_control, servoloop_predictions CASCADE"))
+    engine.dispose()
+    return Settings(data_dir=tmp_path, store_url=SecretStr(url))
+
+
+@pytest.fixture
+def location(settings: Settings) -> Location:
+    """Where an empty store lies."""
+    return Location.of(settings)
+
+
+@pytest.fixture
+def store(location: Location) -> Iterator[OpenStore]:
+    opened = open_store(location)
+    yield opened
+    opened.close()

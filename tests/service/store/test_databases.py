@@ -1,0 +1,73 @@
+"""What is particular to SQLite, to PostgreSQL, and to their addresses."""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr, ValidationError
+
+from service.errors import StoreUnavailable
+from service.settings import Settings
+from service.store.databases import Location, Part, transaction
+from service.store.sql_control import SqlControl
+from tests.stores import open_store
+
+
+def test_sqlite_keeps_a_rollback_journal_and_syncs_in_full(tmp_path: Path) -> None:
+    engine = Location(tmp_path).writer(Part.CONTROL)
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "truncate"
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
+    engine.dispose()
+
+
+def test_control_state_and_predictions_lie_in_files_of_their_own(tmp_path: Path) -> None:
+    folder = tmp_path / "with a space, ? and %41"
+    folder.mkdir()
+    open_store(folder).close()
+    assert {path.name for path in folder.glob("*.sqlite3")} == {"control.sqlite3", "predictions.sqlite3"}
+
+
+def test_a_reader_makes_no_file(tmp_path: Path) -> None:
+    with pytest.raises(StoreUnavailable, match="unable to open"):
+        SqlControl(Location(tmp_path).reader(Part.CONTROL)).revision()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_reader_waits_for_a_commit_and_then_gives_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.store.databases._READER_WAITS_SECONDS", 0.05)
+    open_store(tmp_path).close()
+    writer = sqlite3.connect(tmp_path / "control.sqlite3", isolation_level=None)
+    writer.execute("BEGIN EXCLUSIVE")
+    engine = Location(tmp_path).reader(Part.CONTROL)
+    with pytest.raises(StoreUnavailable, match="locked"):
+        SqlControl(engine).revision()
+    writer.execute("COMMIT")
+    assert SqlControl(engine).revision() == 0
+    writer.close()
+    engine.dispose()
+
+
+def test_a_server_that_is_not_there_is_unavailable_and_its_password_unsaid(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path, store_url=SecretStr("postgresql://ann:hunter2@127.0.0.1:9/db"))
+    location = Location.of(settings)
+    with pytest.raises(StoreUnavailable) as raised, transaction(location.reader(Part.CONTROL)):
+        pass
+    assert "hunter2" not in str(raised.value)
+    assert "hunter2" not in repr(location)
+    assert "hunter2" not in repr(settings)
+    assert settings.environment()["SERVOLOOP_STORE_URL"] == "postgresql://ann:hunter2@127.0.0.1:9/db"
+
+
+@pytest.mark.parametrize("url", ["mysql://a:hunter2@b/c", "hunter2", "postgresql://a:hunter2@b", "http://[hunter2"])
+def test_a_url_of_something_else_is_refused_without_showing_it(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SERVOLOOP_STORE_URL", url)
+    with pytest.raises(ValidationError) as raised:
+        Settings()
+    assert "store_url" in str(raised.value)
+    assert "hunter2" not in str(raised.value)
+
+
+def test_an_empty_url_keeps_everything_in_the_data_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SERVOLOOP_STORE_URL", "")
+    assert Location.of(Settings(data_dir=tmp_path)) == Location(tmp_path)

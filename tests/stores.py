@@ -1,0 +1,70 @@
+"""A store of a test's own, and records to put into it."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine
+from uuid_utils import uuid7
+
+from service.registry.catalog import Catalog
+from service.store.base import AliasMove, Found, Record
+from service.store.databases import Location, Part
+from service.store.migrate import migrate
+from service.store.sql_control import SqlControl
+from service.store.sql_predictions import SqlPredictions
+
+
+@dataclass(frozen=True)
+class OpenStore:
+    """Both parts, open for writing in this process: a log that writes at once, and a mover of aliases."""
+
+    location: Location
+    control: SqlControl
+    predictions: SqlPredictions
+    engines: Sequence[Engine]
+
+    def close(self) -> None:
+        for engine in self.engines:
+            engine.dispose()
+
+    def record(self, records: Iterable[Record]) -> None:
+        self.predictions.append(list(records))
+
+    async def move_alias(
+        self, model: str, alias: str, version: int, *, actor: str, reason: str, expected: int | None = None
+    ) -> AliasMove:
+        return self.control.move_alias(model, alias, version, actor=actor, reason=reason, expected=expected)
+
+
+def open_store(location: Location | Path) -> OpenStore:
+    """A store at this place, with all its tables; a folder stands for SQLite files in it."""
+    if isinstance(location, Path):
+        location = Location(location)
+    migrate(location)
+    control, predictions = location.writer(Part.CONTROL), location.writer(Part.PREDICTIONS)
+    return OpenStore(location, SqlControl(control), SqlPredictions(predictions), [control, predictions])
+
+
+def found_in(catalog: Catalog) -> Found:
+    return {
+        name: {number: version.manifest.digest for number, version in model.versions.items()}
+        for name, model in catalog.models.items()
+    }
+
+
+def a_record(*, made: float | None = None, **fields: Any) -> Record:
+    """A record with a new id; `made` is its time in seconds since 1970, now where there is none."""
+    identity = str(uuid7() if made is None else uuid7(nanoseconds=round(made * 1000) * 1_000_000))
+    usual = Record(
+        identity,
+        "fashion",
+        1,
+        digest="d" * 64,
+        outputs={"label": "Bag", "index": 8, "probability": 0.5},
+        latency=0.002,
+        principal="anonymous",
+        request_id="request-1",
+    )
+    return replace(usual, **fields)
