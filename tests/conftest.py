@@ -5,7 +5,7 @@ import torch
 from hypothesis import HealthCheck, settings
 from prometheus_client import CollectorRegistry
 
-from tests import checkpoints
+from tests import checkpoints, postgres
 
 # No deadlines: the machine that runs the tests may be busy with a training.
 settings.register_profile("servoloop", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
@@ -13,6 +13,16 @@ settings.load_profile("servoloop")
 
 # Networks of tests are tiny: threads that wait for one another on a busy machine take longer than the work.
 torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what needs PostgreSQL where none can be started, and say so."""
+    reason = postgres.why_not()
+    left_out = [item for item in items if reason and item.get_closest_marker("postgres")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+        print(f"\n{len(left_out)} tests are left out: {reason}")
 
 
 @pytest.fixture

@@ -355,6 +355,41 @@ def test_readiness_is_asked_once(outcome: httpx.Response | Exception, *, ready: 
     assert (len(service.requests), service.paused) == (1, [])
 
 
+MOVE = {
+    "model": "fashion",
+    "alias": "champion",
+    "version": "2",
+    "previous": None,
+    "actor": "anonymous",
+    "reason": "better",
+    "time": "2026-01-31T08:00:00Z",
+    "revision": 7,
+    "added_later": True,
+}
+
+
+def test_an_alias_is_moved() -> None:
+    service = Service(httpx.Response(200, json=MOVE))
+    with service.client() as client:
+        move = client.move_alias("fashion", "champion", 2, reason="better", expected=1)
+    assert (move.version, move.previous, move.revision) == ("2", None, 7)
+    [request] = service.requests
+    assert (request.method, request.url.path) == ("PUT", "/v1/models/fashion/aliases/champion")
+    assert json.loads(request.content) == {"version": "2", "reason": "better", "expected": "1"}
+
+
+def test_an_alias_that_is_not_where_it_was_expected_is_a_conflict() -> None:
+    service = Service(problem(409, "alias-moved", detail="it names 2"))
+    with service.client() as client, pytest.raises(servoloop.Conflict, match="it names 2"):
+        client.move_alias("fashion", "champion", 2, expected=1)
+
+
+async def test_an_alias_is_moved_asynchronously() -> None:
+    service = Service(httpx.Response(200, json=MOVE))
+    async with AsyncClient(transport=httpx.MockTransport(service.handle)) as client:
+        assert (await client.move_alias("fashion", "champion", 2)).revision == 7
+
+
 async def test_the_asynchronous_client_has_the_same_verbs() -> None:
     unavailable = problem(503, "queue-full", {"Retry-After": "2"}, detail="full")
     service = Service(unavailable, answer({"value": 1.0}))

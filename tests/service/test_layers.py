@@ -23,5 +23,14 @@ def test_the_engine_knows_nothing_of_http() -> None:
     assert loaded_by("service.engine.__main__", ["fastapi", "starlette", "uvicorn", "torch"]) == ["torch"]
 
 
+@pytest.mark.parametrize("module", ["service.supervisor", "service.engine.__main__", "service.cli.app"])
+def test_who_keeps_nothing_does_not_load_sql(module: str) -> None:
+    assert loaded_by(module, ["sqlalchemy", "alembic", "psycopg"]) == []
+
+
+def test_the_recorder_serves_no_http_and_computes_nothing() -> None:
+    assert loaded_by("service.store.recorder", ["fastapi", "starlette", "uvicorn", "torch"]) == []
+
+
 def test_checkpoints_are_verified_without_the_service() -> None:
     assert loaded_by("models.manifest", ["service", "fastapi", "torch"]) == []

@@ -94,6 +94,18 @@ def test_models_can_be_had_as_json(run: Run, url: str) -> None:
     assert document["broken"][0]["model"] == "torn"
 
 
+def test_an_alias_is_moved_and_it_says_from_where(run: Run, url: str) -> None:
+    first = run(["alias", "clothes", "trial", 1, "--url", url])
+    assert (first.exit_code, first.stderr) == (0, "")
+    assert first.stdout == "trial of clothes names version 1; before, it named nothing.\n"
+    second = run(["alias", "clothes", "trial", 2, "--url", url, "--expected", 1, "--reason", "it is better"])
+    assert second.stdout == "trial of clothes names version 2; before, it named version 1.\n"
+    third = run(["alias", "clothes", "trial", 1, "--url", url, "--expected", 1])
+    assert third.exit_code == 1
+    assert "names version 2, and version 1 was expected" in third.stderr
+    assert run(["alias", "clothes", "trial", 0, "--url", url]).exit_code == 2
+
+
 def test_words_are_a_text_unless_they_name_something(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("good.txt").write_text("from a file")

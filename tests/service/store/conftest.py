@@ -13,30 +13,13 @@ from tests import postgres
 from tests.stores import OpenStore, open_store
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave PostgreSQL out where it can't be run, and say so."""
-    reason = postgres.why_not()
-    if reason is None:
-        return
-    out = [item for item in items if _on_postgres(item)]
-    if out:
-        config.hook.pytest_deselected(items=out)
-        items[:] = [item for item in items if item not in out]
-        print(f"\n{len(out)} tests are left out: {reason}")
-
-
-def _on_postgres(item: pytest.Item) -> bool:
-    callspec = getattr(item, "callspec", None)
-    return callspec is not None and callspec.params.get("database") == "postgresql"
-
-
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
     with postgres.server() as url:
         yield url
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
 def database(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     return name

@@ -1,0 +1,106 @@
+"""Aliases as an http process follows them."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from service.errors import StoreUnavailable
+from service.registry.aliases import LiveAliases
+from service.store.base import Aliases, State
+from tests.stores import OpenStore, open_store
+
+FOUND = {"fashion": {1: "a", 2: "b"}}
+
+
+class Unsteady:
+    """A store that may be away."""
+
+    def __init__(self, store: OpenStore) -> None:
+        self._store = store
+        self.away = False
+        self.times_asked = 0
+
+    def revision(self) -> int:
+        self.times_asked += 1
+        if self.away:
+            raise StoreUnavailable("it is away")
+        return self._store.control.revision()
+
+    def state(self) -> State:
+        return self._store.control.state()
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._store.control, name)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[OpenStore]:
+    opened = open_store(tmp_path)
+    opened.control.crown_new_models(FOUND)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def applied() -> list[Aliases]:
+    return []
+
+
+async def come(applied: list[Aliases], expected: Aliases) -> None:
+    async with asyncio.timeout(20):
+        while not applied or applied[-1] != expected:
+            await asyncio.sleep(0.002)
+
+
+async def test_a_move_made_elsewhere_is_applied(store: OpenStore, applied: list[Aliases]) -> None:
+    async with LiveAliases(store.control, store, applied.append):
+        await come(applied, {"fashion": {"champion": 1}})
+        store.control.move_alias("fashion", "champion", 2, actor="ann", reason="")
+        await come(applied, {"fashion": {"champion": 2}})
+    assert len(applied) == 2
+
+
+async def test_a_move_asked_for_here_is_applied_when_it_returns(store: OpenStore, applied: list[Aliases]) -> None:
+    aliases = LiveAliases(store.control, store, applied.append, revision=store.control.revision())
+    move = await aliases.move("fashion", "trial", 2, actor="ann", reason="a trial")
+    assert applied == [{"fashion": {"champion": 1, "trial": 2}}]
+    assert (await aliases.history("fashion", limit=1)) == [move]
+
+
+async def test_what_is_known_already_is_not_applied_again(store: OpenStore, applied: list[Aliases]) -> None:
+    aliases = LiveAliases(store.control, store, applied.append, revision=store.control.revision())
+    await aliases.refresh()
+    assert applied == []
+
+
+async def test_an_older_state_never_replaces_a_newer_one(store: OpenStore, applied: list[Aliases]) -> None:
+    aliases = LiveAliases(store.control, store, applied.append)
+    await asyncio.gather(*(aliases.refresh() for _ in range(5)))
+    assert applied == [{"fashion": {"champion": 1}}]
+
+
+async def test_while_the_store_is_away_what_was_known_holds_and_one_line_says_so(
+    store: OpenStore, applied: list[Aliases], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.registry.aliases._POLL_SECONDS", 0.001)
+    unsteady = Unsteady(store)
+    unsteady.away = True
+    async with LiveAliases(unsteady, store, applied.append):  # type: ignore[arg-type]
+        async with asyncio.timeout(20):
+            while unsteady.times_asked < 5:
+                await asyncio.sleep(0.001)
+        assert applied == []
+        unsteady.away = False
+        await come(applied, {"fashion": {"champion": 1}})
+    assert caplog.text.count("can't be followed") == 1
+
+
+async def test_a_move_counts_even_where_the_store_cannot_be_read_afterwards(
+    store: OpenStore, applied: list[Aliases]
+) -> None:
+    unsteady = Unsteady(store)
+    unsteady.away = True
+    aliases = LiveAliases(unsteady, store, applied.append)  # type: ignore[arg-type]
+    assert (await aliases.move("fashion", "champion", 2, actor="ann", reason="")).version == 2

@@ -1,0 +1,274 @@
+"""Both ends of the recorder's socket: the log in an http process, and the server that commits."""
+
+import asyncio
+import socket
+import tempfile
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from service.errors import AliasMoved, BrokenContract, StoreUnavailable, UnknownModel, UnknownVersion
+from service.link import Link
+from service.store.base import Filters, Record
+from service.store.control_client import ControlClient
+from service.store.prediction_log import PredictionLog
+from service.store.record_queue import LogPolicy
+from service.store.server import RecorderServer, Retention
+from service.telemetry import HttpTelemetry, RecorderTelemetry
+from service.wire import Frame, Kind
+from tests.fakes import ManualClock, sample
+from tests.stores import OpenStore, a_record, open_store
+
+DAY = 86_400.0
+
+
+@dataclass
+class Gate:
+    """A log that waits at a gate before it writes, and may fail first."""
+
+    store: OpenStore
+    open: threading.Event = field(default_factory=threading.Event)
+    reached: threading.Event = field(default_factory=threading.Event)
+    groups: list[int] = field(default_factory=list)
+    fail: list[Exception] = field(default_factory=list)
+
+    def append(self, records: Sequence[Record]) -> None:
+        self.reached.set()
+        assert self.open.wait(30)
+        if self.fail:
+            raise self.fail.pop(0)
+        if any(record.principal == "poison" for record in records):
+            raise ValueError("this can't be written")
+        self.store.predictions.append(records)
+        self.groups.append(len(records))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.store.predictions, name)
+
+
+@dataclass
+class Place:
+    """A socket that outlives the recorders that serve it, and what they have in common."""
+
+    path: Path
+    listener: socket.socket
+    gate: Gate
+    registry: CollectorRegistry
+    clock: ManualClock
+
+    def __post_init__(self) -> None:
+        self.http_telemetry = HttpTelemetry(self.registry)
+        self.telemetry = RecorderTelemetry(self.registry)
+
+    @asynccontextmanager
+    async def recorder(self) -> AsyncIterator[RecorderServer]:
+        retention = Retention(keep=90 * DAY, every=60.0, portion=2)
+        server = RecorderServer(self.gate.store.control, self.gate, self.telemetry, retention, self.clock)
+        links: list[Link] = []
+
+        def connection() -> Link:
+            links.append(server.connection())
+            return links[-1]
+
+        loop = asyncio.get_running_loop()
+        listening = await loop.create_unix_server(connection, sock=self.listener.dup())
+        running = asyncio.create_task(server.run())
+        try:
+            yield server
+        finally:
+            server.stop()
+            await running
+            listening.close()
+            for link in links:
+                link.close()
+
+    def log(self, policy: LogPolicy | None = None) -> PredictionLog:
+        return PredictionLog(self.path, self.http_telemetry, policy)
+
+    def dropped(self, reason: str) -> float:
+        return sample(self.registry, "servoloop_log_dropped_records_total", {"reason": reason})
+
+    def written(self) -> set[str]:
+        return {record.id for record in self.gate.store.predictions.list(Filters(), limit=1000).records}
+
+
+@pytest.fixture
+def place(tmp_path: Path, registry: CollectorRegistry) -> Iterator[Place]:
+    store = open_store(tmp_path)
+    with tempfile.TemporaryDirectory(prefix="sl-") as folder, socket.socket(socket.AF_UNIX) as listener:
+        path = Path(folder) / "r.sock"
+        listener.bind(str(path))
+        listener.listen()
+        gate = Gate(store)
+        gate.open.set()
+        yield Place(path, listener, gate, registry, ManualClock(now=1000 * DAY))
+    store.close()
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.002)
+
+
+async def test_what_is_recorded_becomes_durable_and_its_lag_is_measured(place: Place) -> None:
+    record = a_record(tags={"país": "España"})
+    async with place.recorder(), place.log() as log:
+        log.record([record])
+        await until(place.written)
+        assert place.gate.store.predictions.get(record.id) == record
+    assert sample(place.registry, "servoloop_log_lag_seconds_sum") > 0
+    assert sample(place.registry, "servoloop_log_lag_seconds_count") == 1
+
+
+async def test_what_arrives_during_a_commit_is_committed_together(place: Place) -> None:
+    async with place.recorder() as server, place.log() as log, place.log() as other:
+        place.gate.open.clear()
+        log.record([a_record()])
+        await until(place.gate.reached.is_set)
+        for one in (log, other):
+            one.record(a_record() for _ in range(30))
+        await until(lambda: sum(len(gathered.records) for gathered in server._gathered) == 60)
+        place.gate.open.set()
+        await until(lambda: len(place.written()) == 61)
+    assert place.gate.groups == [1, 60]
+    assert sample(place.registry, "servoloop_log_group_records_sum") == 61
+    assert sample(place.registry, "servoloop_log_group_records_count") == 2
+    assert sample(place.registry, "servoloop_log_written_records_total") == 61
+
+
+async def test_at_its_end_it_waits_until_all_is_durable(place: Place) -> None:
+    records = [a_record() for _ in range(2500)]
+    async with place.recorder():
+        async with place.log() as log:
+            log.record(records)
+        assert len(log._queue) == 0
+    assert {record.id for record in records} == {
+        record.id for record in place.gate.store.predictions.list(Filters(), limit=3000).records
+    }
+
+
+async def test_what_was_recorded_before_there_is_a_recorder_waits_for_it(place: Place) -> None:
+    record = a_record()
+    async with place.log() as log:
+        log.record([record])
+        await asyncio.sleep(0)
+        async with place.recorder():
+            await until(place.written)
+    assert place.written() == {record.id}
+    assert place.dropped("undelivered") == 0
+
+
+async def test_what_is_not_acknowledged_is_sent_to_the_recorders_successor_and_written_once(place: Place) -> None:
+    records = [a_record() for _ in range(3)]
+    loop = asyncio.get_running_loop()
+    swallowed: list[Frame] = []
+    link: Link | None = None
+
+    def mute() -> Link:
+        nonlocal link
+        link = Link(swallowed.append)
+        return link
+
+    async with place.log() as log:
+        # The first recorder commits what it got, and dies before it says so.
+        listening = await loop.create_unix_server(mute, sock=place.listener.dup())
+        log.record(records)
+        await until(lambda: swallowed)
+        place.gate.store.predictions.append(records[:2])
+        listening.close()
+        assert link is not None
+        link.close()
+        async with place.recorder():
+            await until(lambda: not len(log._queue))
+    assert place.written() == {record.id for record in records}
+
+
+async def test_what_does_not_fit_is_dropped_and_counted_and_costs_nobody_a_wait(place: Place) -> None:
+    log = place.log(LogPolicy(max_records=3))
+    log.record(a_record() for _ in range(10))
+    assert place.dropped("queue_full") == 7
+    log.record([a_record(outputs={"value": 1 << 80})])
+    assert place.dropped("unencodable") == 1
+
+
+async def test_what_nobody_took_is_counted_at_the_end(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.store.prediction_log._FLUSH_SECONDS", 0.01)
+    async with place.log() as log:
+        log.record([a_record(), a_record()])
+    assert place.dropped("undelivered") == 2
+
+
+async def test_a_record_that_the_store_refuses_keeps_no_other_out(place: Place) -> None:
+    good = [a_record() for _ in range(20)]
+    poison = a_record(principal="poison")
+    async with place.recorder(), place.log() as log:
+        log.record([*good[:13], poison, *good[13:]])
+        await until(lambda: len(place.written()) == 20)
+    assert place.dropped("refused") == 1
+    assert place.written() == {record.id for record in good}
+
+
+async def test_a_store_that_is_away_for_a_while_loses_nothing(place: Place) -> None:
+    place.gate.fail = [StoreUnavailable("the disk is full")] * 2
+    record = a_record()
+    async with place.recorder(), place.log() as log:
+        log.record([record])
+        await until(place.written)
+    assert place.dropped("refused") == 0
+
+
+async def test_old_predictions_are_deleted_in_portions_while_new_ones_are_written(place: Place) -> None:
+    now = place.clock()
+    old = [a_record(made=now - 91 * DAY) for _ in range(7)]
+    kept = a_record(made=now - 89 * DAY)
+    place.gate.store.predictions.append([*old, kept])
+    async with place.recorder(), place.log() as log:
+        new = a_record(made=now)
+        log.record([new])
+        await until(lambda: place.written() == {kept.id, new.id})
+        await until(lambda: sample(place.registry, "servoloop_log_expired_records_total") == 7)
+
+
+async def test_changes_are_made_by_the_recorder_and_answered(place: Place) -> None:
+    control = ControlClient(place.path)
+    async with place.recorder():
+        aliases = await control.crown_new_models({"fashion": {1: "a" * 64, 2: "b" * 64}})
+        assert aliases == {"fashion": {"champion": 1}}
+        move = await control.move_alias("fashion", "champion", 2, actor="ann", reason="→ better", expected=1)
+        assert place.gate.store.control.history("fashion")[0] == move
+        with pytest.raises(UnknownModel, match="there is: fashion"):
+            await control.move_alias("nobody", "champion", 1, actor="ann", reason="")
+        with pytest.raises(UnknownVersion, match="version of fashion named '9'; there is: 1, 2"):
+            await control.move_alias("fashion", "champion", 9, actor="ann", reason="")
+        with pytest.raises(AliasMoved, match="names version 2, and version 1 was expected"):
+            await control.move_alias("fashion", "champion", 1, actor="ann", reason="", expected=1)
+        with pytest.raises(BrokenContract):
+            await control.move_alias("fashion", "champion", 1, actor=None, reason="")  # type: ignore[arg-type]
+
+
+async def test_a_change_that_nobody_answers_is_unavailable(place: Place, tmp_path: Path) -> None:
+    with pytest.raises(StoreUnavailable):
+        await ControlClient(place.path, timeout=0.01).crown_new_models({})
+    with pytest.raises(StoreUnavailable):
+        await ControlClient(tmp_path / "nothing.sock").crown_new_models({})
+
+
+async def test_a_peer_that_says_what_the_recorder_does_not_know_is_cut_off(place: Place) -> None:
+    async with place.recorder():
+        loop = asyncio.get_running_loop()
+        for wrong in (
+            Frame(Kind.INFER),
+            Frame(Kind.RECORD, meta={"records": [{"id": "x"}]}),
+            Frame(Kind.RECORD, meta={}),
+        ):
+            _, link = await loop.create_unix_connection(lambda: Link(lambda _: None), str(place.path))
+            link.send(wrong)
+            async with asyncio.timeout(10):
+                await link.lost
