@@ -8,6 +8,7 @@ PostgreSQL: two schemas of the database that SERVOLOOP_STORE_URL names.
 """
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from urllib.parse import quote
 
 import orjson
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import QueuePool
 
@@ -29,6 +30,9 @@ _CONNECT_SECONDS = 5
 # How long a connection waits for others: a reader for a commit, the writer for the longest read.
 _READER_WAITS_SECONDS, _WRITER_WAITS_SECONDS = 2.0, 30.0
 _READER_CONNECTIONS = 2
+# A read takes no longer: while it lasts, SQLite commits nothing.
+_READ_SECONDS = 5.0
+_STEPS_BETWEEN_LOOKS = 10_000
 
 
 class Part(StrEnum):
@@ -80,12 +84,12 @@ def transaction(engine: Engine) -> Iterator[Connection]:
         with engine.begin() as connection:
             yield connection
     except (OperationalError, InterfaceError) as error:
-        raise StoreUnavailable(_reason(error)) from error
+        raise StoreUnavailable(reason_of(error)) from error
     except PoolTimeoutError as error:
         raise StoreUnavailable("all connections are busy") from error
 
 
-def _reason(error: OperationalError | InterfaceError) -> str:
+def reason_of(error: DBAPIError) -> str:
     """The driver's first line, which names neither statement nor parameters."""
     return str(error.orig).partition("\n")[0]
 
@@ -111,16 +115,26 @@ def _sqlite(path: Path, *, read_only: bool) -> Engine:
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
+        if read_only:
+            _limit_time(connection)
         # A writer takes the lock at once: one that read first could not be let in later.
         connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
 
     return engine
 
 
+def _limit_time(connection: Connection) -> None:
+    """Let SQLite break off what takes too long."""
+    driver = connection.connection.dbapi_connection
+    assert isinstance(driver, sqlite3.Connection)
+    ends = time.monotonic() + _READ_SECONDS
+    driver.set_progress_handler(lambda: time.monotonic() > ends, _STEPS_BETWEEN_LOOKS)
+
+
 def _postgres(url: URL, part: Part, *, read_only: bool) -> Engine:
     options = [f"-c search_path={schema_of(part)}"]
     if read_only:
-        options.append("-c default_transaction_read_only=on -c statement_timeout=10s")
+        options.append(f"-c default_transaction_read_only=on -c statement_timeout={_READ_SECONDS:g}s")
     given = url.query.get("options", "")
     arguments = {
         "connect_timeout": _CONNECT_SECONDS,

@@ -10,10 +10,11 @@ from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, MetaData, text
+from sqlalchemy.exc import DatabaseError
 
 from service.errors import Misconfigured
 from service.store import tables
-from service.store.databases import Location, Part, schema_of, transaction
+from service.store.databases import Location, Part, reason_of, schema_of, transaction
 
 log = logging.getLogger(__name__)
 
@@ -23,12 +24,15 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 def migrate(location: Location) -> None:
     """Bring both parts to the newest schema.
 
-    Raises Misconfigured where a schema is newer than this code, StoreUnavailable where there is no connection.
+    Raises Misconfigured where a schema is newer than this code or the database can't be used, StoreUnavailable where
+    there is no connection.
     """
     for part in Part:
         engine = location.writer(part)
         try:
             upgrade(engine, part, MIGRATIONS / part)
+        except DatabaseError as error:
+            raise Misconfigured(f"the {part} store can't be used: {reason_of(error)}") from error
         finally:
             engine.dispose()
 

@@ -124,14 +124,18 @@ class RecorderServer:
             one.link.send(Frame(Kind.RECORDED, one.number, meta={"refused": mine}))
 
     async def _append(self, records: Sequence[Record]) -> set[str]:
-        """Make records durable, however long it takes; the ids of those that the store refuses for what they hold."""
+        """Make records durable, however long it takes; the ids of those that are not.
+
+        The store may refuse a record for what it holds; and where it is away, there is no waiting once we must stop.
+        """
         delay = _FIRST_DELAY
         while True:
             try:
                 await self._on_thread(self._predictions.append, records)
             except StoreUnavailable as error:
                 if self._stopping:
-                    raise
+                    log.error("predictions are lost", extra={"reason": error.reason, "records": len(records)})
+                    return {record.id for record in records}
                 log.error("predictions can't be written, and wait", extra={"reason": error.reason, "in": delay})
                 await asyncio.sleep(delay)
                 delay = min(2 * delay, _LONGEST_DELAY)

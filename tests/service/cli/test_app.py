@@ -16,7 +16,7 @@ def test_the_version_is_shown(run: Run) -> None:
 def test_without_a_command_help_is_shown(run: Run) -> None:
     result = run([])
     assert result.exit_code == 2
-    for command in ("serve", "register", "verify", "predict", "models", "train"):
+    for command in ("serve", "register", "verify", "predict", "models", "alias", "train"):
         assert command in result.output
 
 
@@ -40,3 +40,13 @@ def test_serving_as_it_can_not_be_meant_is_refused(run: Run, options: list[str],
     result = run(["serve", *options])
     assert result.exit_code == 1
     assert message in result.stderr
+
+
+@pytest.mark.usefixtures("data_dir")
+def test_a_store_s_password_is_never_shown(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SERVOLOOP_STORE_URL", "mysql://ann:hunter2@host/db")
+    result = run(["serve"])
+    assert result.exit_code == 1
+    assert "store_url: " in result.output
+    assert "postgresql://user:password@host:5432/database" in result.output
+    assert "hunter2" not in result.output

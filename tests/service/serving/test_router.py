@@ -58,3 +58,15 @@ def test_a_version_whose_files_vanish_after_the_scan_is_not_ready_and_others_are
     with pytest.raises(NotReady, match="its preprocessing could not be loaded"):
         router.choose(Address("mood"))
     assert router.choose(Address("rent")).ref == Ref("rent", 1)
+
+
+def test_other_aliases_hold_for_what_is_routed_from_then_on(router: Router) -> None:
+    before, target = router.catalog, router.choose(Address("clothes"))
+    router.use_aliases({"clothes": {"champion": 2}, "gone": {"champion": 1}})
+    assert router.choose(Address("clothes")).ref == Ref("clothes", 2)
+    assert target.ref == Ref("clothes", 1)
+    # Whoever looked before goes on to see one state, not half of the next.
+    assert before.models["clothes"].aliases == ALIASES["clothes"]
+    with pytest.raises(UnknownAlias):
+        router.choose(Address("clothes", alias="challenger"))
+    assert "gone" not in router.catalog.models

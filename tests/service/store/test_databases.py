@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from service.errors import StoreUnavailable
+from service.errors import Misconfigured, StoreUnavailable
 from service.settings import Settings
 from service.store.databases import Location, Part, transaction
 from service.store.sql_control import SqlControl
@@ -46,6 +46,23 @@ def test_a_reader_waits_for_a_commit_and_then_gives_up(tmp_path: Path, monkeypat
     assert SqlControl(engine).revision() == 0
     writer.close()
     engine.dispose()
+
+
+def test_a_read_that_takes_too_long_is_broken_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.store.databases._READ_SECONDS", 0.05)
+    open_store(tmp_path).close()
+    engine = Location(tmp_path).reader(Part.CONTROL)
+    endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
+    with pytest.raises(StoreUnavailable, match="interrupted"), transaction(engine) as connection:
+        connection.exec_driver_sql(endless).all()
+    assert SqlControl(engine).revision() == 0
+    engine.dispose()
+
+
+def test_a_file_that_is_no_database_is_the_operators_to_mend(tmp_path: Path) -> None:
+    (tmp_path / "control.sqlite3").write_bytes(b"these are not the tables you are looking for" * 100)
+    with pytest.raises(Misconfigured, match="the control store can't be used: file is not a database"):
+        open_store(tmp_path)
 
 
 def test_a_server_that_is_not_there_is_unavailable_and_its_password_unsaid(tmp_path: Path) -> None:

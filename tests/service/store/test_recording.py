@@ -224,6 +224,20 @@ async def test_a_store_that_is_away_for_a_while_loses_nothing(place: Place) -> N
     assert place.dropped("refused") == 0
 
 
+async def test_a_store_that_is_away_does_not_keep_the_recorder_from_its_end(place: Place) -> None:
+    async with place.log() as log:
+        async with place.recorder() as server:
+            place.gate.open.clear()
+            place.gate.fail = [StoreUnavailable("the disk is full")]
+            log.record([a_record()])
+            await until(place.gate.reached.is_set)
+            server.stop()
+            place.gate.open.set()
+        await until(lambda: not len(log._queue))
+    assert place.dropped("refused") == 1
+    assert place.written() == set()
+
+
 async def test_old_predictions_are_deleted_in_portions_while_new_ones_are_written(place: Place) -> None:
     now = place.clock()
     old = [a_record(made=now - 91 * DAY) for _ in range(7)]
