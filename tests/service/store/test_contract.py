@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from sqlalchemy.exc import InternalError
@@ -11,7 +12,7 @@ from service.store.base import Filters
 from service.store.databases import Location, Part
 from service.store.sql_control import SqlControl, read_aliases
 from service.store.sql_predictions import SqlPredictions
-from tests.stores import OpenStore, a_record
+from tests.stores import OpenStore, a_record, open_store
 
 # SQLite calls it a file that can't be written just now, PostgreSQL a transaction that may only read.
 REFUSED = (StoreUnavailable, InternalError)
@@ -107,6 +108,24 @@ def test_a_move_that_is_refused_changes_nothing(store: OpenStore) -> None:
         store.control.move_alias("fashion", "challenger", 2, actor="ann", reason="", expected=1)
     assert store.control.state() == before
     assert len(store.control.history("fashion")) == 1
+
+
+def test_changes_made_at_once_each_have_a_revision_of_their_own(store: OpenStore, location: Location) -> None:
+    store.control.crown_new_models(FOUND)
+    other = open_store(location)
+
+    def move(one: OpenStore, alias: str) -> list[int]:
+        def to(version: int) -> int:
+            return one.control.move_alias("fashion", alias, version, actor="ann", reason="").revision
+
+        return [to(1 + number % 2) for number in range(10)]
+
+    with ThreadPoolExecutor(2) as pool:
+        moves = [pool.submit(move, one, alias) for one, alias in ((store, "a"), (other, "b"))]
+        revisions = [revision for done in moves for revision in done.result()]
+    other.close()
+    assert sorted(revisions) == list(range(2, 22))
+    assert store.control.revision() == 21
 
 
 def test_weights_that_are_not_those_seen_before_are_noted(store: OpenStore, caplog: pytest.LogCaptureFixture) -> None:
