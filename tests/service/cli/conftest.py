@@ -51,18 +51,7 @@ def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def run() -> Run:
     runner = CliRunner()
-
-    def invoke(words: Sequence[object]) -> Result:
-        # `serve` makes this process log to the runner's stderr, which is closed afterwards.
-        root = logging.getLogger()
-        handlers, level = root.handlers[:], root.level
-        try:
-            return runner.invoke(app, [str(word) for word in words])
-        finally:
-            root.handlers[:] = handlers
-            root.setLevel(level)
-
-    return invoke
+    return lambda words: runner.invoke(app, [str(word) for word in words])
 
 
 @pytest.fixture(scope="session")
