@@ -8,11 +8,13 @@ ServoloopError
 │   ├── BodyTooLarge
 │   └── UnprocessableInput      readable, but not what the model's contract asks for
 ├── Unknown                   a name that names nothing: UnknownModel, UnknownVersion, UnknownAlias
-├── Unavailable               try again, after `retry_after` seconds: QueueFull, NotReady, EngineLost
+├── Unavailable               try again, after `retry_after` seconds: QueueFull, NotReady, EngineLost, Stopping
 ├── DeadlineExceeded
+├── ClientLeft                nobody waits for the answer any more
 ├── PredictionFailed          the network failed on these rows, or gave no finite numbers
 ├── BrokenContract            one of our processes broke its contract with another
-└── Misconfigured             the operator must change something: said at start, never to a client
+├── Misconfigured             the operator must change something: said at start, never to a client
+└── Forced                    the operator would not wait for the end of a drain
 """
 
 import re
@@ -109,6 +111,16 @@ class EngineLost(Unavailable):
         super().__init__(f"the engine that was computing {ref} stopped, and the request could not be sent again")
 
 
+class Stopping(Unavailable):
+    def __init__(self) -> None:
+        super().__init__("the service stops, and the time to finish what it had accepted is over")
+
+
+class ClientLeft(ServoloopError):
+    def __init__(self) -> None:
+        super().__init__("the client closed its connection before it had its answer")
+
+
 class DeadlineExceeded(ServoloopError):
     def __init__(self, ref: Ref, where: str) -> None:
         self.ref, self.where = ref, where
@@ -128,3 +140,8 @@ class BrokenContract(ServoloopError):
 
 
 class Misconfigured(ServoloopError): ...
+
+
+class Forced(ServoloopError):
+    def __init__(self) -> None:
+        super().__init__("told to stop twice: ended without finishing what was accepted")

@@ -11,12 +11,13 @@ from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import uvicorn
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from service.api.app import create_app
+from service.api.connection import Draining
 from service.api.deps import Services
+from service.api.server import DrainPolicy, HttpServer
 from service.processes import configure_logging, parent_gone
 from service.registry.aliases import AliasFile
 from service.registry.catalog import scan
@@ -37,20 +38,13 @@ def main() -> None:
     settings = Settings()
     configure_logging(settings.log_level, settings.log_format, slot=arguments.slot)
     use_slot(arguments.slot)
-    app = compose(settings, arguments.engine_socket)
-    config = uvicorn.Config(
-        app,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_keep_alive=75,  # longer than load balancers keep theirs, or they send into a closing connection
-        proxy_headers=False,  # nothing here depends on who a proxy says is asking
-        timeout_graceful_shutdown=int(settings.drain_seconds),
-    )
-    uvicorn.Server(config).run(sockets=[socket.socket(fileno=arguments.listen_fd)])
+    draining = Draining()
+    app = compose(settings, arguments.engine_socket, draining)
+    server = HttpServer(app, draining, DrainPolicy(settings.unready_seconds, settings.drain_seconds))
+    server.run(sockets=[socket.socket(fileno=arguments.listen_fd)])
 
 
-def compose(settings: Settings, engine_socket: Path) -> FastAPI:
+def compose(settings: Settings, engine_socket: Path, draining: Draining) -> FastAPI:
     """The app with real parts; nothing is connected before its lifespan starts."""
     telemetry = HttpTelemetry(CollectorRegistry())
     catalog = scan(settings.model_roots, AliasFile(settings.alias_file).read())
@@ -67,7 +61,7 @@ def compose(settings: Settings, engine_socket: Path) -> FastAPI:
         watch.cancel()
         threads.shutdown()
 
-    services = Services(pipeline, catalog, engines, telemetry.registry, settings.max_body_bytes)
+    services = Services(pipeline, catalog, engines, telemetry.registry, settings.max_body_bytes, draining)
     return create_app(services, lifespan=lifespan, access_log=settings.access_log)
 
 

@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 
 from service.errors import (
     BodyTooLarge,
+    ClientLeft,
     DeadlineExceeded,
     InvalidInput,
     MalformedBody,
@@ -34,6 +35,7 @@ STATUS: dict[type[ServoloopError], int] = {
     Unknown: 404,
     Unavailable: 503,
     DeadlineExceeded: 504,
+    ClientLeft: 499,  # read by nobody but the log; the number is the one that nginx made customary
 }
 _TITLES = {
     400: "Malformed request",
@@ -42,6 +44,7 @@ _TITLES = {
     413: "Body too large",
     415: "Unsupported media type",
     422: "Invalid input",
+    499: "Client left",
     500: "Internal error",
     503: "Unavailable",
     504: "Deadline exceeded",
