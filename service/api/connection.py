@@ -47,6 +47,10 @@ class _HeadersTooLarge(Exception):
     pass
 
 
+class _Upgrade(Exception):
+    pass
+
+
 class Connection(HttpToolsProtocol):
     """Made by the server for each connection."""
 
@@ -79,10 +83,13 @@ class Connection(HttpToolsProtocol):
         except httptools.HttpParserUpgrade:
             self.announce_close()  # the request is answered as HTTP/1.1, and what comes behind it can't be
         except httptools.HttpParserError as error:
-            if isinstance(error.__context__, _HeadersTooLarge):
-                self._refuse_headers()
-            else:
-                self._refuse(400, "malformed-request", "this is no HTTP/1.1 request")
+            match error.__context__:
+                case _HeadersTooLarge():
+                    self._refuse_headers()
+                case _Upgrade():
+                    self._refuse(400, "malformed-request", "this service speaks HTTP/1.1, and upgrades to nothing else")
+                case _:
+                    self._refuse(400, "malformed-request", "this is no HTTP/1.1 request")
         else:
             if self._unparsed_bytes > MAX_HEADER_BYTES:
                 self._refuse_headers()
@@ -101,6 +108,8 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._unparsed_bytes = 0
+        if self.parser.should_upgrade() and self.parser.get_method() not in (b"GET", b"HEAD"):
+            raise _Upgrade  # the parser takes the body for the other protocol's first bytes
         super().on_headers_complete()
         if self.server_state.draining.begun:
             self.announce_close()
