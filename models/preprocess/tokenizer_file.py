@@ -7,6 +7,8 @@ from models import strict_json
 MAX_BYTES = 64 << 20
 _LONGEST_WORD = 10_000
 
+_WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
+_REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 # The patterns by which GPT-2, Llama 3, Qwen 2 and their like split text. Any other may be one that never ends, and
 # nothing can interrupt it.
 PATTERNS = frozenset(
@@ -15,8 +17,8 @@ PATTERNS = frozenset(
         r" {2,}",
         r"\w+|[^\w\s]+",
         r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
-        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
-        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+        _WORDS + r"\p{N}" + _REST,
+        _WORDS + r"\p{N}{1,3}" + _REST,
     }
 )
 
