@@ -143,8 +143,8 @@ def _check(root: Path, folder: Path, siblings: dict[int, Version]) -> Version:
     try:
         real = folder.resolve()
         real.stat()
-    except (OSError, RuntimeError) as error:
-        raise BrokenCheckpoint(f"the folder is a link that leads nowhere, or can't be read: {error.args[-1]}") from None
+    except (OSError, RuntimeError):  # links that lead to one another, by Python's version
+        raise BrokenCheckpoint("the folder is a link that leads nowhere, or it can't be read") from None
     if not real.is_relative_to(root.resolve()):
         raise BrokenCheckpoint("the folder is a link that leads out of its model root")
     if not real.is_dir():
