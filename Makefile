@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run install install-test test check format clean
+.PHONY: help run install install-test test faults check format clean
 
 help: ## say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ install-test: $(VENV)/.installed-test ## and what the tests and trainings need
 
 test: $(VENV)/.installed-test ## run the whole test suite
 	@$(BIN)/python -m pytest
+
+faults: $(VENV)/.installed-test ## break a running service in every way, and print what it did (FAULTS=--quick: a short form)
+	@$(BIN)/python -m tests.faults $(FAULTS)
 
 check: $(VENV)/.installed-test ## lint, types, layers
 	@$(BIN)/ruff check .

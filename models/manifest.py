@@ -4,6 +4,7 @@ A checkpoint is the folder `<root>/<model>/<version>/`; docs/checkpoints.md desc
 """
 
 import hashlib
+import math
 import os
 import re
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Annotated, Any, Literal, Self
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
+from models import strict_json
 from models.preprocess import Step
 from models.preprocess.text import FileName, Tokenize, Vocabulary
 
@@ -29,10 +31,19 @@ Task = Literal["multiclass", "binary", "multilabel", "regression", "embedding"]
 
 # The whole numbers up to here are exact as float64, which bounds are.
 _EXACT = 1 << 53
+# Of a row, or of a step of a sequence: 256 MB.
+_MOST_ELEMENTS = 1 << 26
+
+
+_LONGEST_REASON = 2000
 
 
 class BrokenCheckpoint(ValueError):
     """A checkpoint that must not be served; the text is its reason."""
+
+    def __init__(self, reason: str) -> None:
+        # A reason quotes the checkpoint, which may be megabytes of one word.
+        super().__init__(reason if len(reason) <= _LONGEST_REASON else f"{reason[:_LONGEST_REASON]}...")
 
 
 def is_name(text: str) -> bool:
@@ -85,6 +96,8 @@ class TensorInput(_Value):
         first, *others = self.shape
         if (first < 1 and first != -1) or any(size < 1 for size in others):
             raise ValueError(f"shape {self.shape}: sizes are positive, and only the first may be -1")
+        if math.prod(others, start=1 if first == -1 else first) > _MOST_ELEMENTS:
+            raise ValueError(f"shape {self.shape}: a row, or a step, has more than {_MOST_ELEMENTS} numbers")
         if self.dtype == "int64" and (self.minimum is None or self.maximum is None):
             raise ValueError("whole numbers are ids and need a minimum and a maximum, or one could lie outside a table")
         if self.dtype == "int64" and max(abs(self.minimum or 0), abs(self.maximum or 0)) > _EXACT:
@@ -168,7 +181,7 @@ class Manifest(_Value):
     architecture: Architecture
     task: Task
     input: InputContract
-    preprocess: list[Step] = []
+    preprocess: Annotated[list[Step], Field(max_length=64)] = []
     labels: list[str] = []
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
     target: Target | None = None
@@ -235,9 +248,11 @@ def _takes_text(step: Any) -> bool:
 def parse_manifest(data: bytes) -> Manifest:
     """Parse manifest.json. Raises BrokenCheckpoint with the first wrong field."""
     try:
-        return Manifest.model_validate(orjson.loads(data))
-    except orjson.JSONDecodeError as error:
-        raise BrokenCheckpoint(f"{MANIFEST} is no JSON: {error}") from None
+        document = strict_json.loads(data)
+    except ValueError as error:
+        raise BrokenCheckpoint(f"{MANIFEST} is {error}") from None
+    try:
+        return Manifest.model_validate(document)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -266,14 +281,17 @@ class CheckpointFiles:
 
     def _bytes(self, name: str, limit: int) -> bytes:
         path = self.folder / name
-        if path.is_symlink() and path.resolve().parent != self.folder.resolve():
+        if path.is_symlink() and _resolve(path).parent != self.folder.resolve():
             raise BrokenCheckpoint(f"{name} is a link that leads out of the checkpoint")
         if path.exists() and not path.is_file():
             raise BrokenCheckpoint(f"{name} is no regular file")  # opening a pipe would wait for its writer
         try:
             with path.open("rb") as file:
-                # Never ask for what a manifest claims: the claim may be past all memory.
-                data = file.read(min(limit, os.fstat(file.fileno()).st_size) + 1)
+                # Never ask for what a manifest claims: the claim may be past all memory. So may a file with holes.
+                size = os.fstat(file.fileno()).st_size
+                if min(limit, size) > _memory_bytes():
+                    raise BrokenCheckpoint(f"{name} has {size} bytes, more than this machine's memory")
+                data = file.read(min(limit, size) + 1)
         except FileNotFoundError:
             raise BrokenCheckpoint(f"{name} is missing") from None
         except OSError as error:
@@ -281,6 +299,18 @@ class CheckpointFiles:
         if len(data) > limit:
             raise BrokenCheckpoint(f"{name} is larger than the {limit} bytes expected")
         return data
+
+
+def _memory_bytes() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _resolve(path: Path) -> Path:
+    """Where a link leads. Raises BrokenCheckpoint where it leads nowhere."""
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):  # links that lead to one another, by Python's version
+        raise BrokenCheckpoint(f"{path.name} is a link that leads nowhere") from None
 
 
 def verify(folder: Path) -> Manifest:
@@ -297,7 +327,8 @@ _DTYPE_BYTES = {
     "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "I16": 2, "U16": 2, "F16": 2, "BF16": 2,
     "I32": 4, "U32": 4, "F32": 4, "I64": 8, "U64": 8, "F64": 8,
 }  # fmt: skip
-_MAX_HEADER_BYTES = 100_000_000
+# A hundred bytes a tensor: more than the largest networks have.
+_MAX_HEADER_BYTES = 16 << 20
 
 
 def check_safetensors(data: bytes) -> dict[str, tuple[str, tuple[int, ...]]]:
@@ -309,9 +340,9 @@ def check_safetensors(data: bytes) -> dict[str, tuple[str, tuple[int, ...]]]:
     if len(data) < 8 or size > min(len(data) - 8, _MAX_HEADER_BYTES):
         raise BrokenCheckpoint(f"{WEIGHTS}: the header's length points past the end of the file")
     try:
-        header = orjson.loads(data[8 : 8 + size])
-    except orjson.JSONDecodeError:
-        raise BrokenCheckpoint(f"{WEIGHTS}: the header is no JSON, so this is no safetensors file") from None
+        header = strict_json.loads(data[8 : 8 + size])
+    except ValueError as error:
+        raise BrokenCheckpoint(f"{WEIGHTS}: this is no safetensors file, its header is {error}") from None
     if not isinstance(header, dict):
         raise BrokenCheckpoint(f"{WEIGHTS}: the header is no JSON object")
     header.pop("__metadata__", None)

@@ -10,11 +10,14 @@ ServoloopError
 ├── Unknown                   a name that names nothing: UnknownModel, UnknownVersion, UnknownAlias
 ├── UnknownPrediction
 ├── AliasMoved                the alias names another version than the caller expected
-├── Unavailable               try again, after `retry_after` seconds: QueueFull, NotReady, EngineLost, StoreUnavailable
+├── Unavailable               try again, after `retry_after` seconds: QueueFull, NotReady, EngineLost,
+│                             StoreUnavailable, Stopping
 ├── DeadlineExceeded
+├── ClientLeft                nobody waits for the answer any more
 ├── PredictionFailed          the network failed on these rows, or gave no finite numbers
 ├── BrokenContract            one of our processes broke its contract with another
-└── Misconfigured             the operator must change something: said at start, never to a client
+├── Misconfigured             the operator must change something: said at start, never to a client
+└── Forced                    the operator would not wait for the end of a drain
 """
 
 import re
@@ -133,6 +136,16 @@ class StoreUnavailable(Unavailable):
         super().__init__(f"the store does not answer: {reason}")
 
 
+class Stopping(Unavailable):
+    def __init__(self) -> None:
+        super().__init__("the service stops, and the time to finish what it had accepted is over")
+
+
+class ClientLeft(ServoloopError):
+    def __init__(self) -> None:
+        super().__init__("the client closed its connection before it had its answer")
+
+
 class DeadlineExceeded(ServoloopError):
     def __init__(self, ref: Ref, where: str) -> None:
         self.ref, self.where = ref, where
@@ -152,3 +165,8 @@ class BrokenContract(ServoloopError):
 
 
 class Misconfigured(ServoloopError): ...
+
+
+class Forced(ServoloopError):
+    def __init__(self) -> None:
+        super().__init__("told to stop twice: ended without finishing what was accepted")

@@ -14,12 +14,13 @@ from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import uvicorn
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from service.api.app import create_app
+from service.api.connection import Draining
 from service.api.deps import Services
+from service.api.server import DrainPolicy, HttpServer
 from service.errors import Misconfigured, StoreUnavailable
 from service.processes import EXIT_MISCONFIGURED, configure_logging, parent_gone
 from service.registry.aliases import LiveAliases
@@ -49,8 +50,9 @@ def main() -> None:
     settings = Settings()
     configure_logging(settings.log_level, settings.log_format, slot=arguments.slot)
     use_slot(arguments.slot)
+    draining = Draining()
     try:
-        app = compose(settings, arguments.engine_socket, arguments.recorder_socket)
+        app = compose(settings, arguments.engine_socket, arguments.recorder_socket, draining)
     except Misconfigured as error:
         log.error("the http process can't start", extra={"reason": str(error)})
         sys.exit(EXIT_MISCONFIGURED)
@@ -58,19 +60,11 @@ def main() -> None:
         # The supervisor starts another one in a moment.
         log.error("the aliases can't be read", extra={"reason": error.reason})
         sys.exit(1)
-    config = uvicorn.Config(
-        app,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_keep_alive=75,  # longer than load balancers keep theirs, or they send into a closing connection
-        proxy_headers=False,  # nothing here depends on who a proxy says is asking
-        timeout_graceful_shutdown=int(settings.drain_seconds),
-    )
-    uvicorn.Server(config).run(sockets=[socket.socket(fileno=arguments.listen_fd)])
+    server = HttpServer(app, draining, DrainPolicy(settings.unready_seconds, settings.drain_seconds))
+    server.run(sockets=[socket.socket(fileno=arguments.listen_fd)])
 
 
-def compose(settings: Settings, engine_socket: Path, recorder_socket: Path) -> FastAPI:
+def compose(settings: Settings, engine_socket: Path, recorder_socket: Path, draining: Draining) -> FastAPI:
     """The app with real parts; connections to other processes are made when its lifespan starts.
 
     Raises Misconfigured, or StoreUnavailable where the aliases can't be read.
@@ -96,7 +90,9 @@ def compose(settings: Settings, engine_socket: Path, recorder_socket: Path) -> F
         watch.cancel()
         threads.shutdown()
 
-    services = Services(pipeline, router, engines, telemetry.registry, settings.max_body_bytes, aliases, predictions)
+    services = Services(
+        pipeline, router, engines, telemetry.registry, settings.max_body_bytes, aliases, predictions, draining
+    )
     return create_app(services, lifespan=lifespan, access_log=settings.access_log)
 
 

@@ -71,8 +71,12 @@ class Settings(BaseSettings):
     """auto (a GPU where there is one), cpu, cuda or cuda:N."""
     engine_threads: Annotated[int, Field(ge=0)] = 0
     """Threads that compute; 0 is one a core."""
+    http_processes: Annotated[int, Field(ge=1, le=256)] = 1
+    """Processes that parse, validate and answer; they share the port and the engines."""
+    unready_seconds: Annotated[float, Field(ge=0, le=600)] = 0.0
+    """How long the service goes on accepting once it is told to stop, while /readyz already says 503."""
     drain_seconds: PositiveSeconds = 20.0
-    """How long requests that were accepted may take once the service is told to stop."""
+    """How long requests that were accepted may take after that."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "json", "console"] = "auto"

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import fcntl
-import ipaddress
 import logging
 import os
 import shutil
@@ -12,20 +11,21 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from prometheus_client import CollectorRegistry
 
-from service.errors import Misconfigured, StoreUnavailable
+from service.errors import Forced, Misconfigured, StoreUnavailable
 from service.link import Link
+from service.listening import listen
 from service.processes import EXIT_MISCONFIGURED
 from service.registry.catalog import Catalog, scan
 from service.settings import Settings
 from service.store.control_client import ControlClient
-from service.telemetry import MULTIPROCESS_DIR, SupervisorTelemetry, use_slot
+from service.telemetry import MULTIPROCESS_DIR, SupervisorTelemetry, forget_gauges, use_slot
 from service.wire import Frame, Kind
 
 T = TypeVar("T")
@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 _FIRST_DELAY, _LONGEST_DELAY = 0.1, 5.0
 _SETTLED_SECONDS = 10.0
+# A stop takes at most unready_seconds + drain_seconds + twice this.
 _KILL_AFTER_SECONDS = 5.0
 # How an engine's libraries use memory and cores, unless the operator's environment says otherwise.
 _ENGINE_DEFAULTS = {
@@ -56,6 +57,8 @@ class Child:
     arguments: tuple[str, ...]
     sockets: tuple[socket.socket, ...]
     environment: dict[str, str]
+    stop_seconds: float
+    """How long it may take to stop before it is killed."""
 
 
 class Supervisor:
@@ -64,15 +67,18 @@ class Supervisor:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._stopping = asyncio.Event()
+        self._told_to_stop = 0
+        self._running: set[asyncio.subprocess.Process] = set()
         self._misconfigured: str | None = None
 
     async def run(self, *, on_ready: Callable[[str, Catalog], None]) -> None:
         """Serve until SIGTERM or SIGINT; `on_ready(url, catalog)` is called once, when predictions are answered.
 
-        Raises Misconfigured when the service can't start as it is configured.
+        A second signal ends everything at once. Raises Misconfigured when the service can't start as it is
+        configured, and Forced when it was ended before all was finished.
         """
         with contextlib.ExitStack() as stack:
-            listener = stack.enter_context(_listen(self._settings))
+            listeners = stack.enter_context(listen(self._settings))
             stack.enter_context(_data_dir(self._settings.data_dir))
             folder = stack.enter_context(_runtime_dir())
             telemetry = _telemetry(folder)
@@ -81,21 +87,28 @@ class Supervisor:
             recorder_socket = stack.enter_context(_listen_unix(recorder_path))
             loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGINT):
-                loop.add_signal_handler(number, self._stopping.set)
+                loop.add_signal_handler(number, self._stop)
 
             environment = {**os.environ, **self._settings.environment(), MULTIPROCESS_DIR: os.environ[MULTIPROCESS_DIR]}
-            engine = Child("engine-0", "service.engine", (), (engine_socket,), {**_ENGINE_DEFAULTS, **environment})
-            recorder = Child("recorder", "service.store.recorder", (), (recorder_socket,), environment)
+            engine_environment = {**_ENGINE_DEFAULTS, **environment}
+            # Once the http processes have ended nobody waits for an engine, so it has nothing to finish.
+            engine = Child("engine-0", "service.engine", (), (engine_socket,), engine_environment, _KILL_AFTER_SECONDS)
+            drain_seconds = self._settings.drain_seconds
+            recorder = Child("recorder", "service.store.recorder", (), (recorder_socket,), environment, drain_seconds)
             http_arguments = ("--engine-socket", str(engine_path), "--recorder-socket", str(recorder_path))
-            http = Child("http-0", "service.runtime", http_arguments, (listener,), environment)
+            http_seconds = self._settings.unready_seconds + drain_seconds + _KILL_AFTER_SECONDS
+            https = [
+                Child(f"http-{number}", "service.runtime", http_arguments, (listener,), environment, http_seconds)
+                for number, listener in enumerate(listeners)
+            ]
             # The engine first, because torch takes longest to import; what it shall load is found meanwhile.
-            # The http process ends first: what it still has to log finds its recorder.
-            async with self._keep(engine, telemetry), self._keep(recorder, telemetry):
+            # The http processes end first: what they still have to log finds its recorder.
+            async with self._keep([engine, recorder], telemetry):
                 catalog = await self._unless_stopped(take_stock(self._settings, ControlClient(recorder_path)))
                 if catalog is not None:
                     loader = asyncio.create_task(keep_loaded(engine_path, catalog))
-                    async with self._keep(http, telemetry):
-                        host, port = listener.getsockname()[:2]
+                    async with self._keep(https, telemetry):
+                        host, port = listeners[0].getsockname()[:2]
                         url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
                         announcing = asyncio.create_task(self._announce(url, catalog, on_ready))
                         await self._stopping.wait()
@@ -103,6 +116,17 @@ class Supervisor:
                     loader.cancel()
         if self._misconfigured is not None:
             raise Misconfigured(self._misconfigured)
+        if self._told_to_stop > 1:
+            raise Forced
+
+    def _stop(self) -> None:
+        """The first time in order, the second time at once."""
+        self._stopping.set()
+        self._told_to_stop += 1
+        if self._told_to_stop > 1:
+            for process in self._running:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
 
     async def _unless_stopped(self, work: Coroutine[None, None, T]) -> T | None:
         """What `work` gives; None where the service is told to stop before that."""
@@ -126,21 +150,24 @@ class Supervisor:
         on_ready(url, catalog)
 
     @contextlib.asynccontextmanager
-    async def _keep(self, child: Child, telemetry: SupervisorTelemetry) -> AsyncIterator[None]:
-        """Keep a process running inside the block; at its end, stop it and wait."""
-        keeper = asyncio.create_task(self._restart(child, telemetry))
+    async def _keep(self, children: Sequence[Child], telemetry: SupervisorTelemetry) -> AsyncIterator[None]:
+        """Keep processes running inside the block; at its end, stop them all together and wait."""
+        keepers = [asyncio.create_task(self._restart(child, telemetry)) for child in children]
         try:
             yield
         finally:
-            keeper.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await keeper
+            for keeper in keepers:
+                keeper.cancel()
+            for keeper in keepers:
+                with contextlib.suppress(asyncio.CancelledError):
+                    await keeper
 
     async def _restart(self, child: Child, telemetry: SupervisorTelemetry) -> None:
         delay = _FIRST_DELAY
         while True:
             started = time.monotonic()
-            code = await _run_child(child, self._settings.drain_seconds)
+            code = await _run_child(child, self._running)
+            forget_gauges(child.slot)
             if code == EXIT_MISCONFIGURED:
                 self._misconfigured = f"{child.slot} can't start as it is configured; its message is above"
                 self._stopping.set()
@@ -153,8 +180,8 @@ class Supervisor:
             delay = min(2 * delay, _LONGEST_DELAY)
 
 
-async def _run_child(child: Child, drain_seconds: float) -> int:
-    """Run a process to its end. Cancelled, it asks the process to stop, waits, and in the end kills it."""
+async def _run_child(child: Child, running: set[asyncio.subprocess.Process]) -> int:
+    """Run a process to its end, in `running` meanwhile. Cancelled, ask it to stop, wait, and in the end kill it."""
     numbers = [str(sock.fileno()) for sock in child.sockets]
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -165,18 +192,21 @@ async def _run_child(child: Child, drain_seconds: float) -> int:
         env=child.environment,
         start_new_session=True,  # a Ctrl-C is for the supervisor, which stops the others in order
     )
+    running.add(process)
     try:
         return await process.wait()
     except asyncio.CancelledError:
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
         try:
-            await asyncio.wait_for(process.wait(), drain_seconds + _KILL_AFTER_SECONDS)
+            await asyncio.wait_for(process.wait(), child.stop_seconds)
         except TimeoutError:
             log.error("a process did not stop in time and is killed", extra={"slot": child.slot})
             process.kill()
             await process.wait()
         raise
+    finally:
+        running.discard(process)
 
 
 async def take_stock(settings: Settings, control: ControlClient) -> Catalog:
@@ -217,36 +247,6 @@ async def keep_loaded(path: Path, catalog: Catalog) -> None:
             finally:
                 link.close()
         await asyncio.sleep(_FIRST_DELAY)
-
-
-@contextlib.contextmanager
-def _listen(settings: Settings) -> Iterator[socket.socket]:
-    if not settings.allow_remote and not _is_loopback(settings.host):
-        raise Misconfigured(
-            f"{settings.host} can be reached by others, and whoever reaches it may ask it anything; "
-            "serve on 127.0.0.1, or say --allow-remote where a proxy or a network policy stands before it"
-        )
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((settings.host, settings.port))
-        except OSError as error:
-            address = f"{settings.host}:{settings.port}"
-            raise Misconfigured(
-                f"can't serve on {address}: {error.strerror}; choose another with --host or --port"
-            ) from None
-        listener.listen(2048)
-        yield listener
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 @contextlib.contextmanager

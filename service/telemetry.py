@@ -27,6 +27,11 @@ def use_slot(slot: str) -> None:
         values.ValueClass = values.MultiProcessValue(lambda: slot)  # type: ignore[no-untyped-call]
 
 
+def forget_gauges(slot: str) -> None:
+    """Take back what a process that ended said of its present state: nothing waits in a queue that is gone."""
+    multiprocess.mark_process_dead(slot)  # type: ignore[no-untyped-call]
+
+
 def expose(registry: CollectorRegistry) -> bytes:
     """The Prometheus text of all processes, or of `registry` alone where there is only one."""
     if MULTIPROCESS_DIR in os.environ:
@@ -106,7 +111,7 @@ class EngineTelemetry:
             "servoloop_padding_elements", "Sequence elements that were only padding.", labels, registry=registry
         )
         self.queue_rows = Gauge(
-            "servoloop_queue_rows", "Rows waiting.", labels, registry=registry, multiprocess_mode="sum"
+            "servoloop_queue_rows", "Rows waiting.", labels, registry=registry, multiprocess_mode="livesum"
         )
         self.dropped = Counter(
             "servoloop_dropped_rows",
@@ -119,7 +124,7 @@ class EngineTelemetry:
             "Versions that are loaded and warm.",
             labels,
             registry=registry,
-            multiprocess_mode="sum",
+            multiprocess_mode="livesum",
         )
 
 

@@ -12,6 +12,7 @@ from models.architectures.common import (
     Network,
     Probability,
     Size,
+    Sizes,
     expect_shape,
     linear_stack,
 )
@@ -48,8 +49,8 @@ class CnnConfig(FamilyConfig):
     """Blocks on an image of `input` = (channels, height, width), then dense layers with ReLU and dropout."""
 
     input: tuple[Size, Size, Size]
-    blocks: tuple[BlockConfig, ...]
-    dense: tuple[Size, ...] = (128,)
+    blocks: Annotated[tuple[BlockConfig, ...], Field(max_length=256)]
+    dense: Sizes = (128,)
     dropout: Probability = 0.0
 
     def map_shape(self) -> tuple[int, int, int]:

@@ -16,6 +16,7 @@ Probability = Annotated[float, Field(ge=0.0, lt=1.0)]
 # The ceilings keep a mistyped config from asking for terabytes before the weights are even looked at.
 Size = Annotated[int, Field(gt=0, le=1 << 24)]
 Depth = Annotated[int, Field(gt=0, le=256)]
+Sizes = Annotated[tuple[Size, ...], Field(max_length=256)]
 
 ACTIVATIONS: dict[Activation, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,

@@ -9,6 +9,7 @@ from models.architectures.common import (
     Network,
     Probability,
     Size,
+    Sizes,
     expect_shape,
     linear_stack,
 )
@@ -18,7 +19,7 @@ class MlpConfig(FamilyConfig):
     """`inputs -> hidden... -> outputs`, with the activation and dropout behind each hidden layer."""
 
     inputs: Size
-    hidden: tuple[Size, ...] = ()
+    hidden: Sizes = ()
     activation: Activation = "relu"
     dropout: Probability = 0.0
 

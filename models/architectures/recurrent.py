@@ -16,6 +16,7 @@ from models.architectures.common import (
     Network,
     Probability,
     Size,
+    Sizes,
     as_steps,
     expect_shape,
     linear_stack,
@@ -37,7 +38,7 @@ class RecurrentConfig(FamilyConfig):
     layers: Depth = 1
     bidirectional: bool = False
     pool: Literal["last", "mean", "max"] = "last"
-    dense: tuple[Size, ...] = ()
+    dense: Sizes = ()
     dropout: Probability = 0.0
 
     @model_validator(mode="after")

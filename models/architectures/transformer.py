@@ -16,6 +16,7 @@ from models.architectures.common import (
     Network,
     Probability,
     Size,
+    Sizes,
     as_steps,
     expect_shape,
     linear_stack,
@@ -39,7 +40,7 @@ class TransformerConfig(FamilyConfig):
     norm: Literal["pre", "post"] = "post"
     activation: Literal["relu", "gelu"] = "relu"
     pool: Literal["mean", "cls", "last"] = "mean"
-    dense: tuple[Size, ...] = ()
+    dense: Sizes = ()
     dropout: Probability = 0.0
     attention_dropout: Probability = 0.0
 

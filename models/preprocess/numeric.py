@@ -87,7 +87,7 @@ class Pad(StepConfig):
     """Sequences become dense, (n, length, *features), filled at the end with `value`; longer ones are refused."""
 
     step: Literal["pad"] = "pad"
-    length: Annotated[int, Field(ge=1)]
+    length: Annotated[int, Field(ge=1, le=1_000_000)]
     value: FiniteFloat = 0.0
 
     def apply(self, rows: Tensors) -> Tensors:

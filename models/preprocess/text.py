@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 
 from models.preprocess.numeric import clip
 from models.preprocess.tensors import Array, StepConfig, Tensors
+from models.preprocess.tokenizer_file import check_tokenizer
 
 ReadFile = Callable[[str], bytes]
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
@@ -40,10 +41,12 @@ class Tokenize(_ToIds):
 
     def bind(self, read_file: ReadFile) -> Callable[[Sequence[str]], Tensors]:
         """Load the file once. Raises ValueError when it is no tokenizer."""
+        data = read_file(self.file)
         try:
-            tokenizer = Tokenizer.from_buffer(read_file(self.file))
+            check_tokenizer(data)
+            tokenizer = Tokenizer.from_buffer(data)
         except Exception as error:  # noqa: BLE001  the library raises bare Exception
-            raise ValueError(f"{self.file} is no tokenizer file: {error}") from None
+            raise ValueError(f"{self.file} is no tokenizer file that can be served: {error}") from None
         tokenizer.no_padding()
         tokenizer.no_truncation()
 

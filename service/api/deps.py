@@ -1,17 +1,19 @@
 """What routes work with, and how a request becomes values that know nothing of HTTP."""
 
+import asyncio
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Annotated, Protocol
+from dataclasses import dataclass, field
+from typing import Annotated, Protocol, Self
 
 from fastapi import Depends, Request
 from prometheus_client import CollectorRegistry
 from starlette.requests import ClientDisconnect
 
+from service.api.connection import Draining
 from service.domain import ANONYMOUS, Caller, Ref
-from service.errors import BodyTooLarge, MalformedBody, MalformedHeader, UnsupportedMediaType
+from service.errors import BodyTooLarge, ClientLeft, MalformedBody, MalformedHeader, UnsupportedMediaType
 from service.registry.aliases import LiveAliases
 from service.registry.catalog import Catalog
 from service.serving.engine_client import EngineStatus
@@ -42,6 +44,7 @@ class Services:
     max_body_bytes: int
     aliases: LiveAliases
     predictions: PredictionReader
+    draining: Draining = field(default_factory=Draining)
 
     @property
     def catalog(self) -> Catalog:
@@ -58,12 +61,36 @@ async def _services(request: Request) -> Services:
 UseServices = Annotated[Services, Depends(_services)]
 
 
+# What is answered sooner is not worth watching over: a watch is a task, which is started only for those who wait.
+_WATCH_AFTER_SECONDS = 0.005
+
+
 class IncomingRequest:
-    """A request whose body is read when it is wanted, and no further than it may go."""
+    """A request whose body is read when it is wanted, and no further than it may go.
+
+    Use as a context manager around its handling: once the body is read, the handling is cancelled when the client
+    leaves, and ends with ClientLeft.
+    """
 
     def __init__(self, request: Request, limit: int) -> None:
         self._request = request
         self._limit = limit
+        self._handler: asyncio.Task[object] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._watch: asyncio.Task[None] | None = None
+        self._left = False
+
+    def __enter__(self) -> Self:
+        self._handler = asyncio.current_task()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._watch is not None:
+            self._watch.cancel()
+        if self._left and self._handler is not None and self._handler.uncancel() == 0 and kind is not None:
+            raise ClientLeft from None
 
     @property
     def content_type(self) -> str | None:
@@ -89,10 +116,21 @@ class IncomingRequest:
                     raise BodyTooLarge(self._limit)
                 chunks.append(chunk)
         except ClientDisconnect:
-            raise MalformedBody("the client left", field="body", expected="all of it") from None
+            raise ClientLeft from None
         if not size:
             raise MalformedBody("the body is empty", field="body", expected="the rows to predict")
+        self._timer = asyncio.get_running_loop().call_later(_WATCH_AFTER_SECONDS, self._start_watch)
         return b"".join(chunks)
+
+    def _start_watch(self) -> None:
+        self._watch = asyncio.get_running_loop().create_task(self._cancel_when_left())
+
+    async def _cancel_when_left(self) -> None:
+        while (await self._request.receive())["type"] != "http.disconnect":
+            pass
+        if self._handler is not None:
+            self._left = True
+            self._handler.cancel()
 
 
 def caller_of(request: Request) -> Caller:

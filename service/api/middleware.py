@@ -1,5 +1,6 @@
 """Plain ASGI middleware: BaseHTTPMiddleware would hide a client's disconnect."""
 
+import asyncio
 import logging
 
 import structlog
@@ -10,7 +11,7 @@ from uuid_utils import uuid7
 
 from service.api.deps import is_request_id, now
 from service.api.problems import crash, problem_of
-from service.errors import MalformedHeader
+from service.errors import MalformedHeader, Stopping
 
 log = logging.getLogger("servoloop.access")
 
@@ -54,6 +55,11 @@ class RequestContext:
                     await self._app(scope, receive, send_with_id)
                 else:
                     await problem_of(Request(scope), _MALFORMED_ID)(scope, receive, send_with_id)
+            except asyncio.CancelledError:
+                # Only a server that stops cancels a whole request.
+                if status:
+                    raise
+                await problem_of(Request(scope), Stopping())(scope, receive, send_with_id)
             except Exception:
                 log.exception("a request crashed", extra={"method": scope["method"], "path": scope["path"]})
                 if status:  # half an answer is out: all that is left is to cut the connection

@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from service.errors import (
     AliasMoved,
     BodyTooLarge,
+    ClientLeft,
     DeadlineExceeded,
     InvalidInput,
     MalformedBody,
@@ -38,6 +39,7 @@ STATUS: dict[type[ServoloopError], int] = {
     AliasMoved: 409,
     Unavailable: 503,
     DeadlineExceeded: 504,
+    ClientLeft: 499,  # read by nobody but the log; the number is the one that nginx made customary
 }
 _TITLES = {
     400: "Malformed request",
@@ -47,6 +49,7 @@ _TITLES = {
     413: "Body too large",
     415: "Unsupported media type",
     422: "Invalid input",
+    499: "Client left",
     500: "Internal error",
     503: "Unavailable",
     504: "Deadline exceeded",

@@ -22,6 +22,9 @@ def serve(
     allow_remote: Annotated[
         bool | None, typer.Option("--allow-remote", help="Serve on an address that others can reach.")
     ] = None,
+    http_processes: Annotated[
+        int | None, typer.Option(help="Processes that share the port and the engines.", show_default="1")
+    ] = None,
     device: Annotated[
         str | None, typer.Option(help="auto, cpu, cuda or cuda:N: what computes.", show_default="auto")
     ] = None,
@@ -33,7 +36,7 @@ def serve(
     Options go before the variables SERVOLOOP_HOST, SERVOLOOP_PORT and so on.
     """
     from service.cli import quickstart
-    from service.errors import Misconfigured
+    from service.errors import Forced, Misconfigured
     from service.processes import configure_logging
     from service.supervisor import Supervisor
 
@@ -42,6 +45,7 @@ def serve(
         port=port,
         data_dir=data_dir,
         allow_remote=allow_remote,
+        http_processes=http_processes,
         device=device,
         log_level=log_level,
         access_log=access_log,
@@ -56,5 +60,5 @@ def serve(
 
         try:
             asyncio.run(Supervisor(settings).run(on_ready=announce))
-        except Misconfigured as error:
+        except (Misconfigured, Forced) as error:
             raise failure(error) from None

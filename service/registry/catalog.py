@@ -145,7 +145,11 @@ def _version_folders(root: Path) -> Iterator[Path]:
 
 
 def _check(root: Path, folder: Path, siblings: dict[int, Version]) -> Version:
-    real = folder.resolve()
+    try:
+        real = folder.resolve()
+        real.stat()
+    except (OSError, RuntimeError):  # links that lead to one another, by Python's version
+        raise BrokenCheckpoint("the folder is a link that leads nowhere, or it can't be read") from None
     if not real.is_relative_to(root.resolve()):
         raise BrokenCheckpoint("the folder is a link that leads out of its model root")
     if not real.is_dir():

@@ -109,6 +109,10 @@ class Service:
             self._process.terminate()
         return self.exit_code()
 
+    def signal(self, number: int) -> None:
+        """Send the supervisor a signal."""
+        os.kill(self.pid, number)
+
     def exit_code(self) -> int:
         """Wait for its end; its exit code."""
         assert self._process is not None

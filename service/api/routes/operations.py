@@ -23,6 +23,9 @@ async def ready(services: UseServices, response: Response) -> Readiness:
 
     A broken checkpoint costs its own model, which answers 503; the others serve, so it does not hold back readiness.
     """
+    if services.draining.begun:
+        response.status_code = 503
+        return Readiness(ready=False, waiting_for={"service": "it was told to stop"}, broken={})
     answering, waiting, broken = 0, {}, {}
     for model in services.catalog.models.values():
         champion = model.champion

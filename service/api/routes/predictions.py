@@ -66,6 +66,6 @@ async def predict_alias(model: str, alias: str, request: Request, services: UseS
 
 
 async def _answer(address: Address, request: Request, services: UseServices) -> Response:
-    incoming = IncomingRequest(request, services.max_body_bytes)
-    answer = await services.pipeline.predict(address, incoming, caller_of(request))
+    with IncomingRequest(request, services.max_body_bytes) as incoming:
+        answer = await services.pipeline.predict(address, incoming, caller_of(request))
     return Response(answer, media_type=JSON)

@@ -72,6 +72,20 @@ def bomb(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
+def webp_bomb(width: int, height: int) -> bytes:
+    """A WebP file whose header says that it has very many pixels."""
+    size = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+    chunk = b"VP8X" + struct.pack("<I", 10) + bytes(4) + size
+    return b"RIFF" + struct.pack("<I", 4 + len(chunk)) + b"WEBP" + chunk
+
+
+def jpeg_bomb(width: int, height: int) -> bytes:
+    """A JPEG whose header says that it has very many pixels."""
+    file = picture(form="JPEG")
+    start = file.index(b"\xff\xc0") + 5
+    return file[:start] + struct.pack(">HH", height, width) + file[start + 4 :]
+
+
 def damaged(file: bytes) -> bytes:
     """The same file with its middle turned over."""
     middle = len(file) // 2
@@ -153,6 +167,21 @@ OF_IMAGE_FILES = [
     Case("a PNG with a damaged middle", CLOTHES, damaged(picture(200, 200)), 422, "body", "the image is damaged or cut short and can't be decoded", PIXELS, PNG_TYPE),
     Case("a bomb", CLOTHES, bomb(60_000, 60_000), 422, "body", "the image has too many pixels, at most 32000000 are accepted", PIXELS, PNG_TYPE),
     Case("a small bomb", CLOTHES, bomb(6_000, 6_000), 422, "body", "the image has 6000 x 6000 pixels, at most 32000000 are accepted", PIXELS, PNG_TYPE),
+    Case("a PNG of its signature", CLOTHES, picture()[:8], 422, "body", "the bytes are no image of a known format, expected one of PNG, JPEG, WEBP", PIXELS, PNG_TYPE),
+    Case("a PNG of its header", CLOTHES, picture(200, 200)[:33], 422, "body", "the bytes are no image of a known format, expected one of PNG, JPEG, WEBP", PIXELS, PNG_TYPE),
+    Case("a JPEG of its first bytes", CLOTHES, picture(200, 200, form="JPEG")[:4], 422, "body", "the bytes are no image of a known format, expected one of PNG, JPEG, WEBP", PIXELS, "image/jpeg"),
+    Case("a JPEG without its tables", CLOTHES, picture(200, 200, form="JPEG")[:30], 422, "body", "the image is damaged or cut short and can't be decoded", PIXELS, "image/jpeg"),
+    Case("a truncated WebP", CLOTHES, picture(200, 200, "RGB", "WEBP")[:-20], 422, "body", "the image is damaged or cut short and can't be decoded", PIXELS, "image/webp"),
+    Case("a WebP of its header", CLOTHES, picture(200, 200, "RGB", "WEBP")[:12], 422, "body", "the bytes are no image of a known format, expected one of PNG, JPEG, WEBP", PIXELS, "image/webp"),
+    Case("a WebP with a damaged middle", CLOTHES, damaged(picture(200, 200, "RGB", "WEBP")), 422, "body", "the image is damaged or cut short and can't be decoded", PIXELS, "image/webp"),
+    Case("a bomb of JPEG", CLOTHES, jpeg_bomb(65_000, 65_000), 422, "body", "the image has too many pixels, at most 32000000 are accepted", PIXELS, "image/jpeg"),
+    Case("a small bomb of JPEG", CLOTHES, jpeg_bomb(6_000, 6_000), 422, "body", "the image has 6000 x 6000 pixels, at most 32000000 are accepted", PIXELS, "image/jpeg"),
+    Case("a bomb of WebP", CLOTHES, webp_bomb(16_000, 16_000), 422, "body", "the image has too many pixels, at most 32000000 are accepted", PIXELS, "image/webp"),
+    Case("a PNG of no pixels", CLOTHES, bomb(0, 0), 422, "body", "the bytes are no image of a known format, expected one of PNG, JPEG, WEBP", PIXELS, PNG_TYPE),
+    Case("an array that says it is a PNG", CLOTHES, npy(np.zeros((28, 28))), 422, "body", "the bytes are no image of a known format, expected one of PNG, JPEG, WEBP", PIXELS, PNG_TYPE),
+    Case("JSON that says it is a JPEG", CLOTHES, one(pixels()), 422, "body", "the bytes are no image of a known format, expected one of PNG, JPEG, WEBP", PIXELS, "image/jpeg"),
+    Case("a zip that says it is a PNG", CLOTHES, b"PK\x03\x04" + bytes(100), 422, "body", "the bytes are no image of a known format, expected one of PNG, JPEG, WEBP", PIXELS, PNG_TYPE),
+    Case("a PNG that says it is JSON", CLOTHES, picture(), 400, "body", "this is no JSON: str is not valid UTF-8: surrogates not allowed (character 0)", BODY),
     Case("16 bits a channel", CLOTHES, picture(mode="I;16"), 422, "body", "the image stores more than 8 bits a channel (mode I;16), expected 8", PIXELS, PNG_TYPE),
     Case("a broken image in base64", CLOTHES, one({"image": base64_of(picture(200, 200)[:-40])}), 422, "instances[0].image", "the image is damaged or cut short and can't be decoded", PIXELS),
     Case("a bomb in base64", CLOTHES, one({"image": base64_of(bomb(60_000, 60_000))}), 422, "instances[0].image", "the image has too many pixels, at most 32000000 are accepted", PIXELS),

@@ -1,0 +1,176 @@
+"""One client's connection: uvicorn's, with bounded headers, half-closed clients answered, and an end that is announced.
+
+What uvicorn leaves open, and is closed here:
+- httptools has no limit for headers. Past MAX_HEADER_BYTES or MAX_HEADERS the answer is 431.
+- A client that closes its sending half looks like one that left. Which of the two it is, an interim answer finds out.
+- A service that stops answers what arrived, says `Connection: close` with it, and only then closes.
+"""
+
+import http
+import socket
+from dataclasses import dataclass
+from typing import Any
+
+import httptools
+import orjson
+from uuid_utils import uuid7
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+MAX_HEADER_BYTES = 65_536
+"""Of the address and all headers together."""
+MAX_HEADERS = 100
+
+_PROBE = b"HTTP/1.1 102 Processing\r\n\r\n"
+# When to look for a reset, which takes the network's time to come. A later one is found with the answer itself.
+_PROBE_SECONDS = (0.02, 0.1, 0.5, 2.0)
+# A connection that is closed with bytes unread is reset, and the client may lose the answer that says why.
+_LINGER_SECONDS = 1.0
+
+
+@dataclass(slots=True)
+class Draining:
+    """Whether this process was told to stop."""
+
+    begun: bool = False
+
+
+class HttpServerState(ServerState):
+    """What connections share: uvicorn's state, and ours."""
+
+    def __init__(self, draining: Draining) -> None:
+        super().__init__()
+        self.draining = draining
+
+
+class _HeadersTooLarge(Exception):
+    pass
+
+
+class _Upgrade(Exception):
+    pass
+
+
+class Connection(HttpToolsProtocol):
+    """Made by the server for each connection."""
+
+    server_state: HttpServerState
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._header_bytes = 0
+        self._unparsed_bytes = 0
+        self._refused = False
+
+    @property
+    def idle(self) -> bool:
+        """Whether every request that arrived is answered."""
+        return self.cycle is None or self.cycle.response_complete
+
+    def announce_close(self) -> None:
+        """Make the answer to the last request that arrived the connection's last."""
+        if not self.idle:
+            self.cycle.keep_alive = False
+
+    def data_received(self, data: bytes) -> None:
+        """Parse; refuse what is no HTTP, and headers that are too many or too long."""
+        if self._refused:
+            return
+        self._unset_keepalive_if_required()
+        self._unparsed_bytes += len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self.announce_close()  # the request is answered as HTTP/1.1, and what comes behind it can't be
+        except httptools.HttpParserError as error:
+            match error.__context__:
+                case _HeadersTooLarge():
+                    self._refuse_headers()
+                case _Upgrade():
+                    self._refuse(400, "malformed-request", "this service speaks HTTP/1.1, and upgrades to nothing else")
+                case _:
+                    self._refuse(400, "malformed-request", "this is no HTTP/1.1 request")
+        else:
+            if self._unparsed_bytes > MAX_HEADER_BYTES:
+                self._refuse_headers()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._header_bytes = self._unparsed_bytes = 0
+
+    def on_url(self, url: bytes) -> None:
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._count(len(name) + len(value) + len(b": \r\n"))
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self._unparsed_bytes = 0
+        if self.parser.should_upgrade() and self.parser.get_method() not in (b"GET", b"HEAD"):
+            raise _Upgrade  # the parser takes the body for the other protocol's first bytes
+        super().on_headers_complete()
+        if self.server_state.draining.begun:
+            self.announce_close()
+
+    def on_body(self, body: bytes) -> None:
+        self._unparsed_bytes = 0
+        super().on_body(body)
+
+    def eof_received(self) -> bool | None:  # type: ignore[override]
+        """Close, unless an answer is due: the client may have closed its sending half only."""
+        if self._refused or self.idle or self.cycle.more_body:
+            return None
+        self.announce_close()
+        # Interim answers came with HTTP/1.1, and none may stand within another answer.
+        if self.scope["http_version"] == "1.1" and not self.pipeline and not self.cycle.response_started:
+            self.transport.write(_PROBE)
+            for seconds in _PROBE_SECONDS:
+                self.loop.call_later(seconds, self._leave_if_reset)
+        return True
+
+    def _leave_if_reset(self) -> None:
+        """A client that is gone answers the probe with a reset, which nobody reads once reading is over."""
+        if self.transport.is_closing():
+            return
+        if self.transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            self.transport.abort()
+
+    def _count(self, num_bytes: int) -> None:
+        """What the parser holds of a header that has not ended is in `_unparsed_bytes`, what ended is counted here."""
+        self._unparsed_bytes = 0
+        self._header_bytes += num_bytes
+        if self._header_bytes > MAX_HEADER_BYTES or len(self.headers) >= MAX_HEADERS:
+            raise _HeadersTooLarge
+
+    def _refuse_headers(self) -> None:
+        limits = f"at most {MAX_HEADERS} headers, {MAX_HEADER_BYTES} bytes together with the address"
+        self._refuse(431, "headers-too-large", f"the headers are too large; expected {limits}", expected=limits)
+
+    def _refuse(self, status: int, kind: str, detail: str, **more: str) -> None:
+        """Answer what never became a request, and close once the client had time to read the answer."""
+        self._refused = True
+        if not self.idle and not self.cycle.more_body:
+            self.announce_close()  # earlier requests are answered first, and then the connection ends
+            return
+        if not self.idle:
+            if self.pipeline or self.cycle.response_started:
+                self.transport.abort()
+                return
+            # The fault is in the body of a request whose handler has begun: it must not answer too.
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        self._write_problem(status, kind, detail, more)
+        self.transport.write_eof()
+        self.loop.call_later(_LINGER_SECONDS, self.transport.close)
+
+    def _write_problem(self, status: int, kind: str, detail: str, more: dict[str, str]) -> None:
+        request_id, title = str(uuid7()), http.HTTPStatus(status).phrase
+        members = {"type": f"urn:servoloop:problem:{kind}", "title": title, "status": status, "detail": detail}
+        body = orjson.dumps({**members, **more, "request_id": request_id})
+        head = (
+            f"HTTP/1.1 {status} {title}\r\nContent-Type: application/problem+json\r\nContent-Length: {len(body)}\r\n"
+            f"X-Request-Id: {request_id}\r\nConnection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode() + body)

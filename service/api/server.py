@@ -1,0 +1,118 @@
+"""uvicorn's server, with an end that loses no request: unready, answer what comes, stop listening, finish, close."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from service.api.connection import Connection, Draining, HttpServerState
+
+log = logging.getLogger(__name__)
+
+_POLL_SECONDS = 0.02
+# A client that asks again and again sees `Connection: close` within this time; then idle connections are closed.
+_IDLE_SECONDS = 0.5
+_CANCEL_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class DrainPolicy:
+    """Seconds to go on accepting while /readyz says 503, and then at most to finish what was accepted."""
+
+    unready: float
+    finish: float
+
+
+class HttpServer(uvicorn.Server):
+    """Serves `app` on listening sockets that it is handed. Use `run(sockets=...)`.
+
+    The sockets belong to the supervisor too, so closing them here would not stop them from listening.
+    """
+
+    def __init__(self, app: FastAPI, draining: Draining, policy: DrainPolicy) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http=Connection,
+                ws="none",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_keep_alive=75,  # longer than load balancers keep theirs, or they send into a closing connection
+                proxy_headers=False,  # nothing here depends on who a proxy says is asking
+            )
+        )
+        self.server_state: HttpServerState = HttpServerState(draining)
+        self._draining = draining
+        self._policy = policy
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """On SIGTERM: unready from now on. The supervisor alone decides on SIGINT, and kills where force is needed."""
+        if sig == signal.SIGTERM:
+            self._draining.begun = self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Drain, within the policy's seconds."""
+        started = time.monotonic()
+        connections: Iterable[Connection] = self.server_state.connections  # type: ignore[assignment]
+        for connection in list(connections):
+            connection.announce_close()
+        await asyncio.sleep(self._policy.unready)
+        await self._stop_listening(sockets or [])
+        ends = time.monotonic() + self._policy.finish
+        await _until(lambda: not self.server_state.connections, min(ends, time.monotonic() + _IDLE_SECONDS))
+        while not await _until(lambda: not self.server_state.connections, time.monotonic() + _POLL_SECONDS):
+            for connection in [one for one in connections if one.idle]:
+                connection.shutdown()
+            if time.monotonic() > ends:
+                break
+        await self._cancel_rest()
+        log.info("drained", extra={"seconds": round(time.monotonic() - started, 3)})
+        await self.lifespan.shutdown()
+
+    async def _stop_listening(self, sockets: list[socket.socket]) -> None:
+        """Take the connections that are waiting to be accepted, and have the kernel refuse all further ones."""
+        listeners = [sock.dup() for sock in sockets]
+        for server in self.servers:
+            server.close()
+        await asyncio.sleep(0)
+        loop = asyncio.get_running_loop()
+        for listener in listeners:
+            listener.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    accepted, _ = listener.accept()
+                    accepted.setblocking(False)
+                    await loop.connect_accepted_socket(self._connection, accepted)
+            listener.shutdown(socket.SHUT_RDWR)
+            listener.close()
+
+    def _connection(self) -> Connection:
+        return Connection(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+
+    async def _cancel_rest(self) -> None:
+        """Requests that outlast the time to finish are told so."""
+        tasks = list(self.server_state.tasks)
+        if not tasks:
+            return
+        log.error("requests were not finished in time", extra={"requests": len(tasks)})
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks, timeout=_CANCEL_SECONDS)
+
+
+async def _until(condition: Callable[[], bool], ends: float) -> bool:
+    """Wait until the condition holds or it is `ends` on the monotonic clock; whether it holds."""
+    while not condition():
+        if time.monotonic() >= ends:
+            return False
+        await asyncio.sleep(_POLL_SECONDS)
+    return True

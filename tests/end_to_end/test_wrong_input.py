@@ -1,0 +1,65 @@
+"""The whole table of wrong input, over HTTP, several times."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import checkpoints
+from tests.end_to_end.connection import Answer, connect, request
+from tests.end_to_end.service import Homes, Service, until
+from tests.service.api.support import MAX_BODY_BYTES, MAX_ROWS
+from tests.service.api.wrong_input import TABLE, Case
+
+ROUNDS = 5
+MEGABYTE = 1 << 20
+CASES = [case for cases in TABLE.values() for case in cases]
+
+
+@pytest.fixture(scope="module")
+def strict(new_home: Homes) -> Iterator[Service]:
+    """A service with the limits that the table is written for."""
+    home = new_home()
+    checkpoints.write_one_of_each(home / "data" / "models")
+    limits = {"max_body_bytes": MAX_BODY_BYTES, "max_rows_per_request": MAX_ROWS}
+    with Service(home, shipped_checkpoints="", **limits) as running:
+        running.wait_ready()
+        until(lambda: running.metric("servoloop_replicas") == 8, "all versions are loaded")
+        yield running
+
+
+def bytes_of(case: Case) -> bytes:
+    content = case.body if isinstance(case.body, bytes) else json.dumps(case.body).encode()
+    sent = request(case.path, content, case.content_type or "", **case.headers)
+    return sent if case.content_type else sent.replace(b"Content-Type: \r\n", b"")
+
+
+async def answers(service: Service) -> list[Answer]:
+    """What is answered to the table, one request after another on one connection."""
+    found = []
+    async with connect(service.port) as connection:
+        for case in CASES:
+            connection.send(bytes_of(case))
+            found.append(await connection.receive())
+    return found
+
+
+def resident(service: Service) -> int:
+    return 4096 * int(Path(f"/proc/{service.child('http-0')}/statm").read_text().split()[1])
+
+
+async def test_the_table_is_answered_in_bounded_memory_and_never_reaches_the_engine(strict: Service) -> None:
+    assert len(CASES) > 80
+    batches = strict.metric("servoloop_batch_rows_count")
+    await asyncio.gather(*(answers(strict) for _ in range(2)))  # decoders, threads and caches are made at first use
+    before = resident(strict)
+    for _ in range(ROUNDS):
+        for case, answer in zip(CASES, await answers(strict), strict=True):
+            assert answer.status in (case.status, 404), case.name
+            assert answer.headers["content-type"] == "application/problem+json", case.name
+            assert answer.json()["request_id"] == answer.headers["x-request-id"], case.name
+    assert resident(strict) - before < 32 * MEGABYTE
+    assert strict.metric("servoloop_batch_rows_count") == batches
+    assert "Traceback" not in strict.errors
