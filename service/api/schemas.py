@@ -48,6 +48,7 @@ class Parameters(BaseModel):
     key: Annotated[str | None, Field(description="routing key: the same key sees the same version")] = None
     tags: dict[str, str] = {}
     external_ids: Annotated[list[str], Field(description="your own ids, one for each instance")] = []
+    priority: Annotated[int, Field(ge=0, le=9, description="1 goes first, 9 last; 0 is the same as 5")] = 0
 
 
 class PredictRequest(BaseModel):

@@ -13,7 +13,7 @@ import numpy as np
 from models.preprocess import Tensors
 from models.preprocess.tensors import Array
 from service.domain import BatchPolicy, Deadline, Ref
-from service.engine.batching import Request
+from service.engine.requests import Request
 from service.engine.isolation import RowFailure, run_isolating
 from service.engine.replica import Fill
 from service.engine.scheduler import Scheduler, Work
@@ -123,7 +123,7 @@ class Engine:
         while True:
             self._arrived.clear()
             now = self._clock()
-            for ref, request, num_rows in self._scheduler.drop_expired(now):
+            for ref, request, num_rows in self._scheduler.drop_late(now):
                 self._count_dropped(ref, "deadline", num_rows)
                 self._show_depth(ref)
                 request.payload.close(DeadlineExceeded(ref, "the queue"))

@@ -12,7 +12,7 @@ import numpy as np
 from models.manifest import BrokenCheckpoint
 from models.preprocess import Tensors
 from service.domain import Deadline, Ref
-from service.engine.batching import Request
+from service.engine.requests import Request
 from service.engine.core import Answer, Engine
 from service.errors import BrokenContract, DeadlineExceeded, NotReady, QueueFull, ServoloopError
 from service.link import Link
