@@ -19,6 +19,12 @@ class Ref:
     def __str__(self) -> str:
         return f"{self.model}/{self.version}"
 
+    @staticmethod
+    def parse(name: str) -> "Ref":
+        """The inverse of str(). Raises ValueError."""
+        model, version = name.split("/")
+        return Ref(model, int(version))
+
 
 @dataclass(frozen=True, slots=True)
 class Address:

@@ -7,6 +7,7 @@ import argparse
 import asyncio
 import contextlib
 import socket
+import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,6 +26,9 @@ from service.serving.pipeline import Limits, Pipeline
 from service.serving.router import Router
 from service.settings import Settings
 from service.telemetry import HttpTelemetry, use_slot
+from service.watch.heartbeat import SUPERVISOR, Heartbeat
+
+_TIMES_WATCHDOG = 3
 
 
 def main() -> None:
@@ -54,7 +58,14 @@ def compose(settings: Settings, engine_socket: Path) -> FastAPI:
     """The app with real parts; nothing is connected before its lifespan starts."""
     telemetry = HttpTelemetry(CollectorRegistry())
     catalog = scan(settings.model_roots, AliasFile(settings.alias_file).read())
-    engines = EngineClient(engine_socket, telemetry, max_pending_rows=2 * settings.max_queued_rows)
+    engines = EngineClient(
+        engine_socket,
+        telemetry,
+        max_pending_rows=2 * settings.max_queued_rows,
+        max_pending_bytes=2 * settings.max_queued_bytes,
+        stale_seconds=settings.watchdog_seconds,
+    )
+    supervisor = Heartbeat.open(engine_socket.parent / SUPERVISOR)
     threads = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
     limits = Limits(settings.max_rows_per_request, settings.default_timeout_seconds, settings.max_timeout_seconds)
     pipeline = Pipeline(Router(catalog), engines, telemetry, threads, limits)
@@ -65,9 +76,16 @@ def compose(settings: Settings, engine_socket: Path) -> FastAPI:
         async with engines:
             yield
         watch.cancel()
+        supervisor.close()
         threads.shutdown()
 
-    services = Services(pipeline, catalog, engines, telemetry.registry, settings.max_body_bytes)
+    def is_supervised() -> bool:
+        # Patience: where the process that looks after the others is held up, ending them all helps nobody.
+        return time.monotonic() - supervisor.last < _TIMES_WATCHDOG * settings.watchdog_seconds
+
+    services = Services(
+        pipeline, catalog, engines, telemetry.registry, settings.max_body_bytes, is_supervised=is_supervised
+    )
     return create_app(services, lifespan=lifespan, access_log=settings.access_log)
 
 

@@ -25,6 +25,8 @@ from service.registry.aliases import AliasFile, crown_new_models
 from service.registry.catalog import Catalog, scan
 from service.settings import Settings
 from service.telemetry import MULTIPROCESS_DIR, SupervisorTelemetry, use_slot
+from service.watch.heartbeat import SUPERVISOR, Heartbeat
+from service.watch.keeper import EngineKeeper, cause_of
 from service.wire import Frame, Kind
 
 log = logging.getLogger(__name__)
@@ -53,6 +55,7 @@ class Child:
     arguments: tuple[str, ...]
     sockets: tuple[socket.socket, ...]
     environment: dict[str, str]
+    keeper: EngineKeeper | None = None
 
 
 class Supervisor:
@@ -80,7 +83,11 @@ class Supervisor:
                 loop.add_signal_handler(number, self._stopping.set)
 
             environment = {**os.environ, **self._settings.environment(), MULTIPROCESS_DIR: os.environ[MULTIPROCESS_DIR]}
-            engine = Child("engine-0", "service.engine", (), (engine_socket,), {**_ENGINE_DEFAULTS, **environment})
+            keeper = EngineKeeper(
+                folder / "engine-0", self._settings.max_batch_rows, self._settings.watchdog_seconds, telemetry
+            )
+            engine = Child("engine-0", "service.engine", (), (engine_socket,), {**_ENGINE_DEFAULTS, **environment}, keeper)
+            stack.callback(asyncio.create_task(_beat(folder / SUPERVISOR)).cancel)
             http_arguments = ("--engine-socket", str(engine_path))
             http = Child("http-0", "service.runtime", http_arguments, (listener,), environment)
             # The engine first, because torch takes longest to import; what it shall load is found meanwhile.
@@ -130,8 +137,11 @@ class Supervisor:
                 return
             if time.monotonic() - started > _SETTLED_SECONDS:
                 delay = _FIRST_DELAY
+            cause = cause_of(code) if child.keeper is None else child.keeper.end(code)
+            if not cause.is_own_fault:
+                delay = _FIRST_DELAY  # waiting keeps a process from failing too often; this one did not fail
             log.error("a process ended and is started again", extra={"slot": child.slot, "code": code, "in": delay})
-            telemetry.restarts.labels(child.slot).inc()
+            telemetry.restarts.labels(child.slot, str(cause)).inc()
             await asyncio.sleep(delay)
             delay = min(2 * delay, _LONGEST_DELAY)
 
@@ -139,15 +149,17 @@ class Supervisor:
 async def _run_child(child: Child, drain_seconds: float) -> int:
     """Run a process to its end. Cancelled, it asks the process to stop, waits, and in the end kills it."""
     numbers = [str(sock.fileno()) for sock in child.sockets]
+    watched = child.keeper.begin() if child.keeper is not None else []
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-P",  # a folder named `models` where the operator stands must not be taken for ours
-        *("-m", child.module, "--slot", child.slot, "--listen-fd", *numbers, *child.arguments),
+        *("-m", child.module, "--slot", child.slot, "--listen-fd", *numbers, *child.arguments, *watched),
         stdin=asyncio.subprocess.PIPE,
         pass_fds=[sock.fileno() for sock in child.sockets],
         env=child.environment,
         start_new_session=True,  # a Ctrl-C is for the supervisor, which stops the others in order
     )
+    watching = asyncio.create_task(child.keeper.watch(process)) if child.keeper is not None else None
     try:
         return await process.wait()
     except asyncio.CancelledError:
@@ -160,6 +172,17 @@ async def _run_child(child: Child, drain_seconds: float) -> int:
             process.kill()
             await process.wait()
         raise
+    finally:
+        if watching is not None:
+            watching.cancel()
+
+
+async def _beat(path: Path) -> None:
+    """Show other processes that this one's event loop works, until cancelled."""
+    with Heartbeat.create(path) as heartbeat:
+        while True:
+            heartbeat.beat(time.monotonic())
+            await asyncio.sleep(1.0)
 
 
 def take_stock(settings: Settings) -> Catalog:

@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Protocol
 
@@ -27,6 +27,12 @@ class EngineView(Protocol):
 
     def is_ready(self, ref: Ref) -> bool: ...
 
+    def why_unready(self, ref: Ref) -> str | None: ...
+
+
+def _always() -> bool:
+    return True
+
 
 @dataclass(frozen=True, slots=True)
 class Services:
@@ -37,6 +43,8 @@ class Services:
     engines: EngineView
     registry: CollectorRegistry
     max_body_bytes: int
+    is_supervised: Callable[[], bool] = _always
+    """Whether the supervisor gave a sign of life lately."""
 
 
 async def _services(request: Request) -> Services:

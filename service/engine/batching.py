@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from service.domain import BatchPolicy, Ref
 from service.engine.cost import CostModel
 from service.engine.requests import Request, Row, Waiting
-from service.errors import Overloaded, QueueFull
+from service.errors import DeadlineExceeded, Overloaded, QueueFull
 
 # Padding of a few elements is never worth a batch of its own.
 _SLACK_ELEMENTS = 8
@@ -68,15 +68,18 @@ class BatchQueue:
         return 0.0 if oldest is None else now - oldest
 
     def put(self, request: Request, *, busy: float = 0.0) -> None:
-        """Enqueue all of the request's rows, or none: raises QueueFull, or Overloaded where it would be too late.
+        """Enqueue all of the request's rows, or none.
 
-        `busy` are the seconds until the device is free.
+        Raises QueueFull, Overloaded where it would be too late after what waits already, or DeadlineExceeded where it
+        would be even by itself. `busy` are the seconds until the device is free.
         """
         self._check_bounds(request, busy)
         own = self._least_seconds(request, request.num_rows, request.longest, request.arrived)
         ahead = busy + sum(self._seconds[: request.level + 1])
-        trust = self.cost.trust(request.longest, request.arrived)
-        if own > 0 and request.deadline.at < request.arrived + trust * ahead + own:
+        time_left = request.deadline.remaining(request.arrived)
+        if time_left < own:
+            raise DeadlineExceeded(self.ref, "the queue")
+        if own > 0 and time_left < own + self.cost.trust(request.longest, request.arrived) * ahead:
             raise Overloaded(self.ref, wait=busy + self.backlog)
         request.first_row = self._next
         request.row_seconds = self.cost.row_seconds(request.longest, 1 if request.alone else self.policy.max_rows)

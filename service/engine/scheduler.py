@@ -50,7 +50,7 @@ class Scheduler:
         return self._queues[ref].age(now)
 
     def put(self, ref: Ref, request: Request) -> None:
-        """Enqueue. Raises QueueFull, Overloaded, or NotReady for a version that has no queue here."""
+        """Enqueue. Raises QueueFull, Overloaded, DeadlineExceeded, or NotReady for a version that has no queue here."""
         queue = self._queues.get(ref)
         if queue is None:
             raise NotReady(ref, "it is not loaded on this engine")

@@ -18,10 +18,10 @@ class _Parameters(BaseModel):
     top_k: Annotated[int, Field(ge=1, le=1000)] | None = None
     return_probabilities: bool = False
     timeout_ms: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    priority: Annotated[int, Field(ge=0, le=LOWEST_PRIORITY)] = DEFAULT_PRIORITY
     key: _Text | None = None
     tags: Annotated[dict[_Text, _Text], Field(max_length=32)] = {}
     external_ids: list[_Text] = []
-    priority: Annotated[int, Field(ge=0, le=LOWEST_PRIORITY)] = DEFAULT_PRIORITY
 
 
 _IN_QUERY = "one of top_k, return_probabilities, timeout_ms, priority, key, tags.<name>, external_id"

@@ -29,7 +29,7 @@ async def test_it_is_not_ready_while_a_champion_is_missing_and_says_which(
     engine.status = EngineStatus(ready=engine.status.ready - {Ref("clothes", 1)})
     response = await client.get("/readyz")
     assert response.status_code == 503
-    expected = {"ready": False, "waiting_for": {"clothes": "its engine is starting"}, "broken": {}}
+    expected = {"ready": False, "waiting_for": {"clothes": "its engine has not loaded it yet"}, "broken": {}}
     assert response.json() == expected
 
 

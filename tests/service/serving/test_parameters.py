@@ -118,7 +118,7 @@ def test_a_wrong_value_in_a_query_is_named(query: dict[str, str], field: str) ->
 def test_a_parameter_that_does_not_exist_is_refused_with_those_that_do(read: Any, field: str, names: str) -> None:
     error = fault(read, {"topk": "3"})
     assert (error.field, error.problem) == (field, "there is no such parameter")
-    assert error.expected == f"one of top_k, return_probabilities, timeout_ms, key, {names}"
+    assert error.expected == f"one of top_k, return_probabilities, timeout_ms, priority, key, {names}"
 
 
 @pytest.mark.parametrize("value", [[], "top_k", 3, True, [["top_k", 3]]])

@@ -23,7 +23,7 @@ from service.errors import (
     UnprocessableInput,
 )
 from service.registry.catalog import scan
-from service.serving.engine_client import Outputs
+from service.serving.held import Outputs
 from service.serving.pipeline import Limits, Pipeline
 from service.serving.router import Router
 from service.telemetry import HttpTelemetry
