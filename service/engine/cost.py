@@ -32,6 +32,10 @@ class Line:
     variance: float = 0.0
     covariance: float = 0.0
     learned_at: float = -math.inf
+    fixed: float = 0.0
+    """Seconds of a batch whatever its size."""
+    slope: float = 0.0
+    """Seconds an element."""
 
     def learn(self, elements: int, seconds: float, now: float) -> None:
         """Take in one executed batch."""
@@ -48,22 +52,19 @@ class Line:
         self.variance += away * (elements - self.mean_elements)
         self.covariance += away * (seconds - self.mean_seconds)
         self.learned_at = now
+        self._solve()
 
-    def coefficients(self) -> tuple[float, float]:
-        """Seconds of a batch whatever its size, and seconds an element."""
-        if not self.weight:
-            return 0.0, 0.0
+    def seconds(self, elements: int) -> float:
+        """The expected seconds of a batch; 0 where nothing was learned."""
+        return self.fixed + self.slope * elements
+
+    def _solve(self) -> None:
         ratio = self.mean_seconds / self.mean_elements
         # Ridge towards the fixed share, so that batches of nearly one size don't make the slope wild.
         ridge = _RIDGE * self.weight * self.mean_elements**2
         slope = (self.covariance + ridge * (1 - _FIXED_SHARE) * ratio) / (self.variance + ridge)
-        slope = min(max(slope, 0.0), ratio)
-        return max(0.0, self.mean_seconds - slope * self.mean_elements), slope
-
-    def seconds(self, elements: int) -> float:
-        """The expected seconds of a batch; 0 where nothing was learned."""
-        fixed, slope = self.coefficients()
-        return fixed + slope * elements
+        self.slope = min(max(slope, 0.0), ratio)
+        self.fixed = max(0.0, self.mean_seconds - self.slope * self.mean_elements)
 
     def _forget(self, share: float) -> None:
         self.weight *= share
@@ -90,20 +91,16 @@ class CostModel:
     def row_seconds(self, length: int, num_rows: int) -> float:
         """A row's share of a batch of `num_rows` like it."""
         line = self._line(length)
-        if line is None:
-            return 0.0
-        fixed, slope = line.coefficients()
-        return fixed / num_rows + slope * length
+        return 0.0 if line is None else line.fixed / num_rows + line.slope * length
 
     def rows_within(self, seconds: float) -> int | None:
         """Dense rows whose batch stays within the seconds, at least 1; None where any number does."""
         line = self._line(1)
         if line is None or math.isinf(seconds):
             return None
-        fixed, slope = line.coefficients()
-        if slope == 0:
-            return None if fixed <= seconds else 1
-        return max(1, int((seconds - fixed) / slope))
+        if line.slope == 0:
+            return None if line.fixed <= seconds else 1
+        return max(1, int((seconds - line.fixed) / line.slope))
 
     def trust(self, longest: int, now: float) -> float:
         """How far a prediction may be used to refuse work, 0 to 1: it halves while nothing is measured."""

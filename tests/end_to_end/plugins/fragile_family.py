@@ -1,4 +1,4 @@
-"""An architecture as an operator would install it, which ends, hangs or fails its process when it reads magic numbers."""
+"""An architecture as an operator would install it, which ends or fails its process when it reads magic numbers."""
 
 import os
 import time

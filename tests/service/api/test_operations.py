@@ -1,3 +1,5 @@
+import dataclasses
+
 import httpx
 from fastapi import FastAPI
 from prometheus_client.parser import text_string_to_metric_families
@@ -6,7 +8,7 @@ from service.api.deps import Services
 from service.domain import Ref
 from service.registry.catalog import Catalog, Model
 from service.serving.engine_client import EngineStatus
-from tests.service.api.support import CountingEngine
+from tests.service.api.support import CountingEngine, problem_of
 
 
 async def test_the_process_is_alive_whatever_its_engine_does(client: httpx.AsyncClient, engine: CountingEngine) -> None:
@@ -79,3 +81,22 @@ async def test_the_documentation_names_no_third_party(client: httpx.AsyncClient)
     assert page.status_code == 200
     assert "http://" not in page.text
     assert "https://" not in page.text
+
+
+async def test_it_is_not_alive_without_its_supervisor(
+    client: httpx.AsyncClient, app: FastAPI, services: Services
+) -> None:
+    app.state.services = dataclasses.replace(services, is_supervised=lambda: False)
+    response = await client.get("/livez")
+    assert (response.status_code, response.json()) == (503, {"live": False})
+
+
+async def test_each_model_is_ready_by_itself(client: httpx.AsyncClient, engine: CountingEngine) -> None:
+    engine.status = EngineStatus(ready=engine.status.ready - {Ref("mood", 1)}, failed={Ref("mood", 1): "it holds NaN"})
+    response = await client.get("/v1/models/clothes/ready")
+    assert (response.status_code, response.json()) == (200, {"model": "clothes", "version": "1", "ready": True})
+    response = await client.get("/v1/models/mood/ready")
+    assert response.status_code == 503
+    assert response.headers["retry-after"] == "1"
+    assert problem_of(response)["detail"] == "mood/1 is not ready: it holds NaN"
+    assert (await client.get("/v1/models/nobody/ready")).status_code == 404
