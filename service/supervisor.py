@@ -86,7 +86,9 @@ class Supervisor:
             keeper = EngineKeeper(
                 folder / "engine-0", self._settings.max_batch_rows, self._settings.watchdog_seconds, telemetry
             )
-            engine = Child("engine-0", "service.engine", (), (engine_socket,), {**_ENGINE_DEFAULTS, **environment}, keeper)
+            engine = Child(
+                "engine-0", "service.engine", (), (engine_socket,), {**_ENGINE_DEFAULTS, **environment}, keeper
+            )
             stack.callback(asyncio.create_task(_beat(folder / SUPERVISOR)).cancel)
             http_arguments = ("--engine-socket", str(engine_path))
             http = Child("http-0", "service.runtime", http_arguments, (listener,), environment)
