@@ -59,9 +59,11 @@ class FakeEngines:
 
     answer: Infer
     calls: list[tuple[Ref, Tensors, Deadline]] = field(default_factory=list)
+    priorities: list[int] = field(default_factory=list)
 
     async def infer(self, ref: Ref, tensors: Tensors, deadline: Deadline, priority: int = 0) -> Outputs:
         self.calls.append((ref, tensors, deadline))
+        self.priorities.append(priority)
         await asyncio.sleep(0)
         return self.answer(ref, tensors)
 

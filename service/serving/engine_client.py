@@ -10,13 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from models.preprocess import Tensors
 from service.domain import DEFAULT_PRIORITY, Deadline, Ref
-from service.errors import DeadlineExceeded, EngineLost, NotReady, PredictionFailed, QuarantinedInput
+from service.errors import DeadlineExceeded, EngineLost, NotReady, QuarantinedInput
 from service.link import Link
-from service.serving.held import Bounds, Held, Outputs, error_of
+from service.serving.held import Bounds, Held, Outputs, error_of, joined
 from service.serving.suspicion import Suspicion, digests, row_of
 from service.telemetry import HttpTelemetry
 from service.watch.history import History
@@ -117,8 +115,15 @@ class EngineClient:
         self._bounds.enter(ref, tensors)
         try:
             if not self._suspicion.is_idle and any(map(self._is_known, digests(ref, tensors))):
-                return await self._row_by_row(ref, tensors, deadline, priority)
-            return await self._ask(ref, tensors, deadline, priority)
+                outputs = await self._row_by_row(ref, tensors, deadline, priority)
+            else:
+                outputs = await self._ask(ref, tensors, deadline, priority)
+            if outputs.quarantined:
+                log.warning("quarantined rows are refused", extra={"ref": str(ref), "rows": len(outputs.quarantined)})
+            return outputs
+        except QuarantinedInput:
+            log.warning("a quarantined input is refused", extra={"ref": str(ref)})
+            raise
         finally:
             self._bounds.leave(tensors)
 
@@ -146,7 +151,7 @@ class EngineClient:
             ),
             return_exceptions=True,
         )
-        return _joined(ref, outcomes)
+        return joined(ref, outcomes)
 
     async def _ask_row(self, ref: Ref, row: Tensors, deadline: Deadline, priority: int, digest: bytes) -> Outputs:
         if self._suspicion.is_quarantined(digest):
@@ -272,36 +277,3 @@ class EngineClient:
         task.add_done_callback(self._apart.discard)
         # The caller may leave meanwhile.
         held.future.add_done_callback(lambda _: task.cancel())
-
-
-def _joined(ref: Ref, outcomes: list[Outputs | BaseException]) -> Outputs:
-    """One answer from those to a request's rows. Raises what keeps the request from being answered."""
-    failures: dict[int, str] = {}
-    quarantined = set()
-    for index, outcome in enumerate(outcomes):
-        match outcome:
-            case Outputs(failures=failed):
-                failures |= dict.fromkeys([index] if failed else [], failed.get(0, ""))
-            case QuarantinedInput():
-                failures[index] = str(outcome)
-                quarantined.add(index)
-            case PredictionFailed(reason=reason):
-                failures[index] = reason
-            case BaseException():
-                raise outcome
-    if len(quarantined) == len(outcomes):
-        raise QuarantinedInput(ref)
-    answers = [outcome for outcome in outcomes if isinstance(outcome, Outputs)]
-    good = {index: outcome.values for index, outcome in enumerate(outcomes) if isinstance(outcome, Outputs)}
-    shape = next((values.shape[1:] for index, values in good.items() if index not in failures), (0,))
-    values = np.zeros((len(outcomes), *shape), np.float32)
-    for index, row in good.items():
-        if index not in failures:
-            values[index] = row[0]
-    return Outputs(
-        values,
-        failures,
-        max((answer.queue_seconds for answer in answers), default=0.0),
-        max((answer.compute_seconds for answer in answers), default=0.0),
-        frozenset(quarantined),
-    )

@@ -1,9 +1,11 @@
 """Requests that wait for an engine's answer, and how many rows and bytes they may be together."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from models.preprocess import Tensors
 from models.preprocess.tensors import Array
@@ -14,6 +16,7 @@ from service.errors import (
     NotReady,
     Overloaded,
     PredictionFailed,
+    QuarantinedInput,
     QueueFull,
     ServoloopError,
 )
@@ -103,3 +106,36 @@ def error_of(ref: Ref, facts: Mapping[str, Any]) -> ServoloopError:
             return NotReady(ref, facts["reason"])
         case _:
             return PredictionFailed(ref, "the engine failed")
+
+
+def joined(ref: Ref, outcomes: Sequence[Outputs | BaseException]) -> Outputs:
+    """One answer from those to a request's rows. Raises what keeps the request from being answered."""
+    failures: dict[int, str] = {}
+    quarantined = set()
+    for index, outcome in enumerate(outcomes):
+        match outcome:
+            case Outputs(failures=failed):
+                failures |= dict.fromkeys([index] if failed else [], failed.get(0, ""))
+            case QuarantinedInput():
+                failures[index] = str(outcome)
+                quarantined.add(index)
+            case PredictionFailed(reason=reason):
+                failures[index] = reason
+            case BaseException():
+                raise outcome
+    if len(quarantined) == len(outcomes):
+        raise QuarantinedInput(ref)
+    answers = [outcome for outcome in outcomes if isinstance(outcome, Outputs)]
+    good = {index: outcome.values for index, outcome in enumerate(outcomes) if isinstance(outcome, Outputs)}
+    shape = next((values.shape[1:] for index, values in good.items() if index not in failures), (0,))
+    values = np.zeros((len(outcomes), *shape), np.float32)
+    for index, row in good.items():
+        if index not in failures:
+            values[index] = row[0]
+    return Outputs(
+        values,
+        failures,
+        max((answer.queue_seconds for answer in answers), default=0.0),
+        max((answer.compute_seconds for answer in answers), default=0.0),
+        frozenset(quarantined),
+    )
