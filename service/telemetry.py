@@ -106,7 +106,7 @@ class EngineTelemetry:
             "How long the oldest row has waited.",
             labels,
             registry=registry,
-            multiprocess_mode="max",
+            multiprocess_mode="livemax",
         )
         self.cap_reductions = Counter(
             "servoloop_batch_cap_reductions",

@@ -101,8 +101,8 @@ class BatchQueue:
         """Take back the requests that can't be answered in time any more, and how many rows of theirs waited.
 
         Those are the ones whose deadline comes before all their rows could have run, and, where many wait, those next
-        in turn that would have to leave in a batch of less than half the size: serving what is almost too late in
-        ever smaller batches would make everything late.
+        in turn that would have to leave in a batch both short and less than half the size: serving what is almost too
+        late in ever smaller batches would make everything late.
         """
         late = []
         while self._deadlines and self._deadlines[0][0] <= now:
@@ -118,8 +118,7 @@ class BatchQueue:
                 late.append((request, self.remove(request)))
         while len(self) > 1:
             _, row = self._waiting.first()
-            half = 1 if row.request.alone else max(1, min(len(self), self.policy.max_rows) // 2)
-            if now + self._trusted(row.length, half, now) < row.request.deadline.at:
+            if now + self._decent_seconds(row, now) < row.request.deadline.at:
                 break
             late.append((row.request, self.remove(row.request)))
         return late
@@ -165,6 +164,12 @@ class BatchQueue:
         batch = 1 if request.alone else self.policy.max_rows
         full, rest = divmod(num_rows, batch)
         return full * self._trusted(1, batch, now) + (self._trusted(1, rest, now) if rest else 0.0)
+
+    def _decent_seconds(self, row: Row, now: float) -> float:
+        """What a batch takes that this row may leave in: half of what waits, or one that is long enough by itself."""
+        half = 1 if row.request.alone else max(1, min(len(self), self.policy.max_rows) // 2)
+        long_enough = max(self.policy.max_batch_seconds, self._trusted(row.length, 1, now))
+        return min(self._trusted(row.length, half, now), long_enough)
 
     def _trusted(self, longest: int, num_rows: int, now: float) -> float:
         return self.cost.seconds(longest, num_rows) * self.cost.trust(longest, now)

@@ -72,10 +72,17 @@ def test_a_batch_is_kept_to_what_its_first_row_has_left(queue: BatchQueue) -> No
 
 
 def test_where_many_wait_those_who_would_need_a_small_batch_are_dropped(queue: BatchQueue) -> None:
-    hurried, patient = request(seconds=0.1), request(31, seconds=100)
+    hurried, patient = request(seconds=0.05), request(31, seconds=100)
     for each in (hurried, patient):
         queue.put(each)
     assert queue.drop_late(NOW) == [(hurried, 1)]
+
+
+def test_a_batch_that_is_long_enough_by_itself_need_not_be_half_of_what_waits(queue: BatchQueue) -> None:
+    queue.put(request(seconds=0.15))
+    queue.put(request(63))
+    assert queue.drop_late(NOW) == []
+    assert len(batch(queue)) == pytest.approx(14, abs=1)
 
 
 def test_what_was_learned_long_ago_refuses_nothing(queue: BatchQueue) -> None:
