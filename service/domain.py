@@ -4,6 +4,10 @@ from dataclasses import dataclass, field
 
 CHAMPION = "champion"
 
+# A request's priority: 1 goes first, 9 last, and 0 is the same as 5.
+DEFAULT_PRIORITY = 0
+LOWEST_PRIORITY = 9
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Ref:
@@ -14,6 +18,12 @@ class Ref:
 
     def __str__(self) -> str:
         return f"{self.model}/{self.version}"
+
+    @staticmethod
+    def parse(name: str) -> "Ref":
+        """The inverse of str(). Raises ValueError."""
+        model, version = name.split("/")
+        return Ref(model, int(version))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +76,7 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class PredictParameters:
-    """How a caller wants the answer; `timeout` in seconds."""
+    """How a caller wants the answer; `timeout` in seconds, `priority` as in the request."""
 
     top_k: int | None = None
     return_probabilities: bool = False
@@ -74,6 +84,7 @@ class PredictParameters:
     key: str | None = None
     tags: dict[str, str] = field(default_factory=dict)
     external_ids: tuple[str, ...] = ()
+    priority: int = DEFAULT_PRIORITY
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +93,7 @@ class BatchPolicy:
 
     A batch holds at most `max_rows` rows and, padded, at most `max_elements` sequence elements. Rows of sequences share
     a batch only while the shortest fills `min_fill` of the longest, so that at most 1 - min_fill of it is padding.
+    While other versions want the device too, a batch is kept to an expected `max_batch_seconds`.
     """
 
     max_rows: int = 32
@@ -89,9 +101,12 @@ class BatchPolicy:
     max_queued_rows: int = 2048
     max_elements: int = 16_384
     min_fill: float = 0.75
+    max_queued_bytes: int = 256 << 20
+    max_batch_seconds: float = 0.1
 
     def __post_init__(self) -> None:
-        if self.max_rows < 1 or self.max_queued_rows < 1 or self.max_elements < 1:
+        bounds = (self.max_rows, self.max_queued_rows, self.max_elements, self.max_queued_bytes)
+        if min(bounds) < 1 or self.max_batch_seconds <= 0:
             raise ValueError(f"a batch queue's bounds must be positive, got {self}")
         if self.max_delay < 0:
             raise ValueError(f"max_delay must not be negative, got {self.max_delay}")

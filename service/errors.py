@@ -10,16 +10,18 @@ ServoloopError
 ├── Unknown                   a name that names nothing: UnknownModel, UnknownVersion, UnknownAlias
 ├── UnknownPrediction
 ├── AliasMoved                the alias names another version than the caller expected
-├── Unavailable               try again, after `retry_after` seconds: QueueFull, NotReady, EngineLost,
-│                             StoreUnavailable, Stopping
+├── Unavailable               try again, after `retry_after` seconds: QueueFull, Overloaded, NotReady,
+│                             EngineLost, StoreUnavailable, Stopping
 ├── DeadlineExceeded
 ├── ClientLeft                nobody waits for the answer any more
 ├── PredictionFailed          the network failed on these rows, or gave no finite numbers
+├── QuarantinedInput          an engine ended, again and again, while it ran nothing but this
 ├── BrokenContract            one of our processes broke its contract with another
 ├── Misconfigured             the operator must change something: said at start, never to a client
 └── Forced                    the operator would not wait for the end of a drain
 """
 
+import math
 import re
 
 from service.domain import Ref
@@ -112,10 +114,25 @@ class Unavailable(ServoloopError):
     retry_after = 1
 
 
+def _in_whole_seconds(wait: float) -> int:
+    """What Retry-After says for an expected wait."""
+    return max(1, min(60, math.ceil(wait)))
+
+
 class QueueFull(Unavailable):
-    def __init__(self, ref: Ref, queued: int, limit: int) -> None:
-        self.ref, self.queued, self.limit = ref, queued, limit
-        super().__init__(f"{ref} has {queued} rows waiting, the limit is {limit}")
+    def __init__(self, ref: Ref, queued: int, limit: int, unit: str = "rows", wait: float = 0.0) -> None:
+        self.ref, self.queued, self.limit, self.unit, self.wait = ref, queued, limit, unit, wait
+        self.retry_after = _in_whole_seconds(wait)
+        super().__init__(f"{ref} has {queued} {unit} waiting, the limit is {limit}")
+
+
+class Overloaded(Unavailable):
+    """The work that waits already takes longer than this request has time; `wait` is that of all the work."""
+
+    def __init__(self, ref: Ref, wait: float) -> None:
+        self.ref, self.wait = ref, wait
+        self.retry_after = _in_whole_seconds(wait)
+        super().__init__(f"{ref} can't answer within the request's time: about {wait:.2g} s of work wait before it")
 
 
 class NotReady(Unavailable):
@@ -156,6 +173,12 @@ class PredictionFailed(ServoloopError):
     def __init__(self, ref: Ref, reason: str) -> None:
         self.ref, self.reason = ref, reason
         super().__init__(f"{ref} could not compute this: {reason}")
+
+
+class QuarantinedInput(ServoloopError):
+    def __init__(self, ref: Ref) -> None:
+        self.ref = ref
+        super().__init__(f"{ref} does not take this input: its engine ended each time that it ran it alone")
 
 
 class BrokenContract(ServoloopError):

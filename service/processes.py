@@ -47,6 +47,8 @@ def configure_logging(level: str, style: str, *, slot: str) -> None:
 
 # What sysexits.h calls EX_CONFIG: starting again would not help.
 EXIT_MISCONFIGURED = 78
+# EX_OSERR: the engine's device is in an error that only a new process clears.
+EXIT_DEVICE_LOST = 71
 
 
 async def parent_gone() -> None:

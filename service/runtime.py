@@ -10,6 +10,7 @@ import contextlib
 import logging
 import socket
 import sys
+import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -35,6 +36,9 @@ from service.store.prediction_log import PredictionLog
 from service.store.sql_control import SqlControl
 from service.store.sql_predictions import SqlPredictions
 from service.telemetry import HttpTelemetry, use_slot
+from service.watch.heartbeat import SUPERVISOR, Heartbeat
+
+_TIMES_WATCHDOG = 3
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +81,14 @@ def compose(settings: Settings, engine_socket: Path, recorder_socket: Path, drai
     router = Router(scan(settings.model_roots, state.aliases))
     aliases = LiveAliases(control, ControlClient(recorder_socket), router.use_aliases, revision=state.revision)
     prediction_log = PredictionLog(recorder_socket, telemetry)
-    engines = EngineClient(engine_socket, telemetry, max_pending_rows=2 * settings.max_queued_rows)
+    engines = EngineClient(
+        engine_socket,
+        telemetry,
+        max_pending_rows=2 * settings.max_queued_rows,
+        max_pending_bytes=2 * settings.max_queued_bytes,
+        stale_seconds=settings.watchdog_seconds,
+    )
+    supervisor = Heartbeat.open(engine_socket.parent / SUPERVISOR)
     threads = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
     limits = Limits(settings.max_rows_per_request, settings.default_timeout_seconds, settings.max_timeout_seconds)
     pipeline = Pipeline(router, engines, prediction_log, telemetry, threads, limits)
@@ -88,10 +99,23 @@ def compose(settings: Settings, engine_socket: Path, recorder_socket: Path, drai
         async with engines, prediction_log, aliases:
             yield
         watch.cancel()
+        supervisor.close()
         threads.shutdown()
 
+    def is_supervised() -> bool:
+        # Patience: where the process that looks after the others is held up, ending them all helps nobody.
+        return time.monotonic() - supervisor.last < _TIMES_WATCHDOG * settings.watchdog_seconds
+
     services = Services(
-        pipeline, router, engines, telemetry.registry, settings.max_body_bytes, aliases, predictions, draining
+        pipeline,
+        router,
+        engines,
+        telemetry.registry,
+        settings.max_body_bytes,
+        aliases,
+        predictions,
+        draining,
+        is_supervised,
     )
     return create_app(services, lifespan=lifespan, access_log=settings.access_log)
 

@@ -66,6 +66,10 @@ class Settings(BaseSettings):
     max_batch_rows: PositiveInt = 32
     max_queue_delay_seconds: Annotated[float, Field(ge=0, le=10)] = 0.0
     max_queued_rows: PositiveInt = 2048
+    max_queued_bytes: PositiveInt = 256 << 20
+    """Of prepared rows that wait for one version."""
+    max_batch_seconds: PositiveSeconds = 0.1
+    """What a batch may be expected to take while other versions want the device."""
 
     device: str = "auto"
     """auto (a GPU where there is one), cpu, cuda or cuda:N."""
@@ -75,6 +79,8 @@ class Settings(BaseSettings):
     """Processes that parse, validate and answer; they share the port and the engines."""
     unready_seconds: Annotated[float, Field(ge=0, le=600)] = 0.0
     """How long the service goes on accepting once it is told to stop, while /readyz already says 503."""
+    watchdog_seconds: Annotated[float, Field(ge=2, le=600)] = 5.0
+    """How long an engine may be silent before the service is unready and the engine is replaced."""
     drain_seconds: PositiveSeconds = 20.0
     """How long requests that were accepted may take after that."""
 
@@ -99,6 +105,8 @@ class Settings(BaseSettings):
             max_rows=self.max_batch_rows,
             max_delay=self.max_queue_delay_seconds,
             max_queued_rows=self.max_queued_rows,
+            max_queued_bytes=self.max_queued_bytes,
+            max_batch_seconds=self.max_batch_seconds,
         )
 
     @field_serializer("store_url", when_used="json")

@@ -26,6 +26,8 @@ from service.registry.catalog import Catalog, scan
 from service.settings import Settings
 from service.store.control_client import ControlClient
 from service.telemetry import MULTIPROCESS_DIR, SupervisorTelemetry, forget_gauges, use_slot
+from service.watch.heartbeat import SUPERVISOR, Heartbeat
+from service.watch.keeper import EngineKeeper, cause_of
 from service.wire import Frame, Kind
 
 T = TypeVar("T")
@@ -59,6 +61,7 @@ class Child:
     environment: dict[str, str]
     stop_seconds: float
     """How long it may take to stop before it is killed."""
+    keeper: EngineKeeper | None = None
 
 
 class Supervisor:
@@ -90,9 +93,15 @@ class Supervisor:
                 loop.add_signal_handler(number, self._stop)
 
             environment = {**os.environ, **self._settings.environment(), MULTIPROCESS_DIR: os.environ[MULTIPROCESS_DIR]}
+            keeper = EngineKeeper(
+                folder / "engine-0", self._settings.max_batch_rows, self._settings.watchdog_seconds, telemetry
+            )
+            stack.callback(asyncio.create_task(_beat(folder / SUPERVISOR)).cancel)
             engine_environment = {**_ENGINE_DEFAULTS, **environment}
             # Once the http processes have ended nobody waits for an engine, so it has nothing to finish.
-            engine = Child("engine-0", "service.engine", (), (engine_socket,), engine_environment, _KILL_AFTER_SECONDS)
+            engine = Child(
+                "engine-0", "service.engine", (), (engine_socket,), engine_environment, _KILL_AFTER_SECONDS, keeper
+            )
             drain_seconds = self._settings.drain_seconds
             recorder = Child("recorder", "service.store.recorder", (), (recorder_socket,), environment, drain_seconds)
             http_arguments = ("--engine-socket", str(engine_path), "--recorder-socket", str(recorder_path))
@@ -174,8 +183,11 @@ class Supervisor:
                 return
             if time.monotonic() - started > _SETTLED_SECONDS:
                 delay = _FIRST_DELAY
+            cause = cause_of(code) if child.keeper is None else child.keeper.end(code)
+            if not cause.is_own_fault:
+                delay = _FIRST_DELAY  # waiting keeps a process from failing too often; this one did not fail
             log.error("a process ended and is started again", extra={"slot": child.slot, "code": code, "in": delay})
-            telemetry.restarts.labels(child.slot).inc()
+            telemetry.restarts.labels(child.slot, str(cause)).inc()
             await asyncio.sleep(delay)
             delay = min(2 * delay, _LONGEST_DELAY)
 
@@ -183,16 +195,18 @@ class Supervisor:
 async def _run_child(child: Child, running: set[asyncio.subprocess.Process]) -> int:
     """Run a process to its end, in `running` meanwhile. Cancelled, ask it to stop, wait, and in the end kill it."""
     numbers = [str(sock.fileno()) for sock in child.sockets]
+    watched = child.keeper.begin() if child.keeper is not None else []
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-P",  # a folder named `models` where the operator stands must not be taken for ours
-        *("-m", child.module, "--slot", child.slot, "--listen-fd", *numbers, *child.arguments),
+        *("-m", child.module, "--slot", child.slot, "--listen-fd", *numbers, *child.arguments, *watched),
         stdin=asyncio.subprocess.PIPE,
         pass_fds=[sock.fileno() for sock in child.sockets],
         env=child.environment,
         start_new_session=True,  # a Ctrl-C is for the supervisor, which stops the others in order
     )
     running.add(process)
+    watching = asyncio.create_task(child.keeper.watch(process)) if child.keeper is not None else None
     try:
         return await process.wait()
     except asyncio.CancelledError:
@@ -207,6 +221,16 @@ async def _run_child(child: Child, running: set[asyncio.subprocess.Process]) -> 
         raise
     finally:
         running.discard(process)
+        if watching is not None:
+            watching.cancel()
+
+
+async def _beat(path: Path) -> None:
+    """Show other processes that this one's event loop works, until cancelled."""
+    with Heartbeat.create(path) as heartbeat:
+        while True:
+            heartbeat.beat(time.monotonic())
+            await asyncio.sleep(1.0)
 
 
 async def take_stock(settings: Settings, control: ControlClient) -> Catalog:

@@ -115,8 +115,27 @@ class EngineTelemetry:
         )
         self.dropped = Counter(
             "servoloop_dropped_rows",
-            "Rows dropped before they reached the device: deadline, cancelled, queue_full.",
+            "Rows dropped before they reached the device: deadline, cancelled, queue_full, queue_bytes, overloaded.",
             [*labels, "reason"],
+            registry=registry,
+        )
+        self.deadline_misses = Counter(
+            "servoloop_deadline_misses",
+            "Requests that could not be answered in time: found before their batch was assembled, or after it ran.",
+            [*labels, "when"],
+            registry=registry,
+        )
+        self.queue_age = Gauge(
+            "servoloop_queue_age_seconds",
+            "How long the oldest row has waited.",
+            labels,
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self.cap_reductions = Counter(
+            "servoloop_batch_cap_reductions",
+            "Batches made smaller for a while because memory did not suffice.",
+            labels,
             registry=registry,
         )
         self.replicas = Gauge(
@@ -152,5 +171,20 @@ class SupervisorTelemetry:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.restarts = Counter(
-            "servoloop_process_restarts", "Processes started again after they ended.", ["slot"], registry=registry
+            "servoloop_process_restarts",
+            "Processes started again after they ended, by cause: crash, device, hang, silent, outside.",
+            ["slot", "cause"],
+            registry=registry,
+        )
+        self.quarantined = Counter(
+            "servoloop_quarantined_inputs",
+            "Inputs that are refused since engines died of them.",
+            ["model", "version"],
+            registry=registry,
+        )
+        self.withdrawn = Counter(
+            "servoloop_versions_withdrawn",
+            "Versions taken out since engines died again and again while running them.",
+            ["model", "version"],
+            registry=registry,
         )

@@ -11,7 +11,7 @@ from models.preprocess import Tensors
 from models.preprocess.tensors import Array
 from service.domain import Deadline, Ref
 from service.engine.replica import Fill
-from service.serving.engine_client import Outputs
+from service.serving.held import Outputs
 from service.store.base import Record
 
 
@@ -35,6 +35,7 @@ class FakeRunner:
     """
 
     POISON = -13.0
+    canary = Tensors(np.zeros((1, 1), np.float32))
 
     def __init__(self, before: Callable[[], None] = lambda: None) -> None:
         self.batches: list[list[Array]] = []
@@ -59,9 +60,11 @@ class FakeEngines:
 
     answer: Infer
     calls: list[tuple[Ref, Tensors, Deadline]] = field(default_factory=list)
+    priorities: list[int] = field(default_factory=list)
 
-    async def infer(self, ref: Ref, tensors: Tensors, deadline: Deadline) -> Outputs:
+    async def infer(self, ref: Ref, tensors: Tensors, deadline: Deadline, priority: int = 0) -> Outputs:
         self.calls.append((ref, tensors, deadline))
+        self.priorities.append(priority)
         await asyncio.sleep(0)
         return self.answer(ref, tensors)
 

@@ -3,7 +3,7 @@
 import asyncio
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Protocol, Self
 
@@ -32,6 +32,12 @@ class EngineView(Protocol):
 
     def is_ready(self, ref: Ref) -> bool: ...
 
+    def why_unready(self, ref: Ref) -> str | None: ...
+
+
+def _always() -> bool:
+    return True
+
 
 @dataclass(frozen=True, slots=True)
 class Services:
@@ -45,6 +51,8 @@ class Services:
     aliases: LiveAliases
     predictions: PredictionReader
     draining: Draining = field(default_factory=Draining)
+    is_supervised: Callable[[], bool] = _always
+    """Whether the supervisor gave a sign of life lately."""
 
     @property
     def catalog(self) -> Catalog:

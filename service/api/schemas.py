@@ -51,6 +51,7 @@ class Parameters(BaseModel):
     top_k: Annotated[int | None, Field(ge=1, le=1000, description="name the k best labels")] = None
     return_probabilities: Annotated[bool, Field(description="give every label's probability")] = False
     timeout_ms: Annotated[float | None, Field(gt=0, description="the request's time; later it is a 504")] = None
+    priority: Annotated[int, Field(ge=0, le=9, description="1 goes first, 9 last; 0 is the same as 5")] = 0
     key: Annotated[str | None, Field(description="routing key: the same key sees the same version")] = None
     tags: dict[str, str] = {}
     external_ids: Annotated[list[str], Field(description="your own ids, one for each instance")] = []
@@ -183,6 +184,12 @@ def says_problem(description: str) -> dict[str, Any]:
 
 class Health(BaseModel):
     live: bool = True
+
+
+class ModelReadiness(BaseModel):
+    model: str
+    version: Annotated[str, Field(description="the champion")]
+    ready: bool = True
 
 
 class Readiness(BaseModel):

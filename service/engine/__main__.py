@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import socket
 import sys
@@ -14,11 +15,15 @@ from prometheus_client import CollectorRegistry
 
 from service.engine.core import Engine
 from service.engine.devices import open_device
+from service.engine.failures import DeviceLost
 from service.engine.replica import Replica
 from service.engine.server import EngineServer
-from service.processes import EXIT_MISCONFIGURED, configure_logging, parent_gone
+from service.processes import EXIT_DEVICE_LOST, EXIT_MISCONFIGURED, configure_logging, parent_gone
 from service.settings import Settings
 from service.telemetry import EngineTelemetry, use_slot
+from service.watch.blackbox import BlackBox
+from service.watch.heartbeat import Heartbeat
+from service.watch.history import BEAT, BLACK_BOX, HISTORY, History
 
 log = logging.getLogger(__name__)
 
@@ -28,14 +33,24 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--listen-fd", type=int, required=True)
     parser.add_argument("--slot", required=True)
+    parser.add_argument("--watch", type=Path, required=True, help="where the supervisor looks after this process")
     arguments = parser.parse_args()
     settings = Settings()
     configure_logging(settings.log_level, settings.log_format, slot=arguments.slot)
     use_slot(arguments.slot)
-    uvloop.run(_serve(socket.socket(fileno=arguments.listen_fd), settings))
+    listener, folder = socket.socket(fileno=arguments.listen_fd), arguments.watch
+    try:
+        with Heartbeat.open(folder / BEAT) as heartbeat, BlackBox.open(folder / BLACK_BOX) as box:
+            history = History.from_bytes((folder / HISTORY).read_bytes())
+            uvloop.run(_serve(listener, settings, heartbeat, box, history))
+    except DeviceLost:
+        # Without the usual farewell: what would be called then may wait for the device for ever.
+        os._exit(EXIT_DEVICE_LOST)
 
 
-async def _serve(listener: socket.socket, settings: Settings) -> None:
+async def _serve(
+    listener: socket.socket, settings: Settings, heartbeat: Heartbeat, box: BlackBox, history: History
+) -> None:
     try:
         device = open_device(settings.device, settings.engine_threads)
     except ValueError as error:
@@ -46,11 +61,16 @@ async def _serve(listener: socket.socket, settings: Settings) -> None:
     def load(folder: Path) -> Replica:
         return Replica.load(folder, device)
 
-    engine = Engine(load, settings.batch_policy, EngineTelemetry(CollectorRegistry()))
-    server = EngineServer(engine)
+    engine = Engine(load, settings.batch_policy, EngineTelemetry(CollectorRegistry()), show=box.write)
+    server = EngineServer(engine, history, heartbeat.beat)
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
-    loop.add_signal_handler(signal.SIGTERM, stopped.set)
+
+    def stop() -> None:
+        box.stopping()
+        stopped.set()
+
+    loop.add_signal_handler(signal.SIGTERM, stop)
     loop.add_signal_handler(signal.SIGINT, lambda: None)  # the supervisor decides when to stop
     listening = await loop.create_unix_server(server.connection, sock=listener)
     tasks = [asyncio.create_task(work) for work in (engine.run(), server.beat(), parent_gone())]

@@ -5,129 +5,207 @@ those of others.
 """
 
 import heapq
+import math
 from bisect import bisect_left, insort
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
-from service.domain import BatchPolicy, Deadline, Ref
-from service.errors import QueueFull
+from service.domain import BatchPolicy, Ref
+from service.engine.cost import CostModel
+from service.engine.requests import Request, Row, Waiting
+from service.errors import DeadlineExceeded, Overloaded, QueueFull
 
 # Padding of a few elements is never worth a batch of its own.
 _SLACK_ELEMENTS = 8
 
 
-@dataclass(slots=True, eq=False)
-class Request:
-    """Rows that came together. `lengths` of sequences, None for dense rows; `payload` is the caller's own."""
-
-    num_rows: int
-    deadline: Deadline
-    arrived: float
-    lengths: Sequence[int] | None = None
-    payload: Any = None
-    first_row: int = field(default=-1, init=False)
-    """The queue's number of row 0, set when it is put."""
-
-    def length(self, index: int) -> int:
-        return 1 if self.lengths is None else self.lengths[index]
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """Row `index` of a request, waiting in a queue."""
-
-    request: Request
-    index: int
-
-
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Rows that are computed together, the oldest first unless they are sequences."""
+    """Rows that are computed together, first come first unless they are sequences."""
 
     rows: list[Row]
 
     def __len__(self) -> int:
         return len(self.rows)
 
+    @property
+    def longest(self) -> int:
+        """Elements of the longest row, 1 for dense rows."""
+        return 1 if self.rows[0].request.lengths is None else max(row.length for row in self.rows)
+
 
 class BatchQueue:
-    """The rows that wait for one version, in order of arrival. Not thread-safe.
+    """The rows that wait for one version, and what its batches take. Not thread-safe.
 
-    The oldest row is in every batch, so no length can starve another.
+    The row whose turn it is is in every batch, so no length can starve another.
     """
 
     def __init__(self, ref: Ref, policy: BatchPolicy) -> None:
         self.ref = ref
         self.policy = policy
-        self._rows: dict[int, Row] = {}  # by number, ascending: dicts keep the order of arrival
+        self.cost = CostModel()
+        self._waiting = Waiting()
         self._by_length: list[tuple[int, int]] = []  # (length, number), sequences only
         # A heap of (instant, first row, rows): numbers alone, so that it keeps no answered request's data alive.
         self._deadlines: list[tuple[float, int, int]] = []
         self._next = 0
+        self._bytes = 0.0
+        self._seconds = [0.0] * 10  # of the rows that wait, by level
+        self._max_elements = policy.max_elements
+        self._limited_until = -math.inf
 
     def __len__(self) -> int:
         """Rows waiting."""
-        return len(self._rows)
+        return len(self._waiting)
 
-    def put(self, request: Request) -> None:
-        """Enqueue all of the request's rows, or none: raises QueueFull."""
-        if len(self) + request.num_rows > self.policy.max_queued_rows:
-            raise QueueFull(self.ref, queued=len(self), limit=self.policy.max_queued_rows)
+    @property
+    def backlog(self) -> float:
+        """Seconds of work that wait, as far as is known."""
+        return sum(self._seconds)
+
+    def age(self, now: float) -> float:
+        """Seconds that the oldest row has waited; 0 where none does."""
+        oldest = self._waiting.oldest()
+        return 0.0 if oldest is None else now - oldest
+
+    def put(self, request: Request, *, busy: float = 0.0) -> None:
+        """Enqueue all of the request's rows, or none.
+
+        Raises QueueFull, Overloaded where it would be too late after what waits already, or DeadlineExceeded where it
+        would be even by itself. `busy` are the seconds until the device is free.
+        """
+        self._check_bounds(request, busy)
+        own = self._least_seconds(request, request.num_rows, request.longest, request.arrived)
+        ahead = busy + sum(self._seconds[: request.level + 1])
+        time_left = request.deadline.remaining(request.arrived)
+        if time_left < own:
+            raise DeadlineExceeded(self.ref, "the queue")
+        if own > 0 and time_left < own + self.cost.trust(request.longest, request.arrived) * ahead:
+            raise Overloaded(self.ref, wait=busy + self.backlog)
         request.first_row = self._next
+        request.row_seconds = self.cost.row_seconds(request.longest, 1 if request.alone else self.policy.max_rows)
+        self._count(request, request.num_rows)
         for index in range(request.num_rows):
-            self._rows[self._next] = Row(request, index)
-            if request.lengths is not None:
-                insort(self._by_length, (request.lengths[index], self._next))
+            row = Row(request, index)
+            self._waiting.add(self._next, row)
+            if request.lengths is not None and not request.alone:
+                insort(self._by_length, (row.length, self._next))
             self._next += 1
-        heapq.heappush(self._deadlines, (request.deadline.at, request.first_row, request.num_rows))
+        heapq.heappush(self._deadlines, (request.deadline.at - own, request.first_row, request.num_rows))
 
     def remove(self, request: Request) -> int:
         """Take back the request's rows that still wait; how many there were."""
         numbers = range(request.first_row, request.first_row + request.num_rows)
         return sum(self._pop(number) is not None for number in numbers)
 
-    def drop_expired(self, now: float) -> list[tuple[Request, int]]:
-        """Take back the requests whose deadline has passed while rows of theirs waited, and how many those were."""
-        expired = []
+    def drop_late(self, now: float) -> list[tuple[Request, int]]:
+        """Take back the requests that can't be answered in time any more, and how many rows of theirs waited.
+
+        Those are the ones whose deadline comes before all their rows could have run, and, where many wait, those next
+        in turn that would have to leave in a batch both short and less than half the size: serving what is almost too
+        late in ever smaller batches would make everything late.
+        """
+        late = []
         while self._deadlines and self._deadlines[0][0] <= now:
             _, first, num_rows = heapq.heappop(self._deadlines)
-            late = [row for n in range(first, first + num_rows) if (row := self._pop(n)) is not None]
-            if late:
-                expired.append((late[0].request, len(late)))
-        return expired
+            rows = [row for n in range(first, first + num_rows) if (row := self._waiting.get(n)) is not None]
+            if not rows:
+                continue
+            request = rows[0].request
+            own = self._least_seconds(request, len(rows), max(row.length for row in rows), now)
+            if request.deadline.at - own > now:  # some of its rows have run, or runs are faster than they were
+                heapq.heappush(self._deadlines, (request.deadline.at - own, first, num_rows))
+            else:
+                late.append((request, self.remove(request)))
+        while len(self) > 1:
+            _, row = self._waiting.first()
+            if now + self._decent_seconds(row, now) < row.request.deadline.at:
+                break
+            late.append((row.request, self.remove(row.request)))
+        return late
 
-    def take(self, now: float) -> Batch | float | None:
+    def take(self, now: float, max_seconds: float = math.inf) -> Batch | float | None:
         """A batch; or the seconds until there is one; or None while nothing waits.
 
-        Rows are held back only where `max_delay` asks for it, and never once a batch is full.
+        Rows are held back only where `max_delay` asks for it, and never once a batch is full. A batch of several rows
+        is kept to an expected `max_seconds`, and to what its first row has left.
         """
-        if not self._rows:
+        if not len(self):
             return None
-        oldest = next(iter(self._rows.values()))
-        wait = oldest.request.arrived + self.policy.max_delay - now
-        if wait > 0 and len(self) < self.policy.max_rows:
+        number, first = self._waiting.first()
+        wait = first.request.arrived + self.policy.max_delay - now
+        if wait > 0 and len(self) < self.policy.max_rows and not first.request.alone:
             return wait
-        numbers = self._first_come() if oldest.request.lengths is None else self._of_similar_length()
-        rows = [self._rows[number] for number in numbers]
-        for number in numbers:
-            self._pop(number)
-        return Batch(rows)
+        max_seconds = min(max_seconds, max(0.0, first.request.deadline.remaining(now)))
+        if first.request.alone:
+            numbers = [number]
+        elif first.request.lengths is None:
+            numbers = self._first_come(now, max_seconds)
+        else:
+            numbers = self._of_similar_length(number, first, now, max_seconds)
+        return Batch([row for number in numbers if (row := self._pop(number)) is not None])
+
+    def limit_elements(self, max_elements: int, until: float) -> None:
+        """Keep batches to so many rows, or padded elements, for a while."""
+        self._max_elements = max(1, max_elements)
+        self._limited_until = until
+
+    def _check_bounds(self, request: Request, busy: float) -> None:
+        if len(self) + request.num_rows > self.policy.max_queued_rows:
+            raise QueueFull(self.ref, len(self), self.policy.max_queued_rows, wait=busy + self.backlog)
+        # What waits for nothing before it is let in: otherwise a request larger than the bound would never be.
+        if len(self) and self._bytes + request.num_bytes > self.policy.max_queued_bytes:
+            queued, limit = int(self._bytes), self.policy.max_queued_bytes
+            raise QueueFull(self.ref, queued, limit, unit="bytes", wait=busy + self.backlog)
+
+    def _least_seconds(self, request: Request, num_rows: int, longest: int, now: float) -> float:
+        """The least that running these rows may take, even if nothing else wanted the device."""
+        if request.lengths is not None:
+            return self._trusted(longest, 1, now)
+        batch = 1 if request.alone else self.policy.max_rows
+        full, rest = divmod(num_rows, batch)
+        return full * self._trusted(1, batch, now) + (self._trusted(1, rest, now) if rest else 0.0)
+
+    def _decent_seconds(self, row: Row, now: float) -> float:
+        """What a batch takes that this row may leave in: half of what waits, or one that is long enough by itself."""
+        half = 1 if row.request.alone else max(1, min(len(self), self.policy.max_rows) // 2)
+        long_enough = max(self.policy.max_batch_seconds, self._trusted(row.length, 1, now))
+        return min(self._trusted(row.length, half, now), long_enough)
+
+    def _trusted(self, longest: int, num_rows: int, now: float) -> float:
+        return self.cost.seconds(longest, num_rows) * self.cost.trust(longest, now)
 
     def _pop(self, number: int) -> Row | None:
-        row = self._rows.pop(number, None)
-        if row is not None and row.request.lengths is not None:
-            del self._by_length[bisect_left(self._by_length, (row.request.length(row.index), number))]
+        row = self._waiting.pop(number)
+        if row is not None:
+            if row.request.lengths is not None and not row.request.alone:
+                del self._by_length[bisect_left(self._by_length, (row.length, number))]
+            self._count(row.request, -1)
         return row
 
-    def _first_come(self) -> list[int]:
-        numbers = iter(self._rows)
-        return [number for number, _ in zip(numbers, range(self.policy.max_rows), strict=False)]
+    def _count(self, request: Request, num_rows: int) -> None:
+        self._bytes += num_rows * request.num_bytes / request.num_rows
+        self._seconds[request.level] += num_rows * request.row_seconds
+        if not len(self) and num_rows < 0:  # sums of fractions drift
+            self._bytes = 0.0
+            self._seconds = [0.0] * 10
 
-    def _of_similar_length(self) -> list[int]:
-        """The oldest row and those nearest to it in length, as many as a batch may hold."""
-        number, oldest = next(iter(self._rows.items()))
-        anchor = oldest.request.length(oldest.index)
+    def _element_limit(self, now: float) -> int:
+        return self._max_elements if now < self._limited_until else self.policy.max_elements
+
+    def _first_come(self, now: float, max_seconds: float) -> list[int]:
+        count = min(self.policy.max_rows, self._element_limit(now))
+        within = self.cost.rows_within(max_seconds)
+        return self._waiting.first_together(count if within is None else min(count, within))
+
+    def _of_similar_length(self, number: int, first: Row, now: float, max_seconds: float) -> list[int]:
+        """The first row and those nearest to it in length, as many as a batch may hold."""
+        anchor, max_elements = first.length, self._element_limit(now)
+
+        def may_share(shortest: int, longest: int, num_rows: int) -> bool:
+            fills = shortest >= self.policy.min_fill * longest - _SLACK_ELEMENTS
+            fits = num_rows * longest <= max_elements
+            return fills and fits and self.cost.seconds(longest, num_rows) <= max_seconds
+
         low = bisect_left(self._by_length, (anchor, number))
         high = low + 1
         while high - low < self.policy.max_rows:
@@ -135,8 +213,8 @@ class BatchQueue:
             below = self._by_length[low - 1][0] if low else None
             above = self._by_length[high][0] if high < len(self._by_length) else None
             grown = high - low + 1
-            can_fall = below is not None and self._may_share(below, longest, grown)
-            can_rise = above is not None and self._may_share(shortest, above, grown)
+            can_fall = below is not None and may_share(below, longest, grown)
+            can_rise = above is not None and may_share(shortest, above, grown)
             if can_rise and above is not None and (not can_fall or below is None or above - anchor <= anchor - below):
                 high += 1
             elif can_fall:
@@ -144,7 +222,3 @@ class BatchQueue:
             else:
                 break
         return [number for _, number in self._by_length[low:high]]
-
-    def _may_share(self, shortest: int, longest: int, num_rows: int) -> bool:
-        fills = shortest >= self.policy.min_fill * longest - _SLACK_ELEMENTS
-        return fills and num_rows * longest <= self.policy.max_elements

@@ -1,68 +1,52 @@
 """The engine's middle: requests go in, batches run on the device one after another, answers come out."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
-
-import numpy as np
 
 from models.preprocess import Tensors
 from models.preprocess.tensors import Array
 from service.domain import BatchPolicy, Deadline, Ref
-from service.engine.batching import Request
-from service.engine.isolation import RowFailure, run_isolating
+from service.engine.isolation import Results, RowFailure, run_isolating
+from service.engine.jobs import Answer, Job, Order, Reply
 from service.engine.replica import Fill
+from service.engine.requests import Request, Row
 from service.engine.scheduler import Scheduler, Work
-from service.errors import DeadlineExceeded, QueueFull, ServoloopError
+from service.errors import DeadlineExceeded, Overloaded, QueueFull, ServoloopError
 from service.telemetry import EngineTelemetry
+from service.watch.blackbox import Doing, Running
+
+log = logging.getLogger(__name__)
 
 Clock = Callable[[], float]
+Show = Callable[[Running | None], None]
+
+# A version that nobody asks has its sample row run so often, so that what is called ready has run lately.
+CANARY_SECONDS = 10.0
+# How long a version's batches stay smaller after memory did not suffice for a larger one.
+_SMALLER_SECONDS = 60.0
+_UNHURRIED = Deadline(float("inf"))
+_AS_USUAL = Order()
 
 
 class Runner(Protocol):
-    """What the engine asks of a loaded version."""
+    """What the engine asks of a loaded version; `canary` is one prepared row."""
+
+    @property
+    def canary(self) -> Tensors: ...
 
     def run(self, rows: Sequence[Array], *, ragged: bool) -> tuple[Array, Fill]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """Outputs (rows, k) float32 and, by row, why it failed; times in seconds, of the request's last batch."""
-
-    outputs: Array
-    failures: dict[int, str]
-    queue_seconds: float
-    compute_seconds: float
-
-
-Reply = Callable[[Answer | ServoloopError], None]
-
-
-@dataclass(slots=True, eq=False)
-class Job:
-    """A request's way through the engine: its rows, the answers so far, and where to send them."""
-
-    rows: list[Array]
-    ragged: bool
-    reply: Reply
-    outputs: Array | None = None
-    failures: dict[int, str] = field(default_factory=dict)
-    answered_rows: int = 0
-    closed: bool = False
-
-    def close(self, result: Answer | ServoloopError) -> None:
-        """Answer, once: what comes after a timeout or a cancel is dropped."""
-        if not self.closed:
-            self.closed = True
-            self.reply(result)
-
-
 class Engine:
-    """Owns the queues and the replicas. All methods run in the event loop; the device has a thread of its own."""
+    """Owns the queues and the replicas. All methods run in the event loop; the device has a thread of its own.
+
+    `show` is called in the device's thread with what it runs from then on.
+    """
 
     def __init__(
         self,
@@ -70,12 +54,16 @@ class Engine:
         policy: BatchPolicy,
         telemetry: EngineTelemetry,
         clock: Clock = time.monotonic,
+        show: Show = lambda _: None,
     ) -> None:
         self._load = load
         self._scheduler = Scheduler(policy)
         self._telemetry = telemetry
         self._clock = clock
+        self._show = show
         self._replicas: dict[Ref, Runner] = {}
+        self._last_forward: dict[Ref, float] = {}
+        self._canaries: set[Ref] = set()
         self._arrived = asyncio.Event()
         self._device = ThreadPoolExecutor(1, thread_name_prefix="device")
 
@@ -84,28 +72,54 @@ class Engine:
         """The versions that answer."""
         return list(self._replicas)
 
+    def since_forward(self) -> dict[Ref, float]:
+        """Seconds since each version last answered a row, a caller's or its canary."""
+        now = self._clock()
+        return {ref: now - last for ref, last in self._last_forward.items()}
+
     async def load(self, ref: Ref, folder: Path) -> None:
         """Load and warm up, in the device's thread. Raises BrokenCheckpoint."""
         if ref in self._replicas:
             return
-        replica = await asyncio.get_running_loop().run_in_executor(self._device, self._load, folder)
+
+        def load() -> Runner:
+            self._show(Running(Doing.LOAD, ref, self._clock()))
+            try:
+                return self._load(folder)
+            finally:
+                self._show(None)
+
+        replica = await asyncio.get_running_loop().run_in_executor(self._device, load)
         if ref in self._replicas:  # told twice: a second queue would lose what waits in the first
             return
         self._replicas[ref] = replica
+        self._last_forward[ref] = self._clock()  # its warm-up
         self._scheduler.add(ref)
         self._telemetry.replicas.labels(ref.model, ref.version).set(1)
         self._telemetry.queue_rows.labels(ref.model, ref.version).set(0)
 
-    def submit(self, ref: Ref, tensors: Tensors, deadline: Deadline, reply: Reply) -> Request | None:
+    def submit(
+        self, ref: Ref, tensors: Tensors, deadline: Deadline, reply: Reply, order: Order = _AS_USUAL
+    ) -> Request | None:
         """Enqueue a request; `reply` is called exactly once, unless it is cancelled. None where it was refused."""
-        job = Job(tensors.rows(), tensors.lengths is not None, reply)
-        lengths = None if tensors.lengths is None else tensors.lengths.tolist()
-        request = Request(len(job.rows), deadline, self._clock(), lengths, job)
+        job = Job(tensors.rows(), tensors.lengths is not None, order, reply)
+        request = Request(
+            len(job.rows),
+            deadline,
+            self._clock(),
+            None if tensors.lengths is None else tensors.lengths.tolist(),
+            job,
+            order.priority,
+            order.alone,
+            tensors.values.nbytes,
+        )
         try:
             self._scheduler.put(ref, request)
         except ServoloopError as error:
-            if isinstance(error, QueueFull):
-                self._count_dropped(ref, "queue_full", request.num_rows)
+            if (reason := _shed_reason(error)) is not None:
+                self._count_dropped(ref, reason, request.num_rows)
+            if isinstance(error, DeadlineExceeded):
+                self._telemetry.deadline_misses.labels(ref.model, ref.version, "before").inc()
             job.close(error)
             return None
         self._show_depth(ref)
@@ -118,13 +132,23 @@ class Engine:
         self._count_dropped(ref, "cancelled", self._scheduler.remove(ref, request))
         self._show_depth(ref)
 
+    def tick(self) -> None:
+        """Send canaries where they are due, and measure how long rows have waited. To be called every second or so."""
+        now = self._clock()
+        for ref, replica in self._replicas.items():
+            age = self._scheduler.age(ref, now)
+            self._telemetry.queue_age.labels(ref.model, ref.version).set(age)
+            if now - self._last_forward[ref] >= CANARY_SECONDS and ref not in self._canaries:
+                self._send_canary(ref, replica.canary)
+
     async def run(self) -> None:
-        """Run batches until cancelled."""
+        """Run batches until cancelled. Raises DeviceLost."""
         while True:
             self._arrived.clear()
             now = self._clock()
-            for ref, request, num_rows in self._scheduler.drop_expired(now):
+            for ref, request, num_rows in self._scheduler.drop_late(now):
                 self._count_dropped(ref, "deadline", num_rows)
+                self._telemetry.deadline_misses.labels(ref.model, ref.version, "before").inc()
                 self._show_depth(ref)
                 request.payload.close(DeadlineExceeded(ref, "the queue"))
             match self._scheduler.take(now):
@@ -142,18 +166,55 @@ class Engine:
     async def _execute(self, work: Work) -> None:
         ref, rows = work.ref, work.batch.rows
         self._show_depth(ref)
-        replica = self._replicas[ref]
-        ragged = rows[0].request.payload.ragged
-        arrays = [row.request.payload.rows[row.index] for row in rows]
         started = self._clock()
-        results = await asyncio.get_running_loop().run_in_executor(
-            self._device, run_isolating, lambda some: replica.run(some, ragged=ragged), arrays
-        )
-        seconds = self._clock() - started
+        results = await asyncio.get_running_loop().run_in_executor(self._device, self._run, work)
+        now = self._clock()
+        seconds = now - started
         self._scheduler.charge(ref, seconds)
-        self._observe(ref, len(rows), seconds, results.fill)
+        if results.in_one_piece:
+            self._scheduler.learn(work, seconds, now)
+        if results.too_many is not None:
+            self._make_smaller(work, results.too_many, now)
+        if not rows[0].request.payload.order.is_canary:
+            self._observe(ref, len(rows), seconds, results.fill)
+        if not all(isinstance(result, RowFailure) for result in results.rows):
+            self._last_forward[ref] = now
         for row, result in zip(rows, results.rows, strict=True):
-            _deliver(row.request, row.index, result, started, seconds)
+            is_last = row.request.payload.deliver(row.request, row.index, result, started, seconds)
+            if is_last and row.request.deadline.expired(now):
+                self._telemetry.deadline_misses.labels(ref.model, ref.version, "after").inc()
+
+    def _run(self, work: Work) -> Results:
+        """Run a batch, in the device's thread."""
+        replica = self._replicas[work.ref]
+        first: Job = work.batch.rows[0].request.payload
+
+        def run(rows: Sequence[Row]) -> tuple[Array, Fill]:
+            ids = tuple([(row.request.payload.order.request_id, row.index) for row in rows])
+            digest = first.order.digest
+            self._show(Running(Doing.BATCH, work.ref, self._clock(), work.predicted, ids, digest))
+            arrays = [row.request.payload.rows[row.index] for row in rows]
+            return replica.run(arrays, ragged=first.ragged)
+
+        results = run_isolating(run, work.batch.rows)
+        # Not where it raised: what a lost device was running last is what there is to know about it.
+        self._show(None)
+        return results
+
+    def _send_canary(self, ref: Ref, tensors: Tensors) -> None:
+        self._canaries.add(ref)
+
+        def done(_: Answer | ServoloopError) -> None:
+            self._canaries.discard(ref)
+
+        self.submit(ref, tensors, _UNHURRIED, done, Order(is_canary=True))
+
+    def _make_smaller(self, work: Work, too_many: int, now: float) -> None:
+        ref = work.ref
+        max_elements = too_many * work.batch.longest // 2
+        log.warning("memory did not suffice", extra={"ref": str(ref), "rows": too_many, "max_elements": max_elements})
+        self._scheduler.limit_elements(ref, max_elements, until=now + _SMALLER_SECONDS)
+        self._telemetry.cap_reductions.labels(ref.model, ref.version).inc()
 
     def _observe(self, ref: Ref, num_rows: int, seconds: float, fill: Fill) -> None:
         labels = (ref.model, str(ref.version))
@@ -169,17 +230,15 @@ class Engine:
         self._telemetry.dropped.labels(ref.model, ref.version, reason).inc(num_rows)
 
 
-def _deliver(request: Request, index: int, result: Array | RowFailure, started: float, seconds: float) -> None:
-    job: Job = request.payload
-    match result:
-        case RowFailure(reason):
-            job.failures[index] = reason
-        case outputs:
-            if job.outputs is None:
-                job.outputs = np.zeros((request.num_rows, *outputs.shape), np.float32)
-            job.outputs[index] = outputs
-    job.answered_rows += 1
-    if job.answered_rows == request.num_rows:
-        nothing = np.zeros((request.num_rows, 0), np.float32)
-        outputs = nothing if job.outputs is None else job.outputs
-        job.close(Answer(outputs, job.failures, started - request.arrived, seconds))
+def _shed_reason(error: ServoloopError) -> str | None:
+    match error:
+        case QueueFull(unit="bytes"):
+            return "queue_bytes"
+        case QueueFull():
+            return "queue_full"
+        case Overloaded():
+            return "overloaded"
+        case DeadlineExceeded():
+            return "deadline"
+        case _:
+            return None

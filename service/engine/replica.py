@@ -11,7 +11,7 @@ from torch import Tensor
 from models.architectures import Network
 from models.checkpoint import load_network
 from models.manifest import WEIGHTS, BrokenCheckpoint, CheckpointFiles, Manifest
-from models.preprocess import Preprocessor
+from models.preprocess import Preprocessor, Tensors
 from models.preprocess.tensors import Array
 from models.samples import sample_rows
 from service.errors import BrokenContract
@@ -25,8 +25,17 @@ class Fill:
     padding: int
 
 
+def free_memory() -> None:
+    """Give back what PyTorch keeps of the device's memory for later."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
 class Replica:
     """Not thread-safe: one batch at a time, in the engine's compute thread."""
+
+    canary: Tensors
+    """One prepared sample row; there once it is warmed up."""
 
     def __init__(self, manifest: Manifest, network: Network, device: torch.device) -> None:
         self.manifest = manifest
@@ -56,6 +65,8 @@ class Replica:
             outputs, _ = self.run(tensors.rows(), ragged=tensors.lengths is not None)
             if not np.isfinite(outputs).all():
                 raise BrokenCheckpoint("the network answers a sample input with NaN or infinity")
+            if num_rows == 1:
+                self.canary = tensors
 
     def run(self, rows: Sequence[Array], *, ragged: bool) -> tuple[Array, Fill]:
         """Logits or values, (len(rows), outputs) float32, in the order of `rows`."""

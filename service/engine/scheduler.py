@@ -1,18 +1,24 @@
 """Which version's batch a device runs next. Pure, like the queues that it picks from."""
 
+import math
 from dataclasses import dataclass
 
 from service.domain import BatchPolicy, Ref
-from service.engine.batching import Batch, BatchQueue, Request
+from service.engine.batching import Batch, BatchQueue
+from service.engine.requests import Request
 from service.errors import NotReady
+
+# Who asked so lately is taken to want the device still: its next row must not find it busy for long.
+_LATELY_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A batch of one version, to be run now."""
+    """A batch of one version, to be run now, and the seconds that this is expected to take."""
 
     ref: Ref
     batch: Batch
+    predicted: float
 
 
 class Scheduler:
@@ -26,7 +32,9 @@ class Scheduler:
         self._policy = policy
         self._queues: dict[Ref, BatchQueue] = {}
         self._used: dict[Ref, float] = {}
+        self._asked: dict[Ref, float] = {}
         self._virtual_now = 0.0
+        self._busy_until = -math.inf
 
     def add(self, ref: Ref) -> None:
         """Give a version its queue."""
@@ -37,31 +45,39 @@ class Scheduler:
         """Rows that wait for a version."""
         return len(self._queues[ref])
 
+    def age(self, ref: Ref, now: float) -> float:
+        """Seconds that a version's oldest row has waited."""
+        return self._queues[ref].age(now)
+
     def put(self, ref: Ref, request: Request) -> None:
-        """Enqueue. Raises QueueFull, or NotReady for a version that has no queue here."""
+        """Enqueue. Raises QueueFull, Overloaded, DeadlineExceeded, or NotReady for a version that has no queue here."""
         queue = self._queues.get(ref)
         if queue is None:
             raise NotReady(ref, "it is not loaded on this engine")
         if not len(queue):
             self._used[ref] = max(self._used[ref], self._virtual_now)
-        queue.put(request)
+        self._asked[ref] = request.arrived
+        queue.put(request, busy=max(0.0, self._busy_until - request.arrived))
 
     def remove(self, ref: Ref, request: Request) -> int:
         """Take back the request's waiting rows; how many there were."""
         return self._queues[ref].remove(request)
 
-    def drop_expired(self, now: float) -> list[tuple[Ref, Request, int]]:
-        """Take back every request that is too late, and how many of its rows were waiting."""
-        return [(ref, *late) for ref, queue in self._queues.items() for late in queue.drop_expired(now)]
+    def drop_late(self, now: float) -> list[tuple[Ref, Request, int]]:
+        """Take back every request that can't be answered in time, and how many of its rows were waiting."""
+        return [(ref, *late) for ref, queue in self._queues.items() for late in queue.drop_late(now)]
 
     def take(self, now: float) -> Work | float | None:
         """The next batch; or the seconds until there is one; or None while nothing waits."""
         shortest: float | None = None
         for ref in sorted((ref for ref, queue in self._queues.items() if len(queue)), key=self._used.__getitem__):
-            match self._queues[ref].take(now):
+            queue = self._queues[ref]
+            match queue.take(now, self._policy.max_batch_seconds if self._is_wanted_by_others(ref, now) else math.inf):
                 case Batch() as batch:
                     self._virtual_now = max(self._virtual_now, self._used[ref])
-                    return Work(ref, batch)
+                    predicted = queue.cost.seconds(batch.longest, len(batch))
+                    self._busy_until = now + predicted
+                    return Work(ref, batch, predicted)
                 case float(wait):
                     shortest = wait if shortest is None else min(shortest, wait)
         return shortest
@@ -69,3 +85,18 @@ class Scheduler:
     def charge(self, ref: Ref, seconds: float) -> None:
         """Account for device time that a version's batch took."""
         self._used[ref] += seconds
+        self._busy_until = -math.inf
+
+    def learn(self, work: Work, seconds: float, now: float) -> None:
+        """Learn from a batch that ran in one piece what the next ones will take."""
+        self._queues[work.ref].cost.learn(work.batch.longest, len(work.batch), seconds, now)
+
+    def limit_elements(self, ref: Ref, max_elements: int, until: float) -> None:
+        """Keep a version's batches to so many rows, or padded elements, for a while."""
+        self._queues[ref].limit_elements(max_elements, until)
+
+    def _is_wanted_by_others(self, ref: Ref, now: float) -> bool:
+        return any(
+            other != ref and (len(self._queues[other]) or now - asked < _LATELY_SECONDS)
+            for other, asked in self._asked.items()
+        )

@@ -11,11 +11,13 @@ import numpy as np
 
 from models.manifest import BrokenCheckpoint
 from models.preprocess import Tensors
-from service.domain import Deadline, Ref
-from service.engine.batching import Request
-from service.engine.core import Answer, Engine
-from service.errors import BrokenContract, DeadlineExceeded, NotReady, QueueFull, ServoloopError
+from service.domain import DEFAULT_PRIORITY, LOWEST_PRIORITY, Deadline, Ref
+from service.engine.core import Engine
+from service.engine.jobs import Answer, Order
+from service.engine.requests import Request
+from service.errors import BrokenContract, DeadlineExceeded, NotReady, Overloaded, QueueFull, ServoloopError
 from service.link import Link
+from service.watch.history import History
 from service.wire import Frame, Kind
 
 log = logging.getLogger(__name__)
@@ -26,10 +28,12 @@ _BEAT_SECONDS = 1.0
 class EngineServer:
     """Answers every process that connects, and tells all of them what is loaded: on a change, and once a second."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, history: History, heartbeat: Callable[[float], None]) -> None:
         self.engine = engine
+        self._history = history
+        self._heartbeat = heartbeat
         self._connections: set[Connection] = set()
-        self._failed: dict[str, str] = {}
+        self._failed = {str(ref): reason for ref, reason in history.withdrawn.items()}
         self._loading: set[asyncio.Task[None]] = set()
 
     def connection(self) -> Link:
@@ -38,19 +42,26 @@ class EngineServer:
 
     def opened(self, connection: "Connection") -> None:
         self._connections.add(connection)
-        connection.link.send(self._status())
+        status = self._status()
+        # Once is enough: whoever hears it knows it until this engine is gone.
+        connection.link.send(Frame(Kind.STATUS, meta={**status.meta, "history": self._history.to_meta()}))
 
     def closed(self, connection: "Connection") -> None:
         self._connections.discard(connection)
 
     async def beat(self) -> None:
-        """Tell all connections that this process is alive, until cancelled."""
+        """Show the supervisor and all connections that this process is alive, until cancelled."""
         while True:
+            self._heartbeat(time.monotonic())
+            self.engine.tick()
             await asyncio.sleep(_BEAT_SECONDS)
             self._broadcast()
 
     def start_loading(self, ref: Ref, folder: Path, done: Callable[[Frame], None], request_id: int) -> None:
         """Load without blocking the socket."""
+        if (reason := self._history.withdrawn.get(ref)) is not None:
+            done(Frame(Kind.FAILED, request_id, meta={"error": "broken", "reason": reason}))
+            return
         task = asyncio.create_task(self._load(ref, folder, done, request_id))
         self._loading.add(task)
         task.add_done_callback(self._loading.discard)
@@ -77,7 +88,8 @@ class EngineServer:
         done(Frame(Kind.FAILED, request_id, meta={"error": "broken", "reason": reason}))
 
     def _status(self) -> Frame:
-        return Frame(Kind.STATUS, meta={"ready": [str(ref) for ref in self.engine.loaded], "failed": self._failed})
+        forwards = {str(ref): round(seconds, 3) for ref, seconds in self.engine.since_forward().items()}
+        return Frame(Kind.STATUS, meta={"ready": list(forwards), "forwards": forwards, "failed": self._failed})
 
     def _broadcast(self) -> None:
         status = self._status()
@@ -120,12 +132,18 @@ class Connection:
             raise BrokenContract("INFER", expected="rows and a time left", got=(len(tensors), frame.time_left))
         deadline = Deadline.after(frame.time_left, now=time.monotonic())
         request_id = frame.request_id
+        priority = frame.meta.get("priority", DEFAULT_PRIORITY)
+        if priority not in range(LOWEST_PRIORITY + 1):
+            raise BrokenContract("priority", expected=f"0 to {LOWEST_PRIORITY}", got=priority)
+        order = Order(request_id, priority, bytes.fromhex(frame.meta.get("alone", "")))
+        if order.digest and len(tensors) > 1:
+            raise BrokenContract("rows to run alone", expected=1, got=len(tensors))
 
         def reply(result: Answer | ServoloopError) -> None:
             self._open.pop(request_id, None)
             self.link.send(_answer_frame(request_id, result))
 
-        request = self._server.engine.submit(ref, tensors, deadline, reply)
+        request = self._server.engine.submit(ref, tensors, deadline, reply, order)
         if request is not None:
             self._open[request_id] = (ref, request)
 
@@ -142,7 +160,10 @@ def _answer_frame(request_id: int, result: Answer | ServoloopError) -> Frame:
 def _facts(error: ServoloopError) -> dict[str, Any]:
     match error:
         case QueueFull():
-            return {"error": "queue_full", "queued": error.queued, "limit": error.limit}
+            facts = {"queued": error.queued, "limit": error.limit, "unit": error.unit, "wait": error.wait}
+            return {"error": "queue_full", **facts}
+        case Overloaded():
+            return {"error": "overloaded", "wait": error.wait}
         case DeadlineExceeded():
             return {"error": "deadline", "where": error.where}
         case NotReady():

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -10,19 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from models.preprocess import Tensors
-from models.preprocess.tensors import Array
-from service.domain import Deadline, Ref
-from service.errors import (
-    BrokenContract,
-    DeadlineExceeded,
-    EngineLost,
-    NotReady,
-    PredictionFailed,
-    QueueFull,
-    ServoloopError,
-)
+from service.domain import DEFAULT_PRIORITY, Deadline, Ref
+from service.errors import DeadlineExceeded, EngineLost, NotReady, QuarantinedInput
 from service.link import Link
+from service.serving.held import Bounds, Held, Outputs, error_of, joined
+from service.serving.suspicion import Suspicion, digests, row_of
 from service.telemetry import HttpTelemetry
+from service.watch.history import History
 from service.wire import Frame, Kind
 
 log = logging.getLogger(__name__)
@@ -30,43 +25,31 @@ log = logging.getLogger(__name__)
 _RECONNECT_SECONDS = 0.05
 # The engine drops what is late; this is for an engine that doesn't answer at all.
 _GRACE_SECONDS = 0.05
-_MAX_SENDS = 2
+# Deadlines end most of it sooner; this is for an engine that starts, and fails, in no time.
+_MAX_SENDS = 10
 STALE_SECONDS = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Outputs:
-    """What an engine computed: (n, k) float32, why rows failed, and its times in seconds."""
-
-    values: Array
-    failures: Mapping[int, str]
-    queue_seconds: float
-    compute_seconds: float
-
-
-@dataclass(slots=True, eq=False)
-class _Pending:
-    ref: Ref
-    tensors: Tensors
-    deadline: Deadline
-    future: asyncio.Future[Outputs]
-    sends: int = 0
+# Three times as long as an engine waits before it has a version run its canary.
+STALE_FORWARD_SECONDS = 30.0
 
 
 @dataclass(slots=True)
 class EngineStatus:
-    """What an engine last said of itself; `heard` on the monotonic clock."""
+    """What an engine last said of itself; `heard` on the client's clock.
+
+    `forwards`: seconds from each version's last answer to `heard`.
+    """
 
     heard: float = -1e9
     ready: frozenset[Ref] = frozenset()
     failed: Mapping[Ref, str] = field(default_factory=dict)
+    forwards: Mapping[Ref, float] = field(default_factory=dict)
 
 
 class EngineClient:
     """Use as an async context manager: it keeps one connection, and opens it anew when the engine is replaced.
 
-    What an engine held when it died is sent once more to its successor; what arrives while there is none waits, both
-    within their deadlines.
+    What an engine held when it died is sent again to its successor, and what arrives while there is none waits, both
+    within their deadlines. Rows that an engine may have died of are sent alone: docs/decisions/0005.
     """
 
     def __init__(
@@ -75,17 +58,23 @@ class EngineClient:
         telemetry: HttpTelemetry,
         *,
         max_pending_rows: int,
+        max_pending_bytes: int = 1 << 30,
+        stale_seconds: float = STALE_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._path = path
         self._telemetry = telemetry
-        self._max_pending_rows = max_pending_rows
+        self._bounds = Bounds(max_pending_rows, max_pending_bytes)
+        self._stale_seconds = stale_seconds
         self._clock = clock
-        self._pending: dict[int, _Pending] = {}
-        self._pending_rows = 0
-        self._next_id = 0
+        self._held: dict[int, Held] = {}
+        # Other processes ask the same engine; what it says of requests must not be taken for ours.
+        self._next_id = secrets.randbits(31) << 32
         self._link: Link | None = None
         self._keeper: asyncio.Task[None] | None = None
+        self._history = History()
+        self._suspicion = Suspicion()
+        self._apart: set[asyncio.Task[None]] = set()
         self.status = EngineStatus()
 
     async def __aenter__(self) -> "EngineClient":
@@ -101,52 +90,101 @@ class EngineClient:
             self._link.close()
 
     def is_ready(self, ref: Ref) -> bool:
-        """Whether the engine said lately that this version is loaded and warm."""
-        return ref in self.status.ready and self._clock() - self.status.heard < STALE_SECONDS
+        """Whether this version answered lately, as far as was heard lately."""
+        return self.why_unready(ref) is None
 
-    async def infer(self, ref: Ref, tensors: Tensors, deadline: Deadline) -> Outputs:
+    def why_unready(self, ref: Ref) -> str | None:
+        """What keeps a version from being ready; None where nothing does."""
+        if ref in self.status.failed:
+            return self.status.failed[ref]
+        if ref not in self.status.ready:
+            return "its engine has not loaded it yet" if self._link is not None else "its engine is starting"
+        silent = self._clock() - self.status.heard
+        if silent >= self._stale_seconds:
+            return f"its engine has not been heard of for {silent:.0f} seconds"
+        idle = self.status.forwards.get(ref, 0.0) + silent
+        return None if idle < STALE_FORWARD_SECONDS else f"it has answered nothing for {idle:.0f} seconds"
+
+    async def infer(self, ref: Ref, tensors: Tensors, deadline: Deadline, priority: int = DEFAULT_PRIORITY) -> Outputs:
         """Compute rows on the engine.
 
-        Raises QueueFull, NotReady, EngineLost, DeadlineExceeded or PredictionFailed.
+        Raises QueueFull, Overloaded, NotReady, EngineLost, DeadlineExceeded, QuarantinedInput or PredictionFailed.
         """
         if ref in self.status.failed:
             raise NotReady(ref, "it could not be loaded")
-        if self._pending_rows + len(tensors) > self._max_pending_rows:
-            raise QueueFull(ref, queued=self._pending_rows, limit=self._max_pending_rows)
+        self._bounds.enter(ref, tensors)
+        try:
+            if not self._suspicion.is_idle and any(map(self._is_known, digests(ref, tensors))):
+                outputs = await self._row_by_row(ref, tensors, deadline, priority)
+            else:
+                outputs = await self._ask(ref, tensors, deadline, priority)
+            if outputs.quarantined:
+                log.warning("quarantined rows are refused", extra={"ref": str(ref), "rows": len(outputs.quarantined)})
+            return outputs
+        except QuarantinedInput:
+            log.warning("a quarantined input is refused", extra={"ref": str(ref)})
+            raise
+        finally:
+            self._bounds.leave(tensors)
+
+    async def _ask(self, ref: Ref, tensors: Tensors, deadline: Deadline, priority: int, digest: bytes = b"") -> Outputs:
         loop = asyncio.get_running_loop()
         self._next_id += 1
         request_id = self._next_id
-        pending = self._pending[request_id] = _Pending(ref, tensors, deadline, loop.create_future())
-        self._pending_rows += len(tensors)
-        late = loop.call_later(deadline.remaining(self._clock()) + _GRACE_SECONDS, self._give_up, request_id)
+        held = self._held[request_id] = Held(ref, tensors, deadline, priority, loop.create_future(), digest)
+        late = loop.call_later(deadline.remaining(time.monotonic()) + _GRACE_SECONDS, self._give_up, request_id)
         try:
-            self._send(request_id, pending)
-            return await pending.future
+            self._send(request_id, held)
+            return await held.future
         finally:
             late.cancel()
-            self._pending_rows -= len(tensors)
-            if self._pending.pop(request_id, None) is not None and self._link is not None:
+            if self._held.pop(request_id, None) is not None and self._link is not None:
                 # Nobody waits for this answer any more: the caller was cancelled, or the time is up.
                 self._link.send(Frame(Kind.CANCEL, request_id))
 
-    def _send(self, request_id: int, pending: _Pending) -> None:
+    async def _row_by_row(self, ref: Ref, tensors: Tensors, deadline: Deadline, priority: int) -> Outputs:
+        """Ask for each row by itself, for suspects alone, and not at all for what is quarantined."""
+        outcomes = await asyncio.gather(
+            *(
+                self._ask_row(ref, row_of(tensors, index), deadline, priority, digest)
+                for index, digest in enumerate(digests(ref, tensors))
+            ),
+            return_exceptions=True,
+        )
+        return joined(ref, outcomes)
+
+    async def _ask_row(self, ref: Ref, row: Tensors, deadline: Deadline, priority: int, digest: bytes) -> Outputs:
+        if self._suspicion.is_quarantined(digest):
+            raise QuarantinedInput(ref)
+        if not self._suspicion.is_suspect(digest):
+            return await self._ask(ref, row, deadline, priority)
+        outputs = await self._ask(ref, row, deadline, priority, digest)
+        self._suspicion.clear(digest)
+        return outputs
+
+    def _is_known(self, digest: bytes) -> bool:
+        return self._suspicion.is_suspect(digest) or self._suspicion.is_quarantined(digest)
+
+    def _send(self, request_id: int, held: Held) -> None:
         """Send now if the engine can take it; otherwise it goes when the engine says that it can."""
-        if self._link is None or pending.ref not in self.status.ready:
+        if self._link is None or held.ref not in self.status.ready:
             return
-        pending.sends += 1
-        lengths = () if pending.tensors.lengths is None else (pending.tensors.lengths,)
-        meta = {"model": pending.ref.model, "version": pending.ref.version}
-        time_left = max(0.0, pending.deadline.remaining(self._clock()))
-        self._link.send(Frame(Kind.INFER, request_id, time_left, meta, (pending.tensors.values, *lengths)))
+        held.sends += 1
+        held.sent_to = self._history.incarnation
+        lengths = () if held.tensors.lengths is None else (held.tensors.lengths,)
+        time_left = max(0.0, held.deadline.remaining(time.monotonic()))
+        self._link.send(Frame(Kind.INFER, request_id, time_left, held.frame_meta(), (held.tensors.values, *lengths)))
 
     def _give_up(self, request_id: int) -> None:
-        pending = self._pending.get(request_id)
-        if pending is None or pending.future.done():
+        held = self._held.get(request_id)
+        if held is None or held.future.done():
             return
-        if pending.sends:
-            pending.future.set_exception(DeadlineExceeded(pending.ref, "the engine"))
+        if not held.sends:
+            held.future.set_exception(NotReady(held.ref, "its engine is starting"))
+        elif held.ref not in self.status.ready:
+            held.future.set_exception(EngineLost(held.ref))
         else:
-            pending.future.set_exception(NotReady(pending.ref, "its engine is starting"))
+            held.future.set_exception(DeadlineExceeded(held.ref, "the engine"))
 
     async def _keep_connected(self) -> None:
         loop = asyncio.get_running_loop()
@@ -161,64 +199,81 @@ class EngineClient:
     def _lose(self) -> None:
         self._link = None
         self.status = EngineStatus()
-        held = [pending for pending in self._pending.values() if pending.sends and not pending.future.done()]
-        log.warning("the engine is gone", extra={"held_requests": len(held)})
-        for pending in held:
-            if pending.sends >= _MAX_SENDS:
-                pending.future.set_exception(EngineLost(pending.ref))
+        lost = [held for held in self._held.values() if held.sends and not held.future.done()]
+        log.warning("the engine is gone", extra={"held_requests": len(lost)})
+        for held in lost:
+            if held.sends >= _MAX_SENDS:
+                held.future.set_exception(EngineLost(held.ref))
 
     def _receive(self, frame: Frame) -> None:
         if frame.kind is Kind.STATUS:
             self._update(frame.meta)
             return
-        pending = self._pending.get(frame.request_id)
-        if pending is None or pending.future.done():
+        held = self._held.get(frame.request_id)
+        if held is None or held.future.done():
             return
+        # Read first: where that fails the link is cut, and the request is held like others that an engine lost.
         if frame.kind is Kind.RESULT:
-            _resolve(pending, frame)
+            held.resolve(frame)
         else:
-            pending.future.set_exception(_error(pending.ref, frame.meta))
-        # Only now: where the frame can't be read the link is cut, and the request is one of those that it held.
-        del self._pending[frame.request_id]
+            held.future.set_exception(error_of(held.ref, frame.meta))
+        del self._held[frame.request_id]
 
     def _update(self, meta: Mapping[str, Any]) -> None:
         before = self.status.ready
-        failed = {_ref(name): reason for name, reason in meta["failed"].items()}
-        self.status = EngineStatus(self._clock(), frozenset(map(_ref, meta["ready"])), failed)
-        fresh = self.status.ready - before
-        for request_id, pending in list(self._pending.items()) if fresh or failed else ():
-            if pending.future.done():
+        if "history" in meta:
+            self._learn(History.from_meta(meta["history"]))
+        self.status = EngineStatus(
+            self._clock(),
+            frozenset(map(Ref.parse, meta["ready"])),
+            {Ref.parse(name): reason for name, reason in meta["failed"].items()},
+            {Ref.parse(name): seconds for name, seconds in meta.get("forwards", {}).items()},
+        )
+        fresh, failed = self.status.ready - before, self.status.failed
+        for request_id, held in list(self._held.items()) if fresh or failed else ():
+            if held.future.done():
                 continue
-            if pending.ref in fresh:
-                if pending.sends:
+            if held.ref in fresh:
+                if held.sends:
                     self._telemetry.resent.inc()
-                self._send(request_id, pending)
-            elif pending.ref in failed:
-                pending.future.set_exception(NotReady(pending.ref, "it could not be loaded"))
+                self._send(request_id, held)
+            elif held.ref in failed:
+                held.future.set_exception(NotReady(held.ref, "it could not be loaded"))
 
+    def _learn(self, history: History) -> None:
+        """Take in what became of the engines that requests were sent to, before these are sent again."""
+        self._history = history
+        self._suspicion.quarantine(history.quarantined)
+        for request_id, held in list(self._held.items()):
+            if held.future.done():
+                continue
+            if self._suspicion.is_quarantined(held.digest):
+                held.future.set_exception(QuarantinedInput(held.ref))
+                continue
+            suspects = history.suspects.get(held.sent_to, frozenset()) if held.sends else frozenset()
+            rows = [row for suspect, row in suspects if suspect == request_id]
+            if rows and not held.digest:
+                self._take_apart(request_id, held, rows)
 
-def _resolve(pending: _Pending, frame: Frame) -> None:
-    (values,) = frame.arrays
-    if len(values) != len(pending.tensors):
-        error = BrokenContract("rows of an answer", expected=len(pending.tensors), got=len(values))
-        pending.future.set_exception(error)
-        return
-    failures = {int(index): reason for index, reason in frame.meta.get("failures", {}).items()}
-    pending.future.set_result(Outputs(values, failures, frame.meta["queue"], frame.meta["compute"]))
+    def _take_apart(self, request_id: int, held: Held, suspects: list[int]) -> None:
+        """Have a request's rows asked for one by one, the suspects among them alone."""
+        names = digests(held.ref, held.tensors)
+        for row in suspects:
+            self._suspicion.suspect(names[row])
+        del self._held[request_id]
 
+        async def ask() -> None:
+            try:
+                outputs = await self._row_by_row(held.ref, held.tensors, held.deadline, held.priority)
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is the caller's to hear
+                if not held.future.done():
+                    held.future.set_exception(error)
+            else:
+                if not held.future.done():
+                    held.future.set_result(outputs)
 
-def _error(ref: Ref, facts: Mapping[str, Any]) -> ServoloopError:
-    match facts.get("error"):
-        case "queue_full":
-            return QueueFull(ref, queued=facts["queued"], limit=facts["limit"])
-        case "deadline":
-            return DeadlineExceeded(ref, facts["where"])
-        case "not_ready":
-            return NotReady(ref, facts["reason"])
-        case _:
-            return PredictionFailed(ref, "the engine failed")
-
-
-def _ref(name: str) -> Ref:
-    model, version = name.split("/")
-    return Ref(model, int(version))
+        task = asyncio.create_task(ask())
+        self._apart.add(task)
+        task.add_done_callback(self._apart.discard)
+        # The caller may leave meanwhile.
+        held.future.add_done_callback(lambda _: task.cancel())

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from service.domain import PredictParameters
+from service.domain import DEFAULT_PRIORITY, LOWEST_PRIORITY, PredictParameters
 from service.errors import UnprocessableInput
 
 # Keys, tags and ids end up in logs and tables: no control characters.
@@ -18,12 +18,13 @@ class _Parameters(BaseModel):
     top_k: Annotated[int, Field(ge=1, le=1000)] | None = None
     return_probabilities: bool = False
     timeout_ms: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    priority: Annotated[int, Field(ge=0, le=LOWEST_PRIORITY)] = DEFAULT_PRIORITY
     key: _Text | None = None
     tags: Annotated[dict[_Text, _Text], Field(max_length=32)] = {}
     external_ids: list[_Text] = []
 
 
-_IN_QUERY = "one of top_k, return_probabilities, timeout_ms, key, tags.<name>, external_id"
+_IN_QUERY = "one of top_k, return_probabilities, timeout_ms, priority, key, tags.<name>, external_id"
 
 
 def from_json(value: Any) -> PredictParameters:
@@ -38,7 +39,7 @@ def from_query(query: Mapping[str, str]) -> PredictParameters:
     value: dict[str, Any] = {}
     for name, text in query.items():
         match name:
-            case "top_k" | "timeout_ms" | "return_probabilities":
+            case "top_k" | "timeout_ms" | "return_probabilities" | "priority":
                 value[name] = _scalar(name, text)
             case "external_id":
                 value["external_ids"] = [text]
@@ -55,7 +56,7 @@ def _scalar(name: str, text: str) -> Any:
     if name == "return_probabilities":
         return {"true": True, "1": True, "false": False, "0": False}.get(text.lower(), text)
     try:
-        return int(text) if name == "top_k" else float(text)
+        return float(text) if name == "timeout_ms" else int(text)
     except ValueError:
         return text
 
@@ -79,4 +80,5 @@ def _checked(value: Any, root: str) -> PredictParameters:
         key=checked.key,
         tags=checked.tags,
         external_ids=tuple(checked.external_ids),
+        priority=checked.priority,
     )

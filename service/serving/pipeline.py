@@ -12,10 +12,10 @@ from uuid_utils import uuid7
 
 from models.preprocess import RawRows, Tensors
 from service.domain import Address, Caller, Deadline, PredictParameters, Ref
-from service.errors import PredictionFailed, ServoloopError, UnprocessableInput
+from service.errors import PredictionFailed, QuarantinedInput, ServoloopError, UnprocessableInput
 from service.serving import codec
 from service.serving.codec import Body, Decoded
-from service.serving.engine_client import Outputs
+from service.serving.held import Outputs
 from service.serving.postprocess import Prediction, postprocess
 from service.serving.router import Router, Target
 from service.store.base import Record
@@ -32,7 +32,7 @@ _LOGGED = ("label", "index", "probability", "value", "labels", "error")
 class Engines(Protocol):
     """What computes."""
 
-    async def infer(self, ref: Ref, tensors: Tensors, deadline: Deadline) -> Outputs: ...
+    async def infer(self, ref: Ref, tensors: Tensors, deadline: Deadline, priority: int) -> Outputs: ...
 
 
 class Log(Protocol):
@@ -95,7 +95,7 @@ class Pipeline:
             decoded = await self._decode(body, target)
             deadline = self._deadline(decoded.parameters, caller)
             tensors = await self._preprocess(decoded.rows, target, body)
-            outputs = await self._engines.infer(target.ref, tensors, deadline)
+            outputs = await self._engines.infer(target.ref, tensors, deadline, decoded.parameters.priority)
             self._account(target.ref, outputs)
             with self._stage(target.ref, "encode"):
                 predictions = _predictions(outputs, target, decoded.parameters)
@@ -178,10 +178,7 @@ def _predictions(outputs: Outputs, target: Target, parameters: PredictParameters
         return postprocess(values, target.manifest, parameters)
     good = [index for index in range(len(values)) if index not in outputs.failures]
     answered = dict(zip(good, postprocess(values[good], target.manifest, parameters), strict=True))
-    return [
-        answered.get(index) or {"error": {"type": PredictionFailed.kind, "detail": outputs.failures[index]}}
-        for index in range(len(values))
-    ]
+    return [answered.get(index) or {"error": _row_error(outputs, index)} for index in range(len(values))]
 
 
 def _records(
@@ -209,3 +206,8 @@ def _records(
             key=key,
             tags=parameters.tags,
         )
+
+
+def _row_error(outputs: Outputs, index: int) -> dict[str, str]:
+    kind = QuarantinedInput.kind if index in outputs.quarantined else PredictionFailed.kind
+    return {"type": kind, "detail": outputs.failures[index]}

@@ -115,7 +115,7 @@ def test_an_http_process_that_was_killed_comes_back_on_the_same_port(service: Se
     assert service.client.post("/v1/models/clothes/predict", json=ONE_PICTURE).status_code == 200
     after = service.samples()
     assert increases(before, after)
-    assert ("servoloop_process_restarts_total", {"slot": "http-0"}, 1.0) in after
+    assert ("servoloop_process_restarts_total", {"slot": "http-0", "cause": "outside"}, 1.0) in after
 
 
 async def test_time_that_runs_out_is_504(service: Service) -> None:

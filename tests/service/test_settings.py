@@ -74,8 +74,9 @@ def test_child_processes_read_the_same_settings(
 
 
 def test_the_batch_policy_is_made_of_the_settings() -> None:
-    settings = Settings(max_batch_rows=7, max_queue_delay_seconds=0.5, max_queued_rows=9)
-    assert settings.batch_policy == BatchPolicy(max_rows=7, max_delay=0.5, max_queued_rows=9)
+    queue = {"max_queued_rows": 9, "max_queued_bytes": 11}
+    settings = Settings(max_batch_rows=7, max_queue_delay_seconds=0.5, max_batch_seconds=0.25, **queue)
+    assert settings.batch_policy == BatchPolicy(max_rows=7, max_delay=0.5, max_batch_seconds=0.25, **queue)
 
 
 @pytest.mark.parametrize(
@@ -94,6 +95,10 @@ def test_the_batch_policy_is_made_of_the_settings() -> None:
         ("max_queue_delay_seconds", -1),
         ("max_queue_delay_seconds", 11),
         ("max_queued_rows", 0),
+        ("max_queued_bytes", 0),
+        ("max_batch_seconds", 0),
+        ("watchdog_seconds", 1),
+        ("watchdog_seconds", "inf"),
         ("engine_threads", -1),
         ("drain_seconds", -5),
         ("log_level", "loud"),

@@ -3,7 +3,9 @@
 from fastapi import APIRouter
 
 from service.api.deps import EngineView, Services, UseServices
-from service.api.schemas import BrokenInfo, ModelInfo, ModelList, VersionInfo, says_problem
+from service.api.schemas import BrokenInfo, ModelInfo, ModelList, ModelReadiness, VersionInfo, says_problem
+from service.domain import Address
+from service.errors import NotReady
 from service.registry.catalog import Model, Version
 from service.serving.codec import media_types
 
@@ -23,6 +25,18 @@ async def get_model(model: str, services: UseServices) -> ModelInfo:
     return _model(services.catalog.model(model), services.engines)
 
 
+@router.get(
+    "/v1/models/{model}/ready",
+    responses={404: says_problem("There is no such model"), 503: says_problem("Its champion does not answer")},
+)
+async def get_readiness(model: str, services: UseServices) -> ModelReadiness:
+    """Whether the model's champion answers: for load balancers that route by model."""
+    champion = services.catalog.find(Address(model)).ref
+    if (reason := services.engines.why_unready(champion)) is not None:
+        raise NotReady(champion, reason)
+    return ModelReadiness(model=model, version=str(champion.version))
+
+
 def _model(model: Model, engines: EngineView) -> ModelInfo:
     manifest = model.example.manifest
     return ModelInfo(
@@ -40,11 +54,11 @@ def _model(model: Model, engines: EngineView) -> ModelInfo:
 
 def _version(version: Version, engines: EngineView) -> VersionInfo:
     manifest = version.manifest
-    ready = engines.is_ready(version.ref)
+    reason = engines.why_unready(version.ref)
     return VersionInfo(
         version=str(version.ref.version),
-        ready=ready,
-        reason=None if ready else engines.status.failed.get(version.ref, "its engine has not loaded it yet"),
+        ready=reason is None,
+        reason=reason,
         description=manifest.description,
         architecture=manifest.architecture.family,
         digest=manifest.digest,

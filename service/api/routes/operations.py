@@ -11,15 +11,18 @@ from service.telemetry import CONTENT_TYPE, expose
 router = APIRouter(tags=["operations"])
 
 
-@router.get("/livez")
-async def live() -> Health:
-    """The event loop works."""
-    return Health()
+@router.get("/livez", responses={503: {"model": Health}})
+async def live(services: UseServices, response: Response) -> Health:
+    """The event loop works, and so does the supervisor's."""
+    alive = services.is_supervised()
+    if not alive:
+        response.status_code = 503
+    return Health(live=alive)
 
 
 @router.get("/readyz", responses={503: {"model": Readiness}})
 async def ready(services: UseServices, response: Response) -> Readiness:
-    """Every champion that can be served is loaded and warm, and its engine was heard of in the last seconds.
+    """Every champion that can be served answered rows lately, callers' or its canary, and its engine was just heard of.
 
     A broken checkpoint costs its own model, which answers 503; the others serve, so it does not hold back readiness.
     """
@@ -31,12 +34,12 @@ async def ready(services: UseServices, response: Response) -> Readiness:
         champion = model.champion
         if champion is None:
             broken[model.name] = "its champion's checkpoint is missing or broken"
-        elif services.engines.is_ready(champion.ref):
+        elif (reason := services.engines.why_unready(champion.ref)) is None:
             answering += 1
         elif champion.ref in services.engines.status.failed:
             broken[model.name] = services.engines.status.failed[champion.ref]
         else:
-            waiting[model.name] = "its engine is starting"
+            waiting[model.name] = reason
     is_ready = not waiting and (answering > 0 or not broken)
     if not is_ready:
         response.status_code = 503

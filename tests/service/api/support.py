@@ -9,7 +9,8 @@ import numpy as np
 from models.preprocess import Tensors
 from service.domain import Deadline, Ref
 from service.registry.catalog import Catalog
-from service.serving.engine_client import EngineStatus, Outputs
+from service.serving.engine_client import EngineStatus
+from service.serving.held import Outputs
 
 MAX_BODY_BYTES = 200_000
 MAX_ROWS = 8
@@ -35,9 +36,12 @@ class CountingEngine:
     failures: dict[int, str] = field(default_factory=dict)
 
     def is_ready(self, ref: Ref) -> bool:
-        return ref in self.status.ready
+        return self.why_unready(ref) is None
 
-    async def infer(self, ref: Ref, tensors: Tensors, deadline: Deadline) -> Outputs:
+    def why_unready(self, ref: Ref) -> str | None:
+        return None if ref in self.status.ready else self.status.failed.get(ref, "its engine has not loaded it yet")
+
+    async def infer(self, ref: Ref, tensors: Tensors, deadline: Deadline, priority: int = 0) -> Outputs:
         self.calls.append(Call(ref, tensors, deadline))
         if self.error is not None:
             raise self.error

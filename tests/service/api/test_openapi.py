@@ -61,6 +61,7 @@ async def test_a_predict_route_shows_every_body_it_takes(document: dict[str, Any
         "key",
         "tags",
         "external_ids",
+        "priority",
     }
 
 

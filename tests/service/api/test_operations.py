@@ -1,3 +1,4 @@
+import dataclasses
 from dataclasses import replace
 
 import httpx
@@ -9,7 +10,7 @@ from service.domain import Ref
 from service.registry.catalog import Catalog, Model
 from service.serving.engine_client import EngineStatus
 from service.serving.router import Router
-from tests.service.api.support import CountingEngine
+from tests.service.api.support import CountingEngine, problem_of
 
 
 async def test_the_process_is_alive_whatever_its_engine_does(client: httpx.AsyncClient, engine: CountingEngine) -> None:
@@ -32,7 +33,7 @@ async def test_it_is_not_ready_while_a_champion_is_missing_and_says_which(
     engine.status = EngineStatus(ready=engine.status.ready - {Ref("clothes", 1)})
     response = await client.get("/readyz")
     assert response.status_code == 503
-    expected = {"ready": False, "waiting_for": {"clothes": "its engine is starting"}, "broken": {}}
+    expected = {"ready": False, "waiting_for": {"clothes": "its engine has not loaded it yet"}, "broken": {}}
     assert response.json() == expected
 
 
@@ -80,3 +81,22 @@ async def test_the_documentation_names_no_third_party(client: httpx.AsyncClient)
     assert page.status_code == 200
     assert "http://" not in page.text
     assert "https://" not in page.text
+
+
+async def test_it_is_not_alive_without_its_supervisor(
+    client: httpx.AsyncClient, app: FastAPI, services: Services
+) -> None:
+    app.state.services = dataclasses.replace(services, is_supervised=lambda: False)
+    response = await client.get("/livez")
+    assert (response.status_code, response.json()) == (503, {"live": False})
+
+
+async def test_each_model_is_ready_by_itself(client: httpx.AsyncClient, engine: CountingEngine) -> None:
+    engine.status = EngineStatus(ready=engine.status.ready - {Ref("mood", 1)}, failed={Ref("mood", 1): "it holds NaN"})
+    response = await client.get("/v1/models/clothes/ready")
+    assert (response.status_code, response.json()) == (200, {"model": "clothes", "version": "1", "ready": True})
+    response = await client.get("/v1/models/mood/ready")
+    assert response.status_code == 503
+    assert response.headers["retry-after"] == "1"
+    assert problem_of(response)["detail"] == "mood/1 is not ready: it holds NaN"
+    assert (await client.get("/v1/models/nobody/ready")).status_code == 404

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, precondition, rule
 
 from service.domain import BatchPolicy, Deadline, Ref
-from service.engine.batching import Batch, BatchQueue, Request
+from service.engine.batching import Batch, BatchQueue
+from service.engine.requests import Request
 from service.errors import QueueFull
 
 REF = Ref("fashion", 1)
@@ -128,23 +129,23 @@ def test_only_rows_that_still_wait_are_removed() -> None:
 def test_requests_past_their_deadline_are_dropped_with_the_rows_that_waited(lengths: tuple[int, ...]) -> None:
     late, soon, last = (request(2, deadline=NOW + s, lengths=lengths) for s in (1.0, 2.0, 9.0))
     queue = queue_of(BatchPolicy(), last, late, soon)
-    assert queue.drop_expired(NOW + 0.99) == []
-    assert queue.drop_expired(NOW + 2.0) == [(late, 2), (soon, 2)]
-    assert queue.drop_expired(NOW + 2.0) == []
+    assert queue.drop_late(NOW + 0.99) == []
+    assert queue.drop_late(NOW + 2.0) == [(late, 2), (soon, 2)]
+    assert queue.drop_late(NOW + 2.0) == []
     assert {row.request for row in batch(queue).rows} == {last}
 
 
 def test_a_request_that_has_left_is_not_late() -> None:
     queue = queue_of(BatchPolicy(), request(deadline=NOW + 1))
     batch(queue)
-    assert queue.drop_expired(NOW + 5) == []
+    assert queue.drop_late(NOW + 5) == []
 
 
 def test_of_a_split_request_only_the_waiting_rows_are_counted_as_late() -> None:
     split = request(5, deadline=NOW + 1)
     queue = queue_of(BatchPolicy(max_rows=2), split)
     batch(queue)
-    assert queue.drop_expired(NOW + 1) == [(split, 3)]
+    assert queue.drop_late(NOW + 1) == [(split, 3)]
     assert len(queue) == 0
 
 
@@ -279,7 +280,7 @@ class QueueMachine(RuleBasedStateMachine):
         for each, _ in self.waiting:
             if each.deadline.expired(self.now):
                 late[each] = late.get(each, 0) + 1
-        assert dict(self.queue.drop_expired(self.now)) == late
+        assert dict(self.queue.drop_late(self.now)) == late
         self.waiting = [row for row in self.waiting if row[0] not in late]
 
     @invariant()

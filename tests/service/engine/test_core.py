@@ -11,7 +11,8 @@ from prometheus_client import CollectorRegistry
 from models.manifest import BrokenCheckpoint
 from models.preprocess import Tensors
 from service.domain import BatchPolicy, Deadline, Ref
-from service.engine.core import Answer, Engine
+from service.engine.core import Engine
+from service.engine.jobs import Answer
 from service.errors import DeadlineExceeded, NotReady, QueueFull, ServoloopError
 from service.telemetry import EngineTelemetry
 from tests.fakes import FakeRunner, ManualClock, sample

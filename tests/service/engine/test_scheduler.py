@@ -1,7 +1,7 @@
 import pytest
 
 from service.domain import BatchPolicy, Deadline, Ref
-from service.engine.batching import Request
+from service.engine.requests import Request
 from service.engine.scheduler import Scheduler, Work
 from service.errors import NotReady, QueueFull
 
@@ -138,5 +138,5 @@ def test_late_requests_of_all_versions_are_dropped() -> None:
     scheduler.put(CHEAP, first)
     scheduler.put(COSTLY, second)
     scheduler.put(COSTLY, third)
-    assert scheduler.drop_expired(NOW) == [(CHEAP, first, 1), (COSTLY, second, 2)]
+    assert scheduler.drop_late(NOW) == [(CHEAP, first, 1), (COSTLY, second, 2)]
     assert scheduler.waiting(COSTLY) == 1

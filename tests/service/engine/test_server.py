@@ -10,17 +10,27 @@ from prometheus_client import CollectorRegistry
 
 from models.manifest import BrokenCheckpoint
 from models.preprocess.tensors import Array
-from service.domain import BatchPolicy
+from service.domain import BatchPolicy, Ref
 from service.engine.core import Engine
 from service.engine.server import EngineServer
 from service.link import Link
 from service.telemetry import EngineTelemetry
+from service.watch.history import History
 from service.wire import Frame, Kind
 from tests.fakes import FakeRunner, sample
 
 META = {"model": "m", "version": 1}
 LABELS = {"model": "m", "version": "1"}
 PATIENCE = 10.0
+GONE = Ref("gone", 3)
+HISTORY = History(2, {1: frozenset({(7, 0)})}, frozenset({b"d" * 16}), {GONE: "it was taken out"})
+SAID_OF_HISTORY = {
+    "incarnation": 2,
+    "suspects": {"1": [[7, 0]]},
+    "quarantined": [(b"d" * 16).hex()],
+    "withdrawn": {"gone/3": "it was taken out"},
+}
+NOTHING = {"ready": [], "forwards": {}, "failed": {"gone/3": "it was taken out"}}
 
 
 class Peer:
@@ -83,7 +93,7 @@ async def connect(tmp_path: Path, registry: CollectorRegistry, gate: Gate) -> As
         return FakeRunner(before=gate.enter)
 
     engine = Engine(load, BatchPolicy(max_queued_rows=4), EngineTelemetry(registry))
-    server = EngineServer(engine)
+    server = EngineServer(engine, HISTORY, heartbeat=lambda _: None)
     loop = asyncio.get_running_loop()
     listening = await loop.create_unix_server(server.connection, str(tmp_path / "engine.sock"))
     running = asyncio.create_task(engine.run())
@@ -104,12 +114,15 @@ async def connect(tmp_path: Path, registry: CollectorRegistry, gate: Gate) -> As
 
 async def test_whoever_connects_hears_what_is_loaded(connect: Connect) -> None:
     peer = await connect()
-    assert (await peer.next()).meta == {"ready": [], "failed": {}}
+    assert (await peer.next()).meta == {**NOTHING, "history": SAID_OF_HISTORY}
     peer.load(7)
     loaded = await peer.next(Kind.LOADED)
     assert loaded.request_id == 7
-    assert (await peer.next()).meta == {"ready": ["m/1"], "failed": {}}
-    assert (await (await connect()).next()).meta == {"ready": ["m/1"], "failed": {}}
+    said = (await peer.next()).meta
+    assert (said["ready"], said["failed"]) == (["m/1"], NOTHING["failed"])
+    assert 0 <= said["forwards"]["m/1"] < PATIENCE
+    greeting = (await (await connect()).next()).meta
+    assert (greeting["ready"], greeting["history"]) == (["m/1"], SAID_OF_HISTORY)
 
 
 @pytest.mark.parametrize(("folder", "reason"), [("broken", "its sha256 differs"), ("crash", "loading failed")])
@@ -121,10 +134,11 @@ async def test_every_load_is_answered_also_one_that_fails(
     peer.load(3, folder)
     failed = await peer.next(Kind.FAILED)
     assert (failed.request_id, failed.meta) == (3, {"error": "broken", "reason": reason})
-    assert (await peer.next(Kind.STATUS)).meta == {"ready": [], "failed": {"m/1": reason}}
+    assert (await peer.next(Kind.STATUS)).meta == {**NOTHING, "failed": {"m/1": reason, "gone/3": "it was taken out"}}
     peer.load(4, "good")
     await peer.next(Kind.LOADED)
-    assert (await peer.next(Kind.STATUS)).meta == {"ready": ["m/1"], "failed": {}}
+    said = (await peer.next(Kind.STATUS)).meta
+    assert (said["ready"], said["failed"]) == (["m/1"], NOTHING["failed"])
 
 
 async def loaded(connect: Connect) -> Peer:
@@ -164,7 +178,7 @@ async def test_refusals_carry_their_facts(connect: Connect) -> None:
     peer.link.send(Frame(Kind.INFER, 3, 1.0, {"model": "other", "version": 1}, [np.zeros((1, 1), np.float32)]))
     failed = {frame.request_id: frame.meta for frame in [await peer.next(Kind.FAILED) for _ in range(3)]}
     assert failed == {
-        1: {"error": "queue_full", "queued": 0, "limit": 4},
+        1: {"error": "queue_full", "queued": 0, "limit": 4, "unit": "rows", "wait": 0.0},
         2: {"error": "deadline", "where": "the queue"},
         3: {"error": "not_ready", "reason": "it is not loaded on this engine"},
     }
@@ -224,8 +238,11 @@ async def test_a_cancelled_request_is_not_answered(connect: Connect, gate: Gate)
 async def test_a_beat_tells_all_that_the_engine_lives(
     registry: CollectorRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    beats: list[float] = []
     monkeypatch.setattr("service.engine.server._BEAT_SECONDS", 0.001)
-    server = EngineServer(Engine(lambda _: FakeRunner(), BatchPolicy(), EngineTelemetry(registry)))
+    server = EngineServer(
+        Engine(lambda _: FakeRunner(), BatchPolicy(), EngineTelemetry(registry)), HISTORY, beats.append
+    )
     path = str(tmp_path / "engine.sock")
     listening = await asyncio.get_running_loop().create_unix_server(server.connection, path)
     peer = Peer()
@@ -233,6 +250,8 @@ async def test_a_beat_tells_all_that_the_engine_lives(
     await peer.next(Kind.STATUS)
     beating = asyncio.create_task(server.beat())
     assert [(await peer.next()).kind for _ in range(3)] == [Kind.STATUS] * 3
+    assert len(beats) >= 3
+    assert beats == sorted(beats)
     beating.cancel()
     peer.link.close()
     listening.close()

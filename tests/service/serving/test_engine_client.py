@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -17,12 +18,14 @@ from service.errors import (
     DeadlineExceeded,
     EngineLost,
     NotReady,
+    Overloaded,
     PredictionFailed,
     QueueFull,
     ServoloopError,
 )
 from service.link import Link
-from service.serving.engine_client import STALE_SECONDS, EngineClient, Outputs
+from service.serving.engine_client import STALE_SECONDS, EngineClient
+from service.serving.held import Outputs
 from service.telemetry import HttpTelemetry
 from service.wire import Frame, Kind
 from tests.fakes import ManualClock, sample
@@ -170,7 +173,12 @@ async def test_failed_rows_come_with_their_reason(engine: FakeEngine, client: En
 @pytest.mark.parametrize(
     ("facts", "error", "attributes"),
     [
-        ({"error": "queue_full", "queued": 3, "limit": 4}, QueueFull, {"queued": 3, "limit": 4}),
+        (
+            {"error": "queue_full", "queued": 3, "limit": 4, "unit": "rows", "wait": 2.5},
+            QueueFull,
+            {"queued": 3, "limit": 4, "retry_after": 3},
+        ),
+        ({"error": "overloaded", "wait": 4.0}, Overloaded, {"wait": 4.0, "retry_after": 4}),
         ({"error": "deadline", "where": "the queue"}, DeadlineExceeded, {"where": "the queue"}),
         ({"error": "not_ready", "reason": "gone"}, NotReady, {"reason": "gone"}),
         ({"error": "internal"}, PredictionFailed, {"reason": "the engine failed"}),
@@ -298,12 +306,10 @@ async def test_what_a_lost_engine_held_is_sent_once_more_to_its_successor(
     assert sample(registry, "servoloop_requests_resent_total") == 1
 
 
-async def test_a_request_that_loses_two_engines_is_not_sent_to_a_third(
-    engine: FakeEngine, client: EngineClient
-) -> None:
+async def test_a_request_that_loses_engine_after_engine_is_given_up(engine: FakeEngine, client: EngineClient) -> None:
     await engine.start(REF)
     asked = ask(client)
-    for _ in range(2):
+    for _ in range(10):
         await engine.next()
         await engine.die()
         await engine.start(REF)
@@ -340,8 +346,7 @@ async def test_an_engine_whose_answer_cannot_be_read_is_cut_off_like_a_lost_one(
 ) -> None:
     await engine.start(REF)
     asked = ask(client)
-    assert (await engine.next()).request_id == 1
-    engine.send(frame)
+    engine.send(dataclasses.replace(frame, request_id=(await engine.next()).request_id))
     engine.answer(await engine.next())
     assert (await asked).values.tolist() == [[10], [20]]
 

@@ -21,6 +21,7 @@ def test_nothing_is_asked_for_unless_said(value: Any) -> None:
 
 EVERYTHING = PredictParameters(
     top_k=3,
+    priority=2,
     return_probabilities=True,
     timeout=1.5,
     key="user-7",
@@ -32,6 +33,7 @@ EVERYTHING = PredictParameters(
 def test_all_are_read_from_json() -> None:
     value = {
         "top_k": 3,
+        "priority": 2,
         "return_probabilities": True,
         "timeout_ms": 1500,
         "key": "user-7",
@@ -44,6 +46,7 @@ def test_all_are_read_from_json() -> None:
 def test_all_are_read_from_a_query() -> None:
     query = {
         "top_k": "3",
+        "priority": "2",
         "return_probabilities": "true",
         "timeout_ms": "1500",
         "key": "user-7",
@@ -73,6 +76,10 @@ def test_a_query_spells_booleans_in_words_or_digits(text: str, value: bool) -> N
         ({"timeout_ms": 0}, "parameters.timeout_ms"),
         ({"timeout_ms": -5}, "parameters.timeout_ms"),
         ({"timeout_ms": "100"}, "parameters.timeout_ms"),
+        ({"priority": -1}, "parameters.priority"),
+        ({"priority": 10}, "parameters.priority"),
+        ({"priority": 1.5}, "parameters.priority"),
+        ({"priority": None}, "parameters.priority"),
         ({"key": ""}, "parameters.key"),
         ({"key": "a\nb"}, "parameters.key"),
         ({"key": "nul\0"}, "parameters.key"),
@@ -99,6 +106,8 @@ def test_a_wrong_value_is_named(value: Any, field: str) -> None:
     [
         ({"top_k": "three"}, "query.top_k"),
         ({"top_k": "9" * 5000}, "query.top_k"),
+        ({"priority": "1.5"}, "query.priority"),
+        ({"priority": "high"}, "query.priority"),
         ({"timeout_ms": "nan"}, "query.timeout_ms"),
         ({"timeout_ms": "inf"}, "query.timeout_ms"),
         ({"timeout_ms": "1e999"}, "query.timeout_ms"),
@@ -118,7 +127,7 @@ def test_a_wrong_value_in_a_query_is_named(query: dict[str, str], field: str) ->
 def test_a_parameter_that_does_not_exist_is_refused_with_those_that_do(read: Any, field: str, names: str) -> None:
     error = fault(read, {"topk": "3"})
     assert (error.field, error.problem) == (field, "there is no such parameter")
-    assert error.expected == f"one of top_k, return_probabilities, timeout_ms, key, {names}"
+    assert error.expected == f"one of top_k, return_probabilities, timeout_ms, priority, key, {names}"
 
 
 @pytest.mark.parametrize("value", [[], "top_k", 3, True, [["top_k", 3]]])

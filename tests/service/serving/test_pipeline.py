@@ -23,7 +23,7 @@ from service.errors import (
     UnprocessableInput,
 )
 from service.registry.catalog import scan
-from service.serving.engine_client import Outputs
+from service.serving.held import Outputs
 from service.serving.pipeline import Limits, Pipeline
 from service.serving.router import Router
 from service.telemetry import HttpTelemetry
@@ -209,6 +209,23 @@ async def test_a_row_that_failed_alone_is_told_in_its_place(journey: Journey) ->
     assert journey.measured("servoloop_rows_total", outcome="ok") == 2
     assert journey.measured("servoloop_rows_total", outcome="failed") == 1
     assert journey.measured("servoloop_requests_total", outcome="ok") == 1
+
+
+async def test_a_quarantined_row_is_told_as_such(journey: Journey) -> None:
+    def answer(ref: Ref, tensors: Tensors) -> Outputs:
+        ones = np.ones((len(tensors), 1), np.float32)
+        return Outputs(ones, {0: "not finite", 2: "quarantined"}, 0.0, 0.0, quarantined=frozenset({2}))
+
+    journey.engines.answer = answer
+    predictions = (await journey.predict({"instances": FLATS}))["predictions"]
+    kinds = [prediction.get("error", {}).get("type") for prediction in predictions]
+    assert kinds == ["prediction_failed", None, "quarantined_input"]
+
+
+async def test_a_request_goes_out_with_its_priority(journey: Journey) -> None:
+    await journey.predict({"instances": FLATS, "parameters": {"priority": 1}})
+    await journey.predict({"instances": FLATS})
+    assert journey.engines.priorities == [1, 0]
 
 
 async def test_a_failed_rows_numbers_are_never_looked_at(journey: Journey) -> None:

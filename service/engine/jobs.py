@@ -1,0 +1,80 @@
+"""A request's way through the engine: its rows, the answers so far, and where they go."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from models.preprocess.tensors import Array
+from service.domain import DEFAULT_PRIORITY
+from service.engine.isolation import RowFailure
+from service.engine.requests import Request
+from service.errors import ServoloopError
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Outputs (rows, k) float32 and, by row, why it failed; times in seconds, of the request's last batch."""
+
+    outputs: Array
+    failures: dict[int, str]
+    queue_seconds: float
+    compute_seconds: float
+
+
+Reply = Callable[[Answer | ServoloopError], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """How a request wants to be treated, beside its deadline.
+
+    `request_id` names it to processes other than this one. `digest` is there when the request's only row is suspected
+    of having ended an engine: then it runs alone.
+    """
+
+    request_id: int = 0
+    priority: int = DEFAULT_PRIORITY
+    digest: bytes = b""
+    is_canary: bool = False
+
+    @property
+    def alone(self) -> bool:
+        return bool(self.digest) or self.is_canary
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """What the engine keeps of a request until it is answered."""
+
+    rows: list[Array]
+    ragged: bool
+    order: Order
+    reply: Reply
+    outputs: Array | None = None
+    failures: dict[int, str] = field(default_factory=dict)
+    answered_rows: int = 0
+    closed: bool = False
+
+    def close(self, result: Answer | ServoloopError) -> None:
+        """Answer, once: what comes after a timeout or a cancel is dropped."""
+        if not self.closed:
+            self.closed = True
+            self.reply(result)
+
+    def deliver(self, request: Request, index: int, result: Array | RowFailure, started: float, seconds: float) -> bool:
+        """Take a row's result; answer, and say so, when it was the last one."""
+        match result:
+            case RowFailure(reason):
+                self.failures[index] = reason
+            case outputs:
+                if self.outputs is None:
+                    self.outputs = np.zeros((request.num_rows, *outputs.shape), np.float32)
+                self.outputs[index] = outputs
+        self.answered_rows += 1
+        if self.answered_rows < request.num_rows:
+            return False
+        nothing = np.zeros((request.num_rows, 0), np.float32)
+        outputs = nothing if self.outputs is None else self.outputs
+        self.close(Answer(outputs, self.failures, started - request.arrived, seconds))
+        return True

@@ -1,0 +1,141 @@
+"""Requests that wait for an engine's answer, and how many rows and bytes they may be together."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from models.preprocess import Tensors
+from models.preprocess.tensors import Array
+from service.domain import DEFAULT_PRIORITY, Deadline, Ref
+from service.errors import (
+    BrokenContract,
+    DeadlineExceeded,
+    NotReady,
+    Overloaded,
+    PredictionFailed,
+    QuarantinedInput,
+    QueueFull,
+    ServoloopError,
+)
+from service.wire import Frame
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """What an engine computed: (n, k) float32, why rows failed, and its times in seconds.
+
+    `quarantined` are those of the failed rows that no engine was given.
+    """
+
+    values: Array
+    failures: Mapping[int, str]
+    queue_seconds: float
+    compute_seconds: float
+    quarantined: frozenset[int] = frozenset()
+
+
+@dataclass(slots=True, eq=False)
+class Held:
+    """A request on its way. With a `digest`, its only row is suspected, and runs alone."""
+
+    ref: Ref
+    tensors: Tensors
+    deadline: Deadline
+    priority: int
+    future: asyncio.Future[Outputs]
+    digest: bytes = b""
+    sends: int = 0
+    sent_to: int = 0
+    """The incarnation of the engine that it was last sent to."""
+
+    def frame_meta(self) -> dict[str, Any]:
+        """What an INFER frame says beside the rows."""
+        meta: dict[str, Any] = {"model": self.ref.model, "version": self.ref.version}
+        if self.priority != DEFAULT_PRIORITY:
+            meta["priority"] = self.priority
+        if self.digest:
+            meta["alone"] = self.digest.hex()
+        return meta
+
+    def resolve(self, frame: Frame) -> None:
+        """Take the engine's answer. Raises BrokenContract, or what comes of reading what is no answer."""
+        (values,) = frame.arrays
+        if len(values) != len(self.tensors):
+            error = BrokenContract("rows of an answer", expected=len(self.tensors), got=len(values))
+            self.future.set_exception(error)
+            return
+        failures = {int(index): reason for index, reason in frame.meta.get("failures", {}).items()}
+        self.future.set_result(Outputs(values, failures, frame.meta["queue"], frame.meta["compute"]))
+
+
+@dataclass(slots=True)
+class Bounds:
+    """What may be held at once. Raises QueueFull beyond it."""
+
+    max_rows: int
+    max_bytes: int
+    rows: int = field(default=0, init=False)
+    bytes: int = field(default=0, init=False)
+
+    def enter(self, ref: Ref, tensors: Tensors) -> None:
+        if self.rows + len(tensors) > self.max_rows:
+            raise QueueFull(ref, queued=self.rows, limit=self.max_rows)
+        if self.rows and self.bytes + tensors.values.nbytes > self.max_bytes:
+            raise QueueFull(ref, queued=self.bytes, limit=self.max_bytes, unit="bytes")
+        self.rows += len(tensors)
+        self.bytes += tensors.values.nbytes
+
+    def leave(self, tensors: Tensors) -> None:
+        self.rows -= len(tensors)
+        self.bytes -= tensors.values.nbytes
+
+
+def error_of(ref: Ref, facts: Mapping[str, Any]) -> ServoloopError:
+    """The error that a FAILED frame speaks of."""
+    match facts.get("error"):
+        case "queue_full":
+            return QueueFull(ref, facts["queued"], facts["limit"], facts["unit"], facts["wait"])
+        case "overloaded":
+            return Overloaded(ref, facts["wait"])
+        case "deadline":
+            return DeadlineExceeded(ref, facts["where"])
+        case "not_ready":
+            return NotReady(ref, facts["reason"])
+        case _:
+            return PredictionFailed(ref, "the engine failed")
+
+
+def joined(ref: Ref, outcomes: Sequence[Outputs | BaseException]) -> Outputs:
+    """One answer from those to a request's rows. Raises what keeps the request from being answered."""
+    failures: dict[int, str] = {}
+    quarantined = set()
+    for index, outcome in enumerate(outcomes):
+        match outcome:
+            case Outputs(failures=failed):
+                failures |= dict.fromkeys([index] if failed else [], failed.get(0, ""))
+            case QuarantinedInput():
+                failures[index] = str(outcome)
+                quarantined.add(index)
+            case PredictionFailed(reason=reason):
+                failures[index] = reason
+            case BaseException():
+                raise outcome
+    if len(quarantined) == len(outcomes):
+        raise QuarantinedInput(ref)
+    answers = [outcome for outcome in outcomes if isinstance(outcome, Outputs)]
+    good = {index: outcome.values for index, outcome in enumerate(outcomes) if isinstance(outcome, Outputs)}
+    shape = next((values.shape[1:] for index, values in good.items() if index not in failures), (0,))
+    values = np.zeros((len(outcomes), *shape), np.float32)
+    for index, row in good.items():
+        if index not in failures:
+            values[index] = row[0]
+    return Outputs(
+        values,
+        failures,
+        max((answer.queue_seconds for answer in answers), default=0.0),
+        max((answer.compute_seconds for answer in answers), default=0.0),
+        frozenset(quarantined),
+    )

@@ -1,0 +1,100 @@
+"""What an engine's death is evidence of. Pure: docs/decisions/0005 says why it is weighed like this."""
+
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from service.domain import Ref
+from service.watch.blackbox import Doing, RowId, Running
+
+_LONE_DEATHS = 2
+_VERSION_DEATHS = 3
+_WINDOW_SECONDS = 60.0
+_MAX_QUARANTINED = 1024
+_REMEMBERED = 16
+
+
+class Cause(StrEnum):
+    """How an engine came to its end."""
+
+    CRASH = "crash"
+    """By itself: an exit nobody asked for, or a signal that only its own instructions raise."""
+    DEVICE = "device"
+    """By itself, because its device was left in an error that only a new process clears."""
+    HANG = "hang"
+    """The watchdog ended it, because one run took too long."""
+    SILENT = "silent"
+    """The watchdog ended it, because it gave no sign of life."""
+    OUTSIDE = "outside"
+    """By somebody: SIGKILL, SIGTERM and the like. The kernel's out-of-memory killer can't be told from an operator."""
+
+    @property
+    def is_own_fault(self) -> bool:
+        return self in (Cause.CRASH, Cause.DEVICE, Cause.HANG)
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """The end of one engine process; `incarnation` counts the processes of its slot."""
+
+    incarnation: int
+    cause: Cause
+    running: Running | None
+    at: float
+
+    @property
+    def suspects(self) -> tuple[RowId, ...]:
+        """The rows that may be what it died of."""
+        if not self.cause.is_own_fault or self.running is None or self.running.doing is not Doing.BATCH:
+            return ()
+        return self.running.rows
+
+
+@dataclass(slots=True)
+class Verdicts:
+    """What deaths led to: inputs that no engine is given again, and versions that are served no more, with reasons."""
+
+    quarantined: dict[bytes, Ref] = field(default_factory=dict)
+    withdrawn: dict[Ref, str] = field(default_factory=dict)
+
+
+class Evidence:
+    """Weighs one slot's deaths as they come."""
+
+    def __init__(self) -> None:
+        self.verdicts = Verdicts()
+        self.deaths: deque[Death] = deque(maxlen=_REMEMBERED)
+        """The last ones, for those who had requests there."""
+        self._counted: list[Death] = []
+        self._alone: Counter[bytes] = Counter()
+
+    def weigh(self, death: Death) -> None:
+        """Take in a death, and come to a verdict where there is enough evidence for one."""
+        self.deaths.append(death)
+        if not death.cause.is_own_fault:
+            return
+        self._counted = [each for each in self._counted if death.at - each.at < _WINDOW_SECONDS]
+        if death.running is not None and death.running.digest:
+            self._weigh_input(death, death.running)
+        else:
+            self._counted.append(death)
+        if death.running is not None:
+            self._weigh_version(death.running.ref, death.cause)
+
+    def _weigh_input(self, death: Death, running: Running) -> None:
+        self._alone[running.digest] += 1
+        if self._alone[running.digest] < _LONE_DEATHS:
+            return
+        del self._alone[running.digest]
+        if len(self.verdicts.quarantined) >= _MAX_QUARANTINED:
+            del self.verdicts.quarantined[next(iter(self.verdicts.quarantined))]
+        self.verdicts.quarantined[running.digest] = running.ref
+        # The deaths that this input explains count once against its version, as does the input.
+        self._counted = [each for each in self._counted if not set(running.rows) & set(each.suspects)]
+        self._counted.append(death)
+
+    def _weigh_version(self, ref: Ref, cause: Cause) -> None:
+        running = {each.running.ref if each.running is not None else None for each in self._counted}
+        if len(self._counted) >= _VERSION_DEATHS and running == {ref}:
+            within = f"{len(self._counted)} times within {_WINDOW_SECONDS:.0f} seconds"
+            self.verdicts.withdrawn[ref] = f"it was taken out: its engine ended {within} while running it ({cause})"

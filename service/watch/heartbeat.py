@@ -1,0 +1,47 @@
+"""A process's sign of life for another: one number in shared memory, which needs nobody's help to be read."""
+
+import mmap
+import struct
+from pathlib import Path
+from typing import Self
+
+_INSTANT = struct.Struct("<d")
+SUPERVISOR = "supervisor.beat"
+"""The supervisor's, in the folder of the sockets."""
+
+
+class Heartbeat:
+    """The instant of the last beat, on the machine's monotonic clock. A context manager that closes its memory."""
+
+    def __init__(self, memory: mmap.mmap) -> None:
+        self._memory = memory
+
+    @staticmethod
+    def create(path: Path) -> "Heartbeat":
+        """A new one that never beat."""
+        path.write_bytes(bytes(_INSTANT.size))
+        return Heartbeat.open(path)
+
+    @staticmethod
+    def open(path: Path) -> "Heartbeat":
+        """One that another process made. Raises OSError where there is none."""
+        with path.open("r+b") as file:
+            return Heartbeat(mmap.mmap(file.fileno(), _INSTANT.size))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._memory.close()
+
+    def beat(self, now: float) -> None:
+        _INSTANT.pack_into(self._memory, 0, now)
+
+    @property
+    def last(self) -> float:
+        """When it last beat; 0 before it did."""
+        (instant,) = _INSTANT.unpack_from(self._memory)
+        return float(instant)

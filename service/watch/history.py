@@ -1,0 +1,56 @@
+"""What an engine is told of its predecessors, and tells to those who ask it for predictions."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from service.domain import Ref
+from service.watch.blackbox import RowId
+from service.watch.evidence import Death, Verdicts
+
+# The files of an engine's folder.
+BEAT, BLACK_BOX, HISTORY = "beat", "running", "history"
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """`suspects`: by incarnation, the rows that an engine may have died of. Inputs are named by their digests."""
+
+    incarnation: int = 0
+    suspects: Mapping[int, frozenset[RowId]] = field(default_factory=dict)
+    quarantined: frozenset[bytes] = frozenset()
+    withdrawn: Mapping[Ref, str] = field(default_factory=dict)
+
+    @staticmethod
+    def of(incarnation: int, deaths: Iterable[Death], verdicts: Verdicts) -> "History":
+        """What is known when an engine starts."""
+        suspects = {death.incarnation: frozenset(death.suspects) for death in deaths if death.suspects}
+        return History(incarnation, suspects, frozenset(verdicts.quarantined), dict(verdicts.withdrawn))
+
+    def to_meta(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {
+            "incarnation": self.incarnation,
+            "suspects": {str(number): sorted(rows) for number, rows in self.suspects.items()},
+            "quarantined": sorted(digest.hex() for digest in self.quarantined),
+            "withdrawn": {str(ref): reason for ref, reason in self.withdrawn.items()},
+        }
+
+    @staticmethod
+    def from_meta(meta: Mapping[str, Any]) -> "History":
+        """Raises KeyError, TypeError or ValueError for what is no history."""
+        return History(
+            meta["incarnation"],
+            {int(n): frozenset((row[0], row[1]) for row in rows) for n, rows in meta["suspects"].items()},
+            frozenset(map(bytes.fromhex, meta["quarantined"])),
+            {Ref.parse(name): reason for name, reason in meta["withdrawn"].items()},
+        )
+
+    def to_bytes(self) -> bytes:
+        return orjson.dumps(self.to_meta())
+
+    @staticmethod
+    def from_bytes(data: bytes) -> "History":
+        return History.from_meta(orjson.loads(data))

@@ -1,0 +1,267 @@
+"""What queue and scheduler do with deadlines, priorities, bytes, and what they know of the cost."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.domain import BatchPolicy, Deadline, Ref
+from service.engine.batching import Batch, BatchQueue
+from service.engine.requests import Request, Row
+from service.engine.scheduler import Scheduler, Work
+from service.errors import DeadlineExceeded, Overloaded, QueueFull
+
+REF, OTHER = Ref("transformer", 1), Ref("cnn", 1)
+NOW = 100.0
+FIXED, A_ROW = 0.01, 0.01
+
+
+def request(num_rows: int = 1, *, seconds: float = math.inf, arrived: float = NOW, **more: object) -> Request:
+    return Request(num_rows, Deadline(arrived + seconds), arrived, **more)  # type: ignore[arg-type]
+
+
+def teach(queue: BatchQueue) -> None:
+    for num_rows in (1, 2, 4, 8, 16, 32) * 20:
+        queue.cost.learn(1, num_rows, FIXED + A_ROW * num_rows, NOW)
+
+
+@pytest.fixture
+def queue() -> BatchQueue:
+    """A queue that knows that a batch takes 10 ms, and 10 ms a row."""
+    queue = BatchQueue(REF, BatchPolicy())
+    teach(queue)
+    return queue
+
+
+def batch(queue: BatchQueue, now: float = NOW, **more: float) -> Batch:
+    taken = queue.take(now, **more)
+    assert isinstance(taken, Batch)
+    return taken
+
+
+# Deadlines
+
+
+def test_what_waits_is_dropped_as_soon_as_it_can_not_be_met(queue: BatchQueue) -> None:
+    soon = request(seconds=1.0)
+    queue.put(soon)
+    assert queue.drop_late(NOW + 0.97) == []
+    assert queue.drop_late(NOW + 0.985) == [(soon, 1)]
+
+
+def test_a_large_request_is_dropped_while_there_is_time_for_some_of_its_rows_only(queue: BatchQueue) -> None:
+    large = request(64, seconds=2.0)  # two full batches: 0.66 s
+    queue.put(large)
+    assert queue.drop_late(NOW + 1.2) == []
+    assert queue.drop_late(NOW + 1.4) == [(large, 64)]
+
+
+def test_rows_that_have_run_need_no_more_time(queue: BatchQueue) -> None:
+    large = request(64, seconds=2.0)
+    queue.put(large)
+    assert len(batch(queue)) == 32
+    assert queue.drop_late(NOW + 1.4) == []
+    assert queue.drop_late(NOW + 1.7) == [(large, 32)]
+
+
+def test_a_batch_is_kept_to_what_its_first_row_has_left(queue: BatchQueue) -> None:
+    for _ in range(32):
+        queue.put(request(seconds=10))
+    assert len(batch(queue, NOW + 9.75)) == pytest.approx(24, abs=1)
+
+
+def test_where_many_wait_those_who_would_need_a_small_batch_are_dropped(queue: BatchQueue) -> None:
+    hurried, patient = request(seconds=0.05), request(31, seconds=100)
+    for each in (hurried, patient):
+        queue.put(each)
+    assert queue.drop_late(NOW) == [(hurried, 1)]
+
+
+def test_a_batch_that_is_long_enough_by_itself_need_not_be_half_of_what_waits(queue: BatchQueue) -> None:
+    queue.put(request(seconds=0.15))
+    queue.put(request(63))
+    assert queue.drop_late(NOW) == []
+    assert len(batch(queue)) == pytest.approx(14, abs=1)
+
+
+def test_what_was_learned_long_ago_refuses_nothing(queue: BatchQueue) -> None:
+    queue.put(request(arrived=NOW + 3600, seconds=0.015))
+
+
+def test_who_has_too_little_time_even_alone_is_told_so(queue: BatchQueue) -> None:
+    with pytest.raises(DeadlineExceeded):
+        queue.put(request(seconds=0.015))
+    assert len(queue) == 0
+
+
+def test_who_would_be_late_behind_what_waits_is_refused_with_the_time_that_this_takes(queue: BatchQueue) -> None:
+    for _ in range(10):
+        queue.put(request(32))  # 0.33 s each
+    queue.put(request(seconds=4))
+    with pytest.raises(Overloaded) as raised:
+        queue.put(request(seconds=3))
+    assert raised.value.wait == pytest.approx(3.3, rel=0.05)
+    assert raised.value.retry_after == 4
+    with pytest.raises(Overloaded):
+        queue.put(request(seconds=4), busy=2.0)
+
+
+def test_what_left_is_no_backlog(queue: BatchQueue) -> None:
+    queue.put(request(32))
+    assert queue.backlog == pytest.approx(0.33, rel=0.05)
+    batch(queue)
+    assert queue.backlog == 0
+
+
+# Priorities
+
+
+def test_a_higher_priority_goes_first_and_the_default_is_the_middle() -> None:
+    queue = BatchQueue(REF, BatchPolicy(max_rows=1))
+    requests = {priority: request(priority=priority) for priority in (9, 0, 5, 1)}
+    for each in requests.values():
+        queue.put(each)
+    order = [batch(queue).rows[0].request.priority for _ in requests]
+    assert order == [1, 0, 5, 9]
+
+
+def test_a_low_priority_is_late_but_does_not_starve() -> None:
+    queue = BatchQueue(REF, BatchPolicy(max_rows=1))
+    low = request(priority=9)
+    queue.put(low)
+    for second in range(20):
+        queue.put(request(priority=1, arrived=NOW + second))
+        if batch(queue, NOW + second).rows[0].request is low:
+            assert second == 8  # the steps of priority between them, in seconds
+            return
+    pytest.fail("it never left")
+
+
+def test_who_goes_first_has_only_those_before_him_ahead(queue: BatchQueue) -> None:
+    for _ in range(10):
+        queue.put(request(32, priority=5))
+    queue.put(request(seconds=0.5, priority=1))
+    with pytest.raises(Overloaded):
+        queue.put(request(seconds=0.5, priority=5))
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 5)), min_size=1, max_size=30), st.integers(1, 4))
+def test_rows_leave_in_the_order_of_their_turns(asked: list[tuple[int, int]], max_rows: int) -> None:
+    queue = BatchQueue(REF, BatchPolicy(max_rows=max_rows))
+    now, requests = NOW, []
+    for priority, later in asked:
+        now += later
+        requests.append(request(priority=priority, arrived=now))
+        queue.put(requests[-1])
+    left = []
+    while len(queue):
+        left += [row.request for row in batch(queue, now).rows]
+    assert left == sorted(requests, key=lambda each: each.turn)
+
+
+# Alone
+
+
+@pytest.mark.parametrize("lengths", [None, [5]])
+def test_a_row_that_runs_alone_shares_its_batch_with_nobody(lengths: list[int] | None) -> None:
+    queue = BatchQueue(REF, BatchPolicy())
+    requests = [request(lengths=lengths, alone=alone) for alone in (False, True, False, True)]
+    for each in requests:
+        queue.put(each)
+    batches = [[requests.index(row.request) for row in batch(queue).rows] for _ in range(3)]
+    assert batches == [[0, 2], [1], [3]]
+    assert len(queue) == 0
+
+
+# Bytes
+
+
+def test_bytes_are_bounded_and_given_back() -> None:
+    queue = BatchQueue(REF, BatchPolicy(max_queued_bytes=100))
+    queue.put(request(2, num_bytes=80))
+    with pytest.raises(QueueFull) as raised:
+        queue.put(request(num_bytes=30))
+    assert (raised.value.queued, raised.value.limit, raised.value.unit) == (80, 100, "bytes")
+    batch(queue)
+    queue.put(request(num_bytes=30))
+
+
+def test_a_request_larger_than_the_bound_is_let_in_where_nothing_waits() -> None:
+    queue = BatchQueue(REF, BatchPolicy(max_queued_bytes=100))
+    queue.put(request(num_bytes=1000))
+    with pytest.raises(QueueFull):
+        queue.put(request(num_bytes=1))
+
+
+# Limits of a batch
+
+
+def test_batches_stay_smaller_for_a_while_where_memory_did_not_suffice() -> None:
+    queue = BatchQueue(REF, BatchPolicy(max_rows=8))
+    queue.limit_elements(2, until=NOW + 60)
+    queue.put(request(16))
+    assert [len(batch(queue, NOW + 59)), len(batch(queue, NOW + 60))] == [2, 8]
+
+
+def test_a_batch_of_sequences_is_kept_to_its_seconds() -> None:
+    queue = BatchQueue(REF, BatchPolicy())
+    for num_rows in (1, 8, 32) * 10:
+        queue.cost.learn(100, num_rows, 0.0001 * 100 * num_rows, NOW)
+    for _ in range(32):
+        queue.put(request(lengths=[100]))
+    assert len(batch(queue, max_seconds=0.1)) == pytest.approx(10, abs=1)
+
+
+def scheduler() -> Scheduler:
+    scheduler = Scheduler(BatchPolicy(max_batch_seconds=0.1))
+    for ref in (REF, OTHER):
+        scheduler.add(ref)
+        scheduler.put(ref, request())
+    for num_rows in (1, 2, 4, 8, 16, 32) * 20:
+        rows = Batch([Row(request(num_rows), index) for index in range(num_rows)])
+        scheduler.learn(Work(REF, rows, predicted=0.0), FIXED + A_ROW * num_rows, NOW)
+    for _ in range(2):
+        assert isinstance(scheduler.take(NOW), Work)
+    return scheduler
+
+
+def test_while_another_version_wants_the_device_a_batch_is_capped() -> None:
+    shared = scheduler()
+    shared.put(REF, request(64))
+    shared.put(OTHER, request(arrived=NOW))
+    sizes = {}
+    for _ in range(2):
+        work = shared.take(NOW)
+        assert isinstance(work, Work)
+        shared.charge(work.ref, work.predicted)
+        sizes[work.ref] = len(work.batch)
+    assert sizes[OTHER] == 1
+    assert sizes[REF] == pytest.approx(9, abs=1)
+
+
+def test_a_version_that_asked_just_now_counts_as_wanting_the_device() -> None:
+    shared = scheduler()
+    shared.put(REF, request(64, arrived=NOW + 0.9))
+    work = shared.take(NOW + 0.9)
+    assert isinstance(work, Work)
+    assert work.predicted <= 0.1
+
+
+def test_a_version_that_has_the_device_to_itself_is_not_capped() -> None:
+    shared = scheduler()
+    shared.put(REF, request(64, arrived=NOW + 5))
+    work = shared.take(NOW + 5)
+    assert isinstance(work, Work)
+    assert len(work.batch) == 32
+    assert work.predicted == pytest.approx(0.33, rel=0.05)
+
+
+def test_what_runs_now_delays_who_comes_now() -> None:
+    shared = scheduler()
+    shared.put(REF, request(32, arrived=NOW + 5))
+    assert isinstance(shared.take(NOW + 5), Work)
+    with pytest.raises(Overloaded):
+        shared.put(REF, request(seconds=0.2, arrived=NOW + 5))
+    shared.charge(REF, 0.33)
+    shared.put(REF, request(seconds=0.2, arrived=NOW + 5))

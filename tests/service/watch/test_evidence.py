@@ -1,0 +1,155 @@
+import pytest
+
+from service.domain import Ref
+from service.watch.blackbox import Doing, RowId, Running
+from service.watch.evidence import Cause, Death, Evidence
+from service.watch.history import History
+
+REF, OTHER = Ref("m", 1), Ref("n", 1)
+POISON, INNOCENT = b"p" * 16, b"i" * 16
+
+
+class Deaths:
+    """Engines that die one after another."""
+
+    def __init__(self) -> None:
+        self.evidence = Evidence()
+        self.now = 1000.0
+        self._incarnation = 0
+
+    def of(
+        self,
+        *rows: RowId,
+        ref: Ref = REF,
+        digest: bytes = b"",
+        cause: Cause = Cause.CRASH,
+        doing: Doing = Doing.BATCH,
+        after: float = 5.0,
+    ) -> None:
+        self.now += after
+        self._incarnation += 1
+        running = Running(doing, ref, self.now - 1, rows=rows, digest=digest)
+        self.evidence.weigh(Death(self._incarnation, cause, running, self.now))
+
+    def idle(self, cause: Cause = Cause.CRASH) -> None:
+        self.now += 5
+        self._incarnation += 1
+        self.evidence.weigh(Death(self._incarnation, cause, None, self.now))
+
+    @property
+    def quarantined(self) -> set[bytes]:
+        return set(self.evidence.verdicts.quarantined)
+
+    @property
+    def withdrawn(self) -> set[Ref]:
+        return set(self.evidence.verdicts.withdrawn)
+
+
+@pytest.fixture
+def deaths() -> Deaths:
+    return Deaths()
+
+
+def test_an_input_is_quarantined_when_two_engines_died_while_running_it_alone(deaths: Deaths) -> None:
+    deaths.of((1, 0), (2, 0), (3, 0))
+    deaths.of((2, 0), digest=POISON)
+    assert deaths.quarantined == set()
+    deaths.of((2, 0), digest=POISON)
+    assert deaths.quarantined == {POISON}
+    assert deaths.withdrawn == set()
+
+
+def test_the_same_input_from_another_request_is_the_same_input(deaths: Deaths) -> None:
+    deaths.of((2, 0), digest=POISON)
+    deaths.of((9, 0), digest=POISON, after=3600)
+    assert deaths.quarantined == {POISON}
+
+
+def test_a_batch_condemns_none_of_its_rows(deaths: Deaths) -> None:
+    for _ in range(2):
+        deaths.of((1, 0), (2, 0))
+    assert deaths.quarantined == set()
+
+
+@pytest.mark.parametrize("cause", [Cause.OUTSIDE, Cause.SILENT])
+def test_a_kill_from_outside_condemns_nobody(deaths: Deaths, cause: Cause) -> None:
+    for _ in range(10):
+        deaths.of((1, 0), digest=POISON, cause=cause)
+        deaths.of((1, 0), (2, 0), cause=cause)
+        deaths.of(cause=cause, doing=Doing.LOAD)
+        deaths.idle(cause)
+    assert (deaths.quarantined, deaths.withdrawn) == (set(), set())
+    assert all(not death.suspects for death in deaths.evidence.deaths)
+
+
+@pytest.mark.parametrize("cause", [Cause.CRASH, Cause.HANG, Cause.DEVICE])
+@pytest.mark.parametrize("doing", [Doing.BATCH, Doing.LOAD])
+def test_a_version_is_taken_out_when_three_engines_died_in_a_minute_while_running_it(
+    deaths: Deaths, cause: Cause, doing: Doing
+) -> None:
+    for number in range(3):
+        assert deaths.withdrawn == set()
+        deaths.of((number, 0), (number, 1), cause=cause, doing=doing)
+    assert deaths.withdrawn == {REF}
+    assert deaths.evidence.verdicts.withdrawn[REF].endswith(f"3 times within 60 seconds while running it ({cause})")
+
+
+def test_deaths_further_apart_are_no_pattern(deaths: Deaths) -> None:
+    for number in range(10):
+        deaths.of((number, 0), after=31)
+    assert deaths.withdrawn == set()
+
+
+def test_engines_that_die_of_several_versions_or_of_none_accuse_no_version(deaths: Deaths) -> None:
+    for number in range(3):
+        deaths.of((number, 0))
+        deaths.of((number, 0), ref=OTHER)
+    assert deaths.withdrawn == set()
+    deaths.now += 3600
+    deaths.of((1, 0))
+    deaths.idle()
+    deaths.of((2, 0))
+    deaths.of((3, 0))
+    assert deaths.withdrawn == set()
+
+
+def test_two_inputs_of_one_batch_take_no_version_out(deaths: Deaths) -> None:
+    deaths.of((1, 0), (2, 0))
+    for digest, row in ((POISON, (1, 0)), (INNOCENT, (2, 0))) * 2:
+        deaths.of(row, digest=digest)
+    assert deaths.quarantined == {POISON, INNOCENT}
+    assert deaths.withdrawn == set()
+
+
+def test_a_version_that_ends_its_engine_with_every_input_is_taken_out(deaths: Deaths) -> None:
+    for number in range(3):
+        assert deaths.withdrawn == set()
+        deaths.of((number, 0), after=4)
+        for _ in range(2):
+            if deaths.withdrawn:
+                return
+            deaths.of((number, 0), digest=bytes([number + 1] * 16), after=4)
+    assert deaths.withdrawn == {REF}
+
+
+def test_quarantine_is_bounded(deaths: Deaths) -> None:
+    for number in range(1, 1100):
+        for _ in range(2):
+            deaths.of((number, 0), digest=number.to_bytes(16, "big"), after=3600)
+    assert len(deaths.quarantined) == 1024
+    assert (1099).to_bytes(16, "big") in deaths.quarantined
+
+
+def test_a_successor_is_told_what_there_is_to_know(deaths: Deaths) -> None:
+    deaths.of((1, 0), (2, 1))
+    deaths.of((5, 0), cause=Cause.OUTSIDE)
+    for _ in range(2):
+        deaths.of((2, 1), digest=POISON)
+    for number in range(3):
+        deaths.of((number, 0), ref=OTHER, after=100 if number == 0 else 1)
+    history = History.of(8, deaths.evidence.deaths, deaths.evidence.verdicts)
+    assert history.suspects[1] == {(1, 0), (2, 1)}
+    assert 2 not in history.suspects
+    assert history.quarantined == {POISON}
+    assert set(history.withdrawn) == {OTHER}
+    assert History.from_bytes(history.to_bytes()) == history

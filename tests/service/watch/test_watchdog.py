@@ -1,0 +1,175 @@
+import asyncio
+import signal
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from service.domain import Ref
+from service.processes import EXIT_DEVICE_LOST
+from service.telemetry import SupervisorTelemetry
+from service.watch.blackbox import BlackBox, Doing, Running
+from service.watch.evidence import Cause
+from service.watch.heartbeat import Heartbeat
+from service.watch.history import BEAT, BLACK_BOX, HISTORY, History
+from service.watch.keeper import EngineKeeper, cause_of
+from service.watch.watchdog import TICK_SECONDS, Watchdog, is_stopped
+from tests.fakes import sample
+
+REF = Ref("m", 1)
+
+
+class Watched:
+    """An engine that is looked at in regular ticks."""
+
+    def __init__(self) -> None:
+        self.watchdog = Watchdog(silent_seconds=5.0)
+        self.now = 1000.0
+        self.beat = 1000.0
+
+    def watch(self, seconds: float, running: Running | None, *, beats: bool = True, stopped: bool = False) -> float:
+        """Watch for some time; after how many seconds it had to be ended, or infinity."""
+        began = self.now
+        while self.now < began + seconds:
+            if beats:
+                self.beat = self.now
+            self.cause = self.watchdog.judge(self.beat, running, self.now, is_stopped=stopped)
+            if self.cause is not None:
+                return self.now - began
+            self.now += TICK_SECONDS
+        return float("inf")
+
+
+@pytest.fixture
+def engine() -> Watched:
+    return Watched()
+
+
+def running(doing: Doing = Doing.BATCH, *, predicted: float = 0.0, started: float = 999.0) -> Running:
+    return Running(doing, REF, started, predicted)
+
+
+def test_an_engine_that_beats_lives(engine: Watched) -> None:
+    assert engine.watch(3600, None) == float("inf")
+
+
+@pytest.mark.parametrize(("stopped", "cause"), [(True, Cause.SILENT), (False, Cause.HANG)])
+def test_an_engine_that_falls_silent_is_ended_and_its_batch_accused_only_if_it_was_not_stopped(
+    engine: Watched, stopped: bool, cause: Cause
+) -> None:
+    engine.watch(10, None)
+    assert engine.watch(60, running(), beats=False, stopped=stopped) == pytest.approx(5, abs=3 * TICK_SECONDS)
+    assert engine.cause is cause
+
+
+def test_silence_between_batches_accuses_nothing(engine: Watched) -> None:
+    engine.watch(10, None)
+    assert engine.watch(60, None, beats=False) == pytest.approx(5, abs=3 * TICK_SECONDS)
+    assert engine.cause is Cause.SILENT
+
+
+def test_starting_may_take_longer(engine: Watched) -> None:
+    engine.beat = 0.0
+    assert engine.watch(600, None, beats=False) == pytest.approx(120, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("run", "seconds"),
+    [
+        (running(), 30),
+        (running(predicted=0.5), 30),
+        (running(predicted=5.0), 100),
+        (running(Doing.LOAD), 600),
+    ],
+)
+def test_a_run_may_take_half_a_minute_or_twenty_times_what_was_expected(
+    engine: Watched, run: Running, seconds: float
+) -> None:
+    assert engine.watch(3600, run) == pytest.approx(seconds, abs=1)
+    assert engine.cause is Cause.HANG
+
+
+def test_many_short_runs_are_no_long_one(engine: Watched) -> None:
+    for number in range(100):
+        assert engine.watch(20, running(started=number)) == float("inf")
+
+
+def test_where_the_whole_machine_stood_still_the_engine_is_not_to_blame(engine: Watched) -> None:
+    engine.watch(10, running())
+    engine.now += 3600
+    assert engine.watch(1, running()) == float("inf")
+
+
+@pytest.mark.parametrize(
+    ("code", "told", "cause"),
+    [
+        (1, False, Cause.CRASH),
+        (0, False, Cause.CRASH),
+        (0, True, Cause.OUTSIDE),
+        (EXIT_DEVICE_LOST, False, Cause.DEVICE),
+        (-signal.SIGSEGV, False, Cause.CRASH),
+        (-signal.SIGABRT, False, Cause.CRASH),
+        (-signal.SIGKILL, False, Cause.OUTSIDE),
+        (-signal.SIGTERM, False, Cause.OUTSIDE),
+        (-signal.SIGHUP, False, Cause.OUTSIDE),
+    ],
+)
+def test_why_a_process_ended(code: int, told: bool, cause: Cause) -> None:
+    assert cause_of(code, told_to_stop=told) is cause
+
+
+# With a real process
+
+
+@pytest.fixture
+async def process() -> AsyncIterator[asyncio.subprocess.Process]:
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", "input()", stdin=asyncio.subprocess.PIPE)
+    yield process
+    if process.returncode is None:
+        process.kill()
+        await process.wait()
+
+
+@pytest.fixture
+def keeper(tmp_path: Path, registry: CollectorRegistry) -> EngineKeeper:
+    return EngineKeeper(tmp_path, max_rows=8, silent_seconds=0.1, telemetry=SupervisorTelemetry(registry))
+
+
+def folder_of(arguments: list[str]) -> Path:
+    assert arguments[0] == "--watch"
+    return Path(arguments[1])
+
+
+async def test_a_process_that_is_stopped_is_seen_to_be(process: asyncio.subprocess.Process) -> None:
+    assert not is_stopped(process.pid)
+    process.send_signal(signal.SIGSTOP)
+    async with asyncio.timeout(10):
+        while not is_stopped(process.pid):
+            await asyncio.sleep(0)
+    assert not is_stopped(2**22 + 1)
+
+
+async def test_a_process_that_falls_silent_is_killed(keeper: EngineKeeper, process: asyncio.subprocess.Process) -> None:
+    with Heartbeat.open(folder_of(keeper.begin()) / BEAT) as heartbeat:
+        heartbeat.beat(1.0)
+        await asyncio.wait_for(keeper.watch(process), 10)
+    assert keeper.end(await process.wait()) is Cause.SILENT
+
+
+async def test_verdicts_are_counted_told_to_the_next_engine_and_nothing_is_left_behind(
+    keeper: EngineKeeper, tmp_path: Path, registry: CollectorRegistry
+) -> None:
+    for _ in range(2):
+        folder = folder_of(keeper.begin())
+        with BlackBox.open(folder / BLACK_BOX) as box:
+            box.write(Running(Doing.BATCH, REF, 1.0, rows=((5, 0),), digest=b"p" * 16))
+        assert keeper.end(3) is Cause.CRASH
+    assert list(tmp_path.iterdir()) == []
+    history = History.from_bytes((folder_of(keeper.begin()) / HISTORY).read_bytes())
+    assert history.incarnation == 3
+    assert history.quarantined == {b"p" * 16}
+    assert history.suspects == {1: {(5, 0)}, 2: {(5, 0)}}
+    labels = {"model": "m", "version": "1"}
+    assert sample(registry, "servoloop_quarantined_inputs_total", labels) == 1
