@@ -16,6 +16,8 @@ from service.errors import DeadlineExceeded, Overloaded, QueueFull
 
 # Padding of a few elements is never worth a batch of its own.
 _SLACK_ELEMENTS = 8
+# Of the time that is left, a batch is given so much: predictions err, and the answer has a way to go.
+_DEADLINE_SHARE = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +137,7 @@ class BatchQueue:
         wait = first.request.arrived + self.policy.max_delay - now
         if wait > 0 and len(self) < self.policy.max_rows and not first.request.alone:
             return wait
-        max_seconds = min(max_seconds, max(0.0, first.request.deadline.remaining(now)))
+        max_seconds = min(max_seconds, _DEADLINE_SHARE * max(0.0, first.request.deadline.remaining(now)))
         if first.request.alone:
             numbers = [number]
         elif first.request.lengths is None:

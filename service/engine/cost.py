@@ -11,9 +11,10 @@ from dataclasses import dataclass
 _KEEP = 0.93
 # A batch that took so many times what was expected was held up by something else.
 _OUTLIER = 4.0
-# Until batches of different sizes were seen, half of the time is taken to be fixed.
-_FIXED_SHARE = 0.5
+# Until batches of different sizes were seen, time is taken to grow with size, so that no batch is made too large; but
+# to refuse work, that is trusted only by half.
 _RIDGE = 0.01
+_GUESSED_TRUST = 0.5
 # What was learned long ago must not refuse work for ever: refusing brings no new measurement.
 _HALF_LIFE_SECONDS = 30.0
 
@@ -36,6 +37,8 @@ class Line:
     """Seconds of a batch whatever its size."""
     slope: float = 0.0
     """Seconds an element."""
+    is_guess: bool = True
+    """Whether too few sizes were seen to tell the two apart."""
 
     def learn(self, elements: int, seconds: float, now: float) -> None:
         """Take in one executed batch."""
@@ -60,9 +63,10 @@ class Line:
 
     def _solve(self) -> None:
         ratio = self.mean_seconds / self.mean_elements
-        # Ridge towards the fixed share, so that batches of nearly one size don't make the slope wild.
+        # Ridge towards no fixed part, so that batches of nearly one size don't make the slope wild.
         ridge = _RIDGE * self.weight * self.mean_elements**2
-        slope = (self.covariance + ridge * (1 - _FIXED_SHARE) * ratio) / (self.variance + ridge)
+        slope = (self.covariance + ridge * ratio) / (self.variance + ridge)
+        self.is_guess = self.variance < ridge
         self.slope = min(max(slope, 0.0), ratio)
         self.fixed = max(0.0, self.mean_seconds - self.slope * self.mean_elements)
 
@@ -103,9 +107,12 @@ class CostModel:
         return max(1, int((seconds - line.fixed) / line.slope))
 
     def trust(self, longest: int, now: float) -> float:
-        """How far a prediction may be used to refuse work, 0 to 1: it halves while nothing is measured."""
+        """How far a prediction may be used to refuse work, 0 to 1: less for a guess, and half as much with time."""
         line = self._line(longest)
-        return 0.0 if line is None else 0.5 ** (max(0.0, now - line.learned_at) / _HALF_LIFE_SECONDS)
+        if line is None:
+            return 0.0
+        fresh: float = 0.5 ** (max(0.0, now - line.learned_at) / _HALF_LIFE_SECONDS)
+        return _GUESSED_TRUST * fresh if line.is_guess else fresh
 
     def _line(self, longest: int) -> Line | None:
         """That of this band, else of the next shorter one: too little rather than too much is expected."""

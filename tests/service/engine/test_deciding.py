@@ -68,7 +68,7 @@ def test_rows_that_have_run_need_no_more_time(queue: BatchQueue) -> None:
 def test_a_batch_is_kept_to_what_its_first_row_has_left(queue: BatchQueue) -> None:
     for _ in range(32):
         queue.put(request(seconds=10))
-    assert len(batch(queue, NOW + 9.75)) == pytest.approx(24, abs=1)
+    assert len(batch(queue, NOW + 9.75)) == pytest.approx(19, abs=1)
 
 
 def test_where_many_wait_those_who_would_need_a_small_batch_are_dropped(queue: BatchQueue) -> None:
@@ -82,7 +82,7 @@ def test_a_batch_that_is_long_enough_by_itself_need_not_be_half_of_what_waits(qu
     queue.put(request(seconds=0.15))
     queue.put(request(63))
     assert queue.drop_late(NOW) == []
-    assert len(batch(queue)) == pytest.approx(14, abs=1)
+    assert len(batch(queue)) == pytest.approx(11, abs=1)
 
 
 def test_what_was_learned_long_ago_refuses_nothing(queue: BatchQueue) -> None:
