@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import contextlib
 import logging
+import os
 import socket
 import sys
 import time
@@ -122,7 +123,8 @@ def compose(settings: Settings, engine_socket: Path, recorder_socket: Path, drai
 
 async def _stop_with_parent() -> None:
     await parent_gone()
-    raise SystemExit("the supervisor is gone")
+    log.error("the supervisor is gone, so this process ends too")
+    os._exit(1)  # nobody is left who would wait for an orderly end, or start another process
 
 
 if __name__ == "__main__":

@@ -22,6 +22,12 @@ def _default_data_dir() -> Path:
     return Path(base).expanduser() / "servoloop"
 
 
+def _is_folder(path: Path | None) -> Path | None:
+    if path is not None and not path.is_dir():
+        raise ValueError("there is no such folder")
+    return path
+
+
 def _is_postgres(url: SecretStr | None) -> SecretStr | None:
     if url is None:
         return None
@@ -45,8 +51,12 @@ class Settings(BaseSettings):
     allow_remote: bool = False
     """Serve on an address that others can reach. Without keys, whoever reaches it may ask it anything."""
 
-    data_dir: Path = Field(default_factory=_default_data_dir)
-    shipped_checkpoints: Annotated[Path | None, BeforeValidator(lambda path: path or None)] = SHIPPED_CHECKPOINTS
+    data_dir: Annotated[Path, BeforeValidator(lambda path: path or _default_data_dir())] = Field(
+        default_factory=_default_data_dir
+    )
+    shipped_checkpoints: Annotated[
+        Path | None, BeforeValidator(lambda path: path or None), AfterValidator(_is_folder)
+    ] = SHIPPED_CHECKPOINTS
     """The read-only root; empty serves registered models alone."""
 
     store_url: Annotated[SecretStr | None, BeforeValidator(lambda url: url or None), AfterValidator(_is_postgres)] = (
@@ -73,7 +83,7 @@ class Settings(BaseSettings):
 
     device: str = "auto"
     """auto (a GPU where there is one), cpu, cuda or cuda:N."""
-    engine_threads: Annotated[int, Field(ge=0)] = 0
+    engine_threads: Annotated[int, Field(ge=0, le=1024)] = 0
     """Threads that compute; 0 is one a core."""
     http_processes: Annotated[int, Field(ge=1, le=256)] = 1
     """Processes that parse, validate and answer; they share the port and the engines."""
@@ -113,6 +123,12 @@ class Settings(BaseSettings):
     def _reveal(self, url: SecretStr | None) -> str | None:
         """For `environment`: a child process needs the password too."""
         return None if url is None else url.get_secret_value()
+
+    @staticmethod
+    def unknown_variables() -> list[str]:
+        """Variables that look like settings and are none: misspelt, or put there by another, as Kubernetes does."""
+        known = {f"SERVOLOOP_{name.upper()}" for name in Settings.model_fields}
+        return sorted(name for name in os.environ if name.startswith("SERVOLOOP_") and name not in known)
 
     def environment(self) -> dict[str, str]:
         """These settings as variables, for child processes."""

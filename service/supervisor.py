@@ -14,7 +14,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TextIO, TypeVar
 
 from prometheus_client import CollectorRegistry
 
@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 
 _FIRST_DELAY, _LONGEST_DELAY = 0.1, 5.0
 _SETTLED_SECONDS = 10.0
+_RUNTIME_PREFIX = "servoloop-"
 # A stop takes at most unready_seconds + drain_seconds + twice this.
 _KILL_AFTER_SECONDS = 5.0
 # How an engine's libraries use memory and cores, unless the operator's environment says otherwise.
@@ -82,9 +83,11 @@ class Supervisor:
         """
         with contextlib.ExitStack() as stack:
             listeners = stack.enter_context(listen(self._settings))
-            stack.enter_context(_data_dir(self._settings.data_dir))
-            folder = stack.enter_context(_runtime_dir())
+            lock = stack.enter_context(_data_dir(self._settings.data_dir))
+            folder = stack.enter_context(_runtime_dir(lock))
             telemetry = _telemetry(folder)
+            for name in Settings.unknown_variables():
+                log.warning("a variable looks like a setting and is none", extra={"variable": name})
             engine_path, recorder_path = folder / "engine-0.sock", folder / "recorder.sock"
             engine_socket = stack.enter_context(_listen_unix(engine_path))
             recorder_socket = stack.enter_context(_listen_unix(recorder_path))
@@ -283,11 +286,11 @@ def _listen_unix(path: Path) -> Iterator[socket.socket]:
 
 
 @contextlib.contextmanager
-def _data_dir(path: Path) -> Iterator[None]:
-    """Make the data directory, and let only one service use it."""
+def _data_dir(path: Path) -> Iterator[TextIO]:
+    """Make the data directory, and let only one service use it; gives its lock, a file whose text is ours to use."""
     try:
         path.mkdir(parents=True, exist_ok=True)
-        lock = (path / "lock").open("w")
+        lock = (path / "lock").open("a+")
     except OSError as error:
         raise Misconfigured(f"the data directory {path} can't be used: {error.strerror}") from None
     with lock:
@@ -297,13 +300,23 @@ def _data_dir(path: Path) -> Iterator[None]:
             raise Misconfigured(
                 f"another service uses the data directory {path}; give this one its own with SERVOLOOP_DATA_DIR"
             ) from None
-        yield
+        yield lock
 
 
 @contextlib.contextmanager
-def _runtime_dir() -> Iterator[Path]:
-    """A folder for sockets and metrics that only this user may enter."""
-    path = Path(tempfile.mkdtemp(prefix="servoloop-"))
+def _runtime_dir(lock: TextIO) -> Iterator[Path]:
+    """A folder for sockets and metrics that only this user may enter.
+
+    `lock` remembers its name: a supervisor that was killed could not remove it, so the next one does.
+    """
+    lock.seek(0)
+    left_behind = Path(lock.read().strip())
+    if left_behind.name.startswith(_RUNTIME_PREFIX) and left_behind.parent == Path(tempfile.gettempdir()):
+        shutil.rmtree(left_behind, ignore_errors=True)
+    path = Path(tempfile.mkdtemp(prefix=_RUNTIME_PREFIX))
+    lock.truncate(0)
+    lock.write(str(path))
+    lock.flush()
     try:
         yield path
     finally:

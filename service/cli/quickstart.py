@@ -51,7 +51,7 @@ def suggestions(url: str, catalog: Catalog, folders: Sequence[Path] = EXAMPLE_FO
     """Lines for a shell that ask each model something it takes, and where the documentation is."""
     if not catalog.models:
         return ["There are no models yet: servoloop register MODEL --weights FILE --manifest FILE"]
-    questions = [f"  {_curl(url, model, folders)}" for model in catalog.models.values()]
+    questions = [f"  {_curl(url, model, folders)}" for model in catalog.models.values() if model.champion is not None]
     return ["", "Try:", *questions, "", f"All routes, with a form to try them: {url}/docs"]
 
 

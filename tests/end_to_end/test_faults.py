@@ -192,3 +192,7 @@ def test_when_the_supervisor_is_killed_its_children_end_by_themselves(new_home: 
         service.kill()
         assert service.exit_code() == -signal.SIGKILL
         until(lambda: not service.children_alive(), "the children ended by themselves", seconds=10)
+        [left_behind] = service.leftovers()
+    with Service(home, shipped_checkpoints="") as service:
+        until(service.is_up, "the next service is up")
+        assert left_behind not in service.leftovers()

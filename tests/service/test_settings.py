@@ -115,3 +115,22 @@ def test_a_bad_value_is_refused_by_name(name: str, value: Any, monkeypatch: pyte
 def test_a_setting_that_does_not_exist_is_refused() -> None:
     with pytest.raises(ValidationError, match="Extra inputs"):
         Settings(prot=1)  # type: ignore[call-arg]
+
+
+def test_an_empty_data_directory_is_the_default_and_not_the_folder_one_stands_in(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    monkeypatch.setenv("SERVOLOOP_DATA_DIR", "")
+    assert Settings().data_dir == tmp_path / "servoloop"
+
+
+def test_shipped_checkpoints_that_are_not_there_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match="there is no such folder"):
+        Settings(shipped_checkpoints=tmp_path / "nothing")
+
+
+def test_a_misspelt_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SERVOLOOP_MAX_BATCH_ROW", "8")
+    monkeypatch.setenv("SERVOLOOP_MAX_BATCH_ROWS", "8")
+    assert Settings.unknown_variables() == ["SERVOLOOP_MAX_BATCH_ROW"]

@@ -21,6 +21,9 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+CROWNED = {"champion": 1}
+
+
 def curl_of(model: str, lines: list[str]) -> str:
     return next(line for line in lines if f"/models/{model}/predict" in line or f"# {model} takes" in line)
 
@@ -50,9 +53,14 @@ def test_columns_are_typical_ones_within_their_range(tmp_path: Path) -> None:
     standardize = {"step": "standardize", "mean": [7, 3.14159, 0.5], "std": [1, 1, 1]}
     checkpoints.write(tmp_path, "known", preprocess=[standardize], **fields)
     checkpoints.write(tmp_path, "unknown", **fields)
-    lines = suggestions("http://h", scan([tmp_path], {}))
+    lines = suggestions("http://h", scan([tmp_path], {"known": CROWNED, "unknown": CROWNED}))
     assert '{"columns":{"a":100,"b":3.142,"c":0.5}}' in curl_of("known", lines)
     assert '{"columns":{"a":100,"b":2.5,"c":0}}' in curl_of("unknown", lines)
+
+
+def test_a_model_whose_champion_is_missing_is_not_suggested(tmp_path: Path) -> None:
+    checkpoints.write_columns(tmp_path)
+    assert not [line for line in suggestions("http://h", scan([tmp_path], {"rent": {"champion": 7}})) if "rent" in line]
 
 
 def test_a_row_too_large_for_a_line_is_described(tmp_path: Path) -> None:
@@ -64,7 +72,7 @@ def test_a_row_too_large_for_a_line_is_described(tmp_path: Path) -> None:
         input={"kind": "tensor", "shape": [500]},
         target={"name": "mass"},
     )
-    lines = suggestions("http://h", scan([tmp_path], {}))
+    lines = suggestions("http://h", scan([tmp_path], {"spectra": CROWNED}))
     assert "  # spectra takes 500 numbers (float32): servoloop predict spectra FILE.npy --url http://h" in lines
 
 
