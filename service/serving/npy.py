@@ -24,6 +24,8 @@ def read_npy(body: bytes) -> Array:
         raise MalformedBody("the header can't be read", field="body", expected=expected) from None
     if dtype.hasobject or dtype.kind not in "iuf":
         raise MalformedBody(f"elements are of type {dtype}", field="body", expected=expected)
+    if any(type(size) is not int for size in shape):  # numpy lets (True,) pass here, and stumbles over it later
+        raise MalformedBody(f"there is no array of shape {shape}", field="body", expected=expected)
     count = math.prod(shape)
     sent = len(body) - stream.tell()
     if any(size < 0 for size in shape) or count * dtype.itemsize != sent:

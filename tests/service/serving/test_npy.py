@@ -153,6 +153,7 @@ def test_a_shape_that_lies_takes_no_memory(shape: str) -> None:
         crafted(described(descr="None"), bytes(8)),
         crafted(described(shape="2"), bytes(8)),
         crafted(described(shape="('2',)"), bytes(8)),
+        crafted(described(shape="(True,)"), bytes(4)),
         crafted(described(fortran="'yes'"), bytes(8)),
         crafted(described() + " " * 5000, bytes(8)),
     ],
