@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -7,8 +8,15 @@ from prometheus_client import CollectorRegistry
 
 from tests import checkpoints, postgres
 
-# No deadlines: the machine that runs the tests may be busy with a training.
-settings.register_profile("servoloop", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+# No deadlines: the machine that runs the tests may be busy with a training. What decides whether a change lands tries
+# the same examples each time, so that it judges the change; runs by hand look for new ones.
+settings.register_profile(
+    "servoloop",
+    deadline=None,
+    max_examples=60,
+    derandomize="CI" in os.environ,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.load_profile("servoloop")
 
 # Networks of tests are tiny: threads that wait for one another on a busy machine take longer than the work.
