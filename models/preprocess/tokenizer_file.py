@@ -46,21 +46,10 @@ _GROWTH: dict[str, dict[str, int]] = {
     "post_processor": dict.fromkeys(
         ("Sequence", "TemplateProcessing", "BertProcessing", "RobertaProcessing", "ByteLevel"), 1
     ),
-    "decoder": dict.fromkeys(
-        (
-            "Sequence",
-            "BPEDecoder",
-            "ByteFallback",
-            "ByteLevel",
-            "CTC",
-            "Fuse",
-            "Metaspace",
-            "Replace",
-            "Strip",
-            "WordPiece",
-        ),
-        1,
-    ),
+    "decoder": {
+        **dict.fromkeys(("Sequence", "BPEDecoder", "ByteFallback", "ByteLevel", "CTC", "Fuse"), 1),
+        **dict.fromkeys(("Metaspace", "Replace", "Strip", "WordPiece"), 1),
+    },
 }
 _INNER = {"normalizer": "normalizers", "pre_tokenizer": "pretokenizers", "post_processor": "processors"}
 _MOST_GROWTH = 100
