@@ -49,7 +49,7 @@ class CnnConfig(FamilyConfig):
     """Blocks on an image of `input` = (channels, height, width), then dense layers with ReLU and dropout."""
 
     input: tuple[Size, Size, Size]
-    blocks: Annotated[tuple[BlockConfig, ...], Field(max_length=256)]
+    blocks: Annotated[tuple[BlockConfig, ...], Field(max_length=64)]
     dense: Sizes = (128,)
     dropout: Probability = 0.0
 

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 Activation = Literal["relu", "leaky_relu", "elu", "gelu", "silu", "tanh", "sigmoid"]
 Probability = Annotated[float, Field(ge=0.0, lt=1.0)]
-# The ceilings keep a mistyped config from asking for terabytes before the weights are even looked at.
+# The ceilings keep a config from asking for terabytes, or for minutes of building, before the weights are looked at.
 Size = Annotated[int, Field(gt=0, le=1 << 24)]
-Depth = Annotated[int, Field(gt=0, le=256)]
-Sizes = Annotated[tuple[Size, ...], Field(max_length=256)]
+Depth = Annotated[int, Field(gt=0, le=128)]
+Sizes = Annotated[tuple[Size, ...], Field(max_length=32)]
 
 ACTIVATIONS: dict[Activation, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,

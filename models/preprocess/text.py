@@ -1,7 +1,9 @@
 """Steps from text to token ids, packed int64."""
 
+import asyncio
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -40,22 +42,35 @@ class Tokenize(_ToIds):
     step: Literal["tokenize"] = "tokenize"
 
     def bind(self, read_file: ReadFile) -> Callable[[Sequence[str]], Tensors]:
-        """Load the file once. Raises ValueError when it is no tokenizer."""
+        """Load the file once. Raises ValueError when it is no tokenizer, and so does what is returned when it fails."""
         data = read_file(self.file)
-        try:
+        with _panics_contained(f"{self.file} is no tokenizer file that can be served"):
             check_tokenizer(data)
             tokenizer = Tokenizer.from_buffer(data)
-        except Exception as error:  # noqa: BLE001  the library raises bare Exception
-            raise ValueError(f"{self.file} is no tokenizer file that can be served: {error}") from None
-        tokenizer.no_padding()
-        tokenizer.no_truncation()
+            tokenizer.no_padding()
+            tokenizer.no_truncation()
 
         def apply(texts: Sequence[str]) -> Tensors:
-            if len(texts) == 1:
-                return self._pack([tokenizer.encode(texts[0]).ids])
-            return self._pack([encoding.ids for encoding in tokenizer.encode_batch_fast(list(texts))])
+            with _panics_contained(f"{self.file} failed on a text"):
+                if len(texts) == 1:
+                    return self._pack([tokenizer.encode(texts[0]).ids])
+                return self._pack([encoding.ids for encoding in tokenizer.encode_batch_fast(list(texts))])
 
         return apply
+
+
+@contextmanager
+def _panics_contained(what: str) -> Iterator[None]:
+    """Raise ValueError, `what` and the reason, for whatever a tokenizer file makes the library raise.
+
+    It raises bare Exceptions, and a panic in its Rust code arrives as a BaseException, which would end the process.
+    """
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit, GeneratorExit, asyncio.CancelledError):
+        raise
+    except BaseException as error:  # noqa: BLE001  the class of panics can't be imported
+        raise ValueError(f"{what}: {error}") from None
 
 
 _SPLITS: dict[str, re.Pattern[str]] = {

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as ProgressBar
 
 from models.manifest import Manifest
+from models.training.curves import MissingMatplotlib
 from models.training.recipes import RECIPES, Recipe, parse_recipe, read
 from models.training.run import run
 from models.training.trainer import Progress
@@ -21,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         manifest = _train(_recipe(options), options.out, options.device)
-    except (ValueError, OSError, ArithmeticError) as error:
+    except (ValueError, OSError, ArithmeticError, MissingMatplotlib) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     _report(manifest, options.out)

@@ -1,15 +1,32 @@
 """The course of a training run as a picture."""
 
 import io
-
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from importlib.util import find_spec
 
 from models.training.trainer import History
 
 
+class MissingMatplotlib(ImportError):
+    """What draws is not installed: it comes with the extra `train`."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "training needs matplotlib: pip install 'servoloop[train]', or make install-test in a checkout"
+        )
+
+
+def check_installed() -> None:
+    """Raise MissingMatplotlib, before a training rather than at its end."""
+    if find_spec("matplotlib") is None:
+        raise MissingMatplotlib
+
+
 def draw(history: History, metric: str, title: str) -> bytes:
     """Return a PNG of training and validation loss, the validation metric and the learning rate."""
+    # Here, so that reading about trainings needs no extra.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     epochs, best = history.epochs, history.best
     figure = Figure(figsize=(12, 3.6), layout="constrained")
     numbers = range(1, len(epochs) + 1)

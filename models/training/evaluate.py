@@ -67,12 +67,15 @@ def measure(found: Answers, truth: Array, task: Task, threshold: float) -> dict[
     return metrics.multiclass(found.probabilities, truth)
 
 
-def validation_metric(task: Task, logits: Tensor, targets: Tensor) -> float:
-    """Return accuracy, or for regression R2 (0 where it is undefined): the figure by which an epoch is chosen."""
+def validation_metric(task: Task, logits: Tensor, targets: Tensor, threshold: float = 0.5) -> float:
+    """Return the figure by which an epoch is chosen: accuracy (of a binary task at `threshold`), or for regression R2.
+
+    An R2 that is undefined counts as 0.
+    """
     if task == "multiclass":
         return float((logits.argmax(dim=1) == targets).float().mean())
     if task == "binary":
-        return float(((logits[:, 0] >= 0) == (targets == 1)).float().mean())
+        return float(((torch.sigmoid(logits[:, 0]) >= threshold) == (targets == 1)).float().mean())
     try:
         return metrics.r2(logits[:, 0].cpu().numpy(), targets.cpu().numpy())
     except metrics.Undefined:

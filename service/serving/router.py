@@ -34,7 +34,7 @@ class Router:
         for version in catalog.versions():
             try:
                 self._targets[version.ref] = _target(version)
-            except ValueError as error:
+            except Exception as error:  # noqa: BLE001  whatever one version holds, the others serve
                 log.error("can't prepare input", extra={"ref": str(version.ref), "reason": str(error)})
 
     def use_aliases(self, aliases: Aliases) -> None:

@@ -253,6 +253,7 @@ def _tokenizer(**parts: Any) -> Callable[[Path], None]:
 # And to a model of texts.
 _SPLIT = {"type": "Split", "pattern": {"Regex": r"(\w+\s?)+$"}, "behavior": "Isolated", "invert": False}
 _WORD_PIECE = {"type": "WordPiece", "vocab": {"[UNK]": 1}, "unk_token": "[UNK]", "continuing_subword_prefix": "##"}
+_TENFOLD = {"type": "Replace", "pattern": {"String": "a"}, "content": "a" * 10}
 OF_TEXTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "endless-pattern": (_tokenizer(pre_tokenizer=_SPLIT), "pattern"),
     "endless-replacing": (
@@ -263,6 +264,12 @@ OF_TEXTS: dict[str, tuple[Callable[[Path], object], str]] = {
         _tokenizer(model={**_WORD_PIECE, "max_input_chars_per_word": 1 << 40}),
         "max_input_chars_per_word",
     ),
+    "panicking-normalizer": (
+        _tokenizer(normalizer={"type": "Precompiled", "precompiled_charsmap": "AAAA"}),
+        "not served",
+    ),
+    "memory-bomb": (_tokenizer(normalizer={"type": "Sequence", "normalizers": [_TENFOLD] * 9}), "times longer"),
+    "inserting-everywhere": (_tokenizer(normalizer={**_TENFOLD, "pattern": {"String": ""}}), "empty"),
     "tokenizer-no-json": (lambda at: _raw_tokenizer(at, b"\x80\x04 pickle"), "tokenizer.json"),
     "tokenizer-deep": (lambda at: _raw_tokenizer(at, b"[" * 500_000), "tokenizer.json"),
     "tokenizer-huge": (lambda at: _raw_tokenizer(at, b" " * (65 << 20)), "tokenizer.json"),

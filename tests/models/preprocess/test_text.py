@@ -76,6 +76,47 @@ def test_a_file_that_is_no_tokenizer_is_refused_by_name(data: bytes) -> None:
         tokenize().bind({"f": data}.__getitem__)
 
 
+def test_a_panic_of_the_tokenizer_library_is_an_error_like_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = orjson.loads(tokenizer_file())
+    broken["normalizer"] = {"type": "Precompiled", "precompiled_charsmap": "AAAA"}
+    data = orjson.dumps(broken)
+    with pytest.raises(ValueError, match="f is no tokenizer file that can be served: normalizer of type"):
+        tokenize().bind({"f": data}.__getitem__)
+    monkeypatch.setattr("models.preprocess.text.check_tokenizer", lambda _: None)
+    with pytest.raises(ValueError, match="f is no tokenizer file that can be served"):
+        tokenize().bind({"f": data}.__getitem__)
+
+
+class Panic(BaseException):
+    """As the library's Rust code raises it."""
+
+
+@pytest.mark.parametrize("texts", [["good"], ["good", "bad"]])
+@pytest.mark.parametrize(("raised", "seen"), [(Panic("boom"), ValueError), (KeyboardInterrupt(), KeyboardInterrupt)])
+def test_a_panic_on_a_text_is_an_error_and_an_interrupt_stays_one(
+    monkeypatch: pytest.MonkeyPatch, texts: list[str], raised: BaseException, seen: type[BaseException]
+) -> None:
+    class Panicking:
+        def no_padding(self) -> None: ...
+
+        no_truncation = no_padding
+
+        def encode(self, _: object) -> None:
+            raise raised
+
+        encode_batch_fast = encode
+
+    class Loading:
+        @staticmethod
+        def from_buffer(_: bytes) -> Panicking:
+            return Panicking()
+
+    monkeypatch.setattr("models.preprocess.text.Tokenizer", Loading)
+    encode = tokenize().bind({"f": tokenizer_file()}.__getitem__)
+    with pytest.raises(seen):
+        encode(texts)
+
+
 def test_a_vocabulary_gives_the_ids_of_its_words_and_one_for_all_others() -> None:
     assert ids(vocabulary(unknown=3), orjson.dumps(WORDS), "Good, bad unheard-of FILM") == [[4, 5, 3, 3, 6]]
 

@@ -44,7 +44,9 @@ def test_regression_answers_are_in_the_targets_unit() -> None:
 def test_the_validation_metric_of_each_task() -> None:
     logits, labels = torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 0])
     assert evaluate.validation_metric("multiclass", logits, labels) == 0.5
-    assert evaluate.validation_metric("binary", torch.tensor([[1.0], [-1.0]]), torch.tensor([1, 0])) == 1.0
+    scores, truth = torch.tensor([[1.0], [-1.0]]), torch.tensor([1, 0])
+    assert evaluate.validation_metric("binary", scores, truth) == 1.0
+    assert evaluate.validation_metric("binary", scores, truth, threshold=0.8) == 0.5
     values = torch.tensor([[1.0], [2.0], [3.0]])
     assert evaluate.validation_metric("regression", values, values[:, 0]) == 1.0
     assert evaluate.validation_metric("regression", values, torch.ones(3)) == 0.0

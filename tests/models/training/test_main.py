@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -57,3 +59,15 @@ def test_what_goes_wrong_is_one_line_and_status_1(
     assert main([*arguments, "--out", str(tmp_path / "1")]) == 1
     assert capsys.readouterr().err.startswith(problem)
     assert not (tmp_path / "1").exists()
+
+
+def test_without_matplotlib_help_is_there_and_a_training_says_what_to_install(tmp_path: Path) -> None:
+    start = "import sys; sys.modules['matplotlib'] = None; from models.training.__main__ import main; sys.exit(main())"
+
+    def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, "-c", start, *arguments], capture_output=True, text=True, check=False)
+
+    assert command("--help").returncode == 0
+    training = command("house-price", "--out", str(tmp_path / "1"))
+    assert training.returncode == 1
+    assert training.stderr.startswith("error: training needs matplotlib: pip install 'servoloop[train]'")

@@ -185,6 +185,35 @@ def test_reference_histograms_count_the_held_out_rows(make_recipe: MakeRecipe, t
     assert sum(content["confidence"]["counts"]) == 24
 
 
+def test_the_metrics_are_those_of_the_weights_as_stored(
+    make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, cpu = make_recipe("lots", storage="float16"), torch.device("cpu")
+    plan = plan_run(recipe)
+    network, history = training.train(plan, cpu, lambda _: None)
+    with torch.no_grad():
+        network.get_parameter("output.bias").fill_(1000.2)  # 1000 as float16
+    monkeypatch.setattr(training, "train", lambda *_: (network, history))
+    manifest = run(recipe, tmp_path / "1", device="cpu")
+    stored = checkpoint.load_network(tmp_path / "1", manifest)
+    reported = {name: metric.value for name, metric in manifest.metrics.items()}
+    of_stored, of_trained = (training.measure_held_out(plan, each, cpu)[0] for each in (stored, network))
+    assert reported == {name: metric["value"] for name, metric in of_stored.items()}
+    assert reported != {name: metric["value"] for name, metric in of_trained.items()}
+
+
+def test_a_word_of_held_out_rows_alone_is_not_in_the_vocabulary(
+    make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held_out = np.arange(60) >= 40
+    texts = [f"{'unseen' if held else 'seen'} text end{i}" for i, held in enumerate(held_out)]
+    monkeypatch.setitem(loaders.LOADERS, "words", lambda: RawData("words", texts, np.arange(60) % 2, held_out))
+    plan = plan_run(make_recipe("words"))
+    vocabulary = json.loads(plan.files["tokenizer.json"])["model"]["vocab"]
+    assert "seen" in vocabulary
+    assert "unseen" not in vocabulary
+
+
 def test_devices_by_name() -> None:
     assert pick_device("cpu") == torch.device("cpu")
     assert pick_device("auto").type in ("cpu", "cuda")

@@ -202,6 +202,21 @@ def damage(folder: Path, **changes: Any) -> Path:
     return folder
 
 
+@pytest.mark.parametrize(("minimum", "maximum"), [(0, 10), (-1, 9)])
+def test_ids_outside_of_the_embedding_are_refused(tmp_path: Path, minimum: int, maximum: int) -> None:
+    checkpoints.write_ids(tmp_path)
+    ids = {"kind": "tensor", "shape": [-1], "dtype": "int64", "max_length": 8, "minimum": minimum, "maximum": maximum}
+    reason = reason_for(damage(tmp_path / "codes" / "1", input=ids))
+    assert reason == f"the input allows ids from {minimum:.1f} to {maximum:.1f}, the embedding has 0 to 9"
+
+
+def test_steps_that_cant_be_loaded_are_not_the_networks_fault(tmp_path: Path) -> None:
+    checkpoints.write_text(tmp_path)
+    step = {"step": "tokenize", "file": "vocabulary.json", "max_length": 64}
+    reason = reason_for(damage(tmp_path / "mood" / "1", preprocess=[step]))
+    assert reason.startswith("its preprocessing can't be loaded: vocabulary.json is no tokenizer file")
+
+
 def test_weights_that_give_nan_are_refused_by_the_warm_up(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = build("mlp", {"inputs": 4, "hidden": [], "outputs": 1})

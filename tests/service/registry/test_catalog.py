@@ -155,6 +155,59 @@ def test_a_model_all_of_whose_versions_are_broken_is_unknown(root: Path) -> None
         scan([root], {}).model("rent")
 
 
+def refuse(monkeypatch: pytest.MonkeyPatch, refused: Path, method: str, error: Exception) -> None:
+    """Have one method of one path fail: who runs tests as root may read everything."""
+    usual = getattr(Path, method)
+
+    def fail(path: Path, *arguments: Any) -> Any:
+        if path == refused:
+            raise error
+        return usual(path, *arguments)
+
+    monkeypatch.setattr(Path, method, fail)
+
+
+def test_a_models_folder_that_cant_be_read_is_broken_and_others_serve(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse(monkeypatch, root / "clothes", "iterdir", PermissionError(13, "Permission denied", str(root)))
+    catalog = scan([root], {})
+    assert only_broken(catalog) == Broken("clothes", "", "the model's folder can't be read: Permission denied")
+    assert refs(catalog) == ["mood/1", "rent/1"]
+
+
+@pytest.mark.parametrize(
+    "error", [PermissionError(13, "Permission denied", "/secret"), RuntimeError("Symlink loop from '/secret'")]
+)
+def test_a_version_that_cant_be_read_is_broken_and_others_serve(
+    root: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    refuse(monkeypatch, root / "clothes" / "2" / MANIFEST, "is_symlink", error)
+    catalog = scan([root], {})
+    broken = only_broken(catalog)
+    assert (broken.model, broken.version) == ("clothes", "2")
+    assert broken.reason.startswith("the folder can't be read")
+    assert "secret" not in broken.reason
+    assert refs(catalog) == ["clothes/1", "mood/1", "rent/1"]
+
+
+def test_links_that_lead_to_one_another_end_nothing(root: Path) -> None:
+    (root / "rent" / "2").symlink_to("3")
+    (root / "rent" / "3").symlink_to("2")
+    (root / "loop").symlink_to("loop")
+    catalog = scan([root], {})
+    assert [(broken.model, broken.version) for broken in catalog.broken] == [("rent", "2"), ("rent", "3")]
+    assert refs(catalog) == ["clothes/1", "clothes/2", "mood/1", "rent/1"]
+
+
+def test_a_root_that_cant_be_read_leaves_the_others(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "locked").mkdir()
+    refuse(monkeypatch, tmp_path / "locked", "iterdir", PermissionError(13, "Permission denied"))
+    assert len(refs(scan([tmp_path / "locked", root], {}))) == 4
+
+
 # What an address names
 
 
