@@ -90,7 +90,12 @@ def compose(settings: Settings, engine_socket: Path, recorder_socket: Path, drai
     )
     supervisor = Heartbeat.open(engine_socket.parent / SUPERVISOR)
     threads = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
-    limits = Limits(settings.max_rows_per_request, settings.default_timeout_seconds, settings.max_timeout_seconds)
+    limits = Limits(
+        settings.max_rows_per_request,
+        settings.default_timeout_seconds,
+        settings.max_timeout_seconds,
+        settings.max_waiting_decodes,
+    )
     pipeline = Pipeline(router, engines, prediction_log, telemetry, threads, limits)
 
     @contextlib.asynccontextmanager

@@ -62,6 +62,8 @@ class Settings(BaseSettings):
     max_timeout_seconds: PositiveSeconds = 120.0
     decode_threads: PositiveInt = 2
     """Threads that decode images and tokenise large bodies."""
+    max_waiting_decodes: PositiveInt = 1024
+    """Requests that may wait for these threads, in each http process."""
 
     max_batch_rows: PositiveInt = 32
     max_queue_delay_seconds: Annotated[float, Field(ge=0, le=10)] = 0.0
