@@ -3,7 +3,7 @@
 import asyncio
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Protocol, Self
 
@@ -17,6 +17,7 @@ from service.errors import BodyTooLarge, ClientLeft, MalformedBody, MalformedHea
 from service.registry.aliases import LiveAliases
 from service.registry.catalog import Catalog
 from service.serving.engine_client import EngineStatus
+from service.serving.parameters import Query
 from service.serving.pipeline import Pipeline
 from service.serving.router import Router
 from service.store.base import PredictionReader
@@ -105,8 +106,8 @@ class IncomingRequest:
         return self._request.headers.get("content-type")
 
     @property
-    def query(self) -> Mapping[str, str]:
-        return self._request.query_params
+    def query(self) -> Query:
+        return self._request.query_params.multi_items()
 
     async def read(self) -> bytes:
         """The body, counted while it streams in. Raises BodyTooLarge, UnsupportedMediaType or MalformedBody."""

@@ -18,6 +18,7 @@ from service.serving.allowance import Allowance
 from service.serving.contracts import checked_array, checked_picture, checked_text, join, shape_of
 from service.serving.instances import rows_from_json
 from service.serving.npy import read_npy
+from service.serving.parameters import Query
 
 JSON = "application/json"
 NPY = "application/x-npy"
@@ -31,7 +32,7 @@ class Body:
 
     data: bytes
     content_type: str | None
-    query: Mapping[str, str]
+    query: Query
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,7 @@ def parse(body: Body, contract: InputContract, *, max_rows: int) -> Parsed:
     """Raises MalformedBody, UnsupportedMediaType or UnprocessableInput."""
     media_type = _media_type(body.content_type, contract)
     if media_type == JSON:
+        parameters.refuse_query(body.query)
         return _parse_json(body, contract, max_rows)
     wanted = parameters.from_query(body.query)
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +18,7 @@ from service.serving.allowance import Allowance
 from service.serving.codec import Body, Parsed
 from service.serving.held import Outputs
 from service.serving.offloading import Check, Offloader
+from service.serving.parameters import Query
 from service.serving.postprocess import Prediction, postprocess
 from service.serving.router import Router, Target
 from service.store.base import Record
@@ -50,7 +51,7 @@ class Incoming(Protocol):
     def content_type(self) -> str | None: ...
 
     @property
-    def query(self) -> Mapping[str, str]: ...
+    def query(self) -> Query: ...
 
     async def read(self) -> bytes:
         """The body. Raises BodyTooLarge."""

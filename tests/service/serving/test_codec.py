@@ -21,7 +21,7 @@ EXPECTED = '{"instances": [...]}'
 
 
 def body(data: Any, content_type: str | None = "application/json", **query: str) -> Body:
-    return Body(data if isinstance(data, bytes) else orjson.dumps(data), content_type, query)
+    return Body(data if isinstance(data, bytes) else orjson.dumps(data), content_type, list(query.items()))
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 import asyncio
 import base64
 import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ class Sent:
     def __init__(self, data: Any, content_type: str | None = "application/json", **query: str) -> None:
         self._data = data if isinstance(data, bytes) else orjson.dumps(data)
         self.content_type = content_type
-        self.query: Mapping[str, str] = query
+        self.query = list(query.items())
         self.times_read = 0
 
     async def read(self) -> bytes:
