@@ -11,7 +11,7 @@ ServoloopError
 ├── UnknownPrediction
 ├── AliasMoved                the alias names another version than the caller expected
 ├── Unavailable               try again, after `retry_after` seconds: QueueFull, Overloaded, NotReady,
-│                             DecodersBusy, EngineLost, StoreUnavailable, Stopping
+│                             BuffersFull, DecodersBusy, EngineLost, StoreUnavailable, Stopping
 ├── DeadlineExceeded
 ├── BodyTooSlow               the request's time was over before its body had arrived
 ├── ClientLeft                nobody waits for the answer any more
@@ -134,6 +134,14 @@ class Overloaded(Unavailable):
         self.ref, self.wait = ref, wait
         self.retry_after = _in_whole_seconds(wait)
         super().__init__(f"{ref} can't answer within the request's time: about {wait:.2g} s of work wait before it")
+
+
+class BuffersFull(Unavailable):
+    """The bodies of all requests together would take more memory than they may."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        super().__init__(f"the bodies of other requests fill the {limit} bytes that there are for bodies")
 
 
 class DecodersBusy(Unavailable):

@@ -19,6 +19,7 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from service.api.app import create_app
+from service.api.buffers import BodyBudget
 from service.api.connection import Draining
 from service.api.deps import Services
 from service.api.server import DrainPolicy, HttpServer
@@ -119,6 +120,7 @@ def compose(settings: Settings, engine_socket: Path, recorder_socket: Path, drai
         settings.max_body_bytes,
         aliases,
         predictions,
+        BodyBudget(max(settings.max_buffered_bytes, settings.max_body_bytes)),
         draining,
         is_supervised,
     )

@@ -57,6 +57,8 @@ class Settings(BaseSettings):
     """How long predictions are kept."""
 
     max_body_bytes: PositiveInt = 16 << 20
+    max_buffered_bytes: PositiveInt = 256 << 20
+    """Of the bodies of all requests that one http process has not answered yet."""
     max_rows_per_request: PositiveInt = 1024
     default_timeout_seconds: PositiveSeconds = 10.0
     max_timeout_seconds: PositiveSeconds = 120.0

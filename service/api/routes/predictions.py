@@ -67,6 +67,6 @@ async def predict_alias(model: str, alias: str, request: Request, services: UseS
 
 
 async def _answer(address: Address, request: Request, services: UseServices) -> Response:
-    with IncomingRequest(request, services.max_body_bytes) as incoming:
+    with IncomingRequest(request, services.max_body_bytes, services.bodies) as incoming:
         answer = await services.pipeline.predict(address, incoming, caller_of(request))
     return Response(answer, media_type=JSON)
