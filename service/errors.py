@@ -11,8 +11,9 @@ ServoloopError
 ├── UnknownPrediction
 ├── AliasMoved                the alias names another version than the caller expected
 ├── Unavailable               try again, after `retry_after` seconds: QueueFull, Overloaded, NotReady,
-│                             EngineLost, StoreUnavailable, Stopping
+│                             BuffersFull, DecodersBusy, EngineLost, StoreUnavailable, Stopping
 ├── DeadlineExceeded
+├── BodyTooSlow               the request's time was over before its body had arrived
 ├── ClientLeft                nobody waits for the answer any more
 ├── PredictionFailed          the network failed on these rows, or gave no finite numbers
 ├── QuarantinedInput          an engine ended, again and again, while it ran nothing but this
@@ -135,6 +136,22 @@ class Overloaded(Unavailable):
         super().__init__(f"{ref} can't answer within the request's time: about {wait:.2g} s of work wait before it")
 
 
+class BuffersFull(Unavailable):
+    """The bodies of all requests together would take more memory than they may."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        super().__init__(f"the bodies of other requests fill the {limit} bytes that there are for bodies")
+
+
+class DecodersBusy(Unavailable):
+    """More requests wait for a thread that decodes them than may."""
+
+    def __init__(self, waiting: int, limit: int) -> None:
+        self.waiting, self.limit = waiting, limit
+        super().__init__(f"{waiting} requests wait to be decoded, the limit is {limit}")
+
+
 class NotReady(Unavailable):
     def __init__(self, ref: Ref, reason: str) -> None:
         self.ref, self.reason = ref, reason
@@ -167,6 +184,11 @@ class DeadlineExceeded(ServoloopError):
     def __init__(self, ref: Ref, where: str) -> None:
         self.ref, self.where = ref, where
         super().__init__(f"{ref} did not answer within the request's time, which ran out in {where}")
+
+
+class BodyTooSlow(ServoloopError):
+    def __init__(self) -> None:
+        super().__init__("the request's time ran out before its body had arrived")
 
 
 class PredictionFailed(ServoloopError):

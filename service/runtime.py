@@ -20,6 +20,7 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from service.api.app import create_app
+from service.api.buffers import BodyBudget
 from service.api.connection import Draining
 from service.api.deps import Services
 from service.api.server import DrainPolicy, HttpServer
@@ -91,7 +92,12 @@ def compose(settings: Settings, engine_socket: Path, recorder_socket: Path, drai
     )
     supervisor = Heartbeat.open(engine_socket.parent / SUPERVISOR)
     threads = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
-    limits = Limits(settings.max_rows_per_request, settings.default_timeout_seconds, settings.max_timeout_seconds)
+    limits = Limits(
+        settings.max_rows_per_request,
+        settings.default_timeout_seconds,
+        settings.max_timeout_seconds,
+        settings.max_waiting_decodes,
+    )
     pipeline = Pipeline(router, engines, prediction_log, telemetry, threads, limits)
 
     @contextlib.asynccontextmanager
@@ -115,6 +121,7 @@ def compose(settings: Settings, engine_socket: Path, recorder_socket: Path, drai
         settings.max_body_bytes,
         aliases,
         predictions,
+        BodyBudget(max(settings.max_buffered_bytes, settings.max_body_bytes)),
         draining,
         is_supervised,
     )

@@ -67,11 +67,15 @@ class Settings(BaseSettings):
     """How long predictions are kept."""
 
     max_body_bytes: PositiveInt = 16 << 20
+    max_buffered_bytes: PositiveInt = 256 << 20
+    """Of the bodies of all requests that one http process has not answered yet."""
     max_rows_per_request: PositiveInt = 1024
     default_timeout_seconds: PositiveSeconds = 10.0
     max_timeout_seconds: PositiveSeconds = 120.0
     decode_threads: PositiveInt = 2
     """Threads that decode images and tokenise large bodies."""
+    max_waiting_decodes: PositiveInt = 1024
+    """Requests that may wait for these threads, in each http process."""
 
     max_batch_rows: PositiveInt = 32
     max_queue_delay_seconds: Annotated[float, Field(ge=0, le=10)] = 0.0

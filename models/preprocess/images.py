@@ -1,7 +1,7 @@
 """From the bytes of an image to pixels, and the steps on pixels. Pixels are (n, C, H, W), 0..255."""
 
 import io
-import warnings
+from collections.abc import Callable
 from typing import Annotated, Literal
 
 import numpy as np
@@ -24,32 +24,41 @@ class BrokenImage(ValueError):
     """The bytes are no image that may be decoded; the text says why, in words meant for the sender."""
 
 
-def decode_image(data: bytes, *, channels: int, height: int, width: int, fit: Fit = "stretch") -> Array:
+def decode_image(
+    data: bytes,
+    *,
+    channels: int,
+    height: int,
+    width: int,
+    fit: Fit = "stretch",
+    admit: Callable[[int], None] | None = None,
+) -> Array:
     """Decode a PNG, JPEG or WebP file into (channels, height, width) uint8.
 
-    Size is checked before a pixel is decoded. Transparency is laid over black. Other sizes are resized: `stretch`
-    ignores the aspect ratio, `contain` keeps all of the picture on a black ground, `cover` fills and crops the middle.
+    Size is checked before a pixel is decoded; `admit` is then told the number of pixels, and may raise. Transparency is
+    laid over black. Other sizes are resized: `stretch` ignores the aspect ratio, `contain` keeps all of the picture on
+    a black ground, `cover` fills and crops the middle.
     Raises BrokenImage.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-                size = f"the image has {image.width} x {image.height} pixels"
-                if image.width * image.height > MAX_PIXELS:
-                    raise BrokenImage(f"{size}, at most {MAX_PIXELS} are accepted")
-                if max(image.size) > MAX_SIDE:
-                    raise BrokenImage(f"{size}, at most {MAX_SIDE} on a side are accepted")
-                image.load()
-                picture = _flatten(image, "L" if channels == 1 else "RGB")
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            size = f"the image has {image.width} x {image.height} pixels"
+            if image.width * image.height > MAX_PIXELS:
+                raise BrokenImage(f"{size}, at most {MAX_PIXELS} are accepted")
+            if max(image.size) > MAX_SIDE:
+                raise BrokenImage(f"{size}, at most {MAX_SIDE} on a side are accepted")
+            if admit is not None:
+                admit(image.width * image.height)
+            image.load()
+            picture = _flatten(image, "L" if channels == 1 else "RGB")
     except BrokenImage:
         raise
     except UnidentifiedImageError:
         raise BrokenImage(f"the bytes are no image of a known format, expected one of {', '.join(FORMATS)}") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise BrokenImage(f"the image has too many pixels, at most {MAX_PIXELS} are accepted") from None
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, OverflowError, MemoryError):
-        # Pillow's decoders answer a damaged file with whichever of these they run into first.
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, OverflowError, MemoryError, Warning):
+        # Pillow's decoders answer a damaged file with whichever of these they run into first; -W error adds its own.
         raise BrokenImage("the image is damaged or cut short and can't be decoded") from None
     pixels = np.asarray(_fit(picture, width, height, fit), np.uint8)
     return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))

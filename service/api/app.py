@@ -24,6 +24,7 @@ def create_app(services: Services, *, lifespan: Lifespan | None = None, access_l
         version=version("servoloop"),
         lifespan=lifespan,
         redoc_url=None,
+        redirect_slashes=False,
     )
     app.state.services = services
     problems.install(app)

@@ -2,10 +2,12 @@
 
 What uvicorn leaves open, and is closed here:
 - httptools has no limit for headers. Past MAX_HEADER_BYTES or MAX_HEADERS the answer is 431.
+- A request's head may trickle in for ever, and a connection may stay silent. Past HEAD_SECONDS it is closed.
 - A client that closes its sending half looks like one that left. Which of the two it is, an interim answer finds out.
 - A service that stops answers what arrived, says `Connection: close` with it, and only then closes.
 """
 
+import asyncio
 import http
 import socket
 from dataclasses import dataclass
@@ -20,6 +22,9 @@ from uvicorn.server import ServerState
 MAX_HEADER_BYTES = 65_536
 """Of the address and all headers together."""
 MAX_HEADERS = 100
+
+HEAD_SECONDS = 30.0
+"""For the address and all headers of a request, from its first byte, or from when the connection was made."""
 
 _PROBE = b"HTTP/1.1 102 Processing\r\n\r\n"
 # When to look for a reset, which takes the network's time to come. A later one is found with the answer itself.
@@ -61,6 +66,16 @@ class Connection(HttpToolsProtocol):
         self._header_bytes = 0
         self._unparsed_bytes = 0
         self._refused = False
+        self._in_head = False
+        self._head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._expect_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_head_timer()
+        super().connection_lost(exc)
 
     @property
     def idle(self) -> bool:
@@ -93,10 +108,13 @@ class Connection(HttpToolsProtocol):
         else:
             if self._unparsed_bytes > MAX_HEADER_BYTES:
                 self._refuse_headers()
+            elif self.idle:
+                self._expect_head()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._header_bytes = self._unparsed_bytes = 0
+        self._in_head = True
 
     def on_url(self, url: bytes) -> None:
         self._count(len(url))
@@ -108,6 +126,8 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._unparsed_bytes = 0
+        self._in_head = False
+        self._stop_head_timer()
         if self.parser.should_upgrade() and self.parser.get_method() not in (b"GET", b"HEAD"):
             raise _Upgrade  # the parser takes the body for the other protocol's first bytes
         super().on_headers_complete()
@@ -136,6 +156,24 @@ class Connection(HttpToolsProtocol):
             return
         if self.transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             self.transport.abort()
+
+    def _expect_head(self) -> None:
+        """Have the connection end unless a whole head comes soon. What is left of an answered body takes no longer."""
+        if self._head_timer is None:
+            self._head_timer = self.loop.call_later(HEAD_SECONDS, self._end_late_head)
+
+    def _stop_head_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _end_late_head(self) -> None:
+        if self._refused or self.transport.is_closing():
+            return
+        if self._in_head and self.idle:
+            self._refuse(408, "head-too-slow", f"the request's head took longer than {HEAD_SECONDS:g} seconds")
+        else:
+            self.transport.close()
 
     def _count(self, num_bytes: int) -> None:
         """What the parser holds of a header that has not ended is in `_unparsed_bytes`, what ended is counted here."""

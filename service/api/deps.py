@@ -3,7 +3,7 @@
 import asyncio
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Protocol, Self
 
@@ -11,12 +11,14 @@ from fastapi import Depends, Request
 from prometheus_client import CollectorRegistry
 from starlette.requests import ClientDisconnect
 
+from service.api.buffers import BodyBudget
 from service.api.connection import Draining
 from service.domain import ANONYMOUS, Caller, Ref
 from service.errors import BodyTooLarge, ClientLeft, MalformedBody, MalformedHeader, UnsupportedMediaType
 from service.registry.aliases import LiveAliases
 from service.registry.catalog import Catalog
 from service.serving.engine_client import EngineStatus
+from service.serving.parameters import Query
 from service.serving.pipeline import Pipeline
 from service.serving.router import Router
 from service.store.base import PredictionReader
@@ -50,6 +52,7 @@ class Services:
     max_body_bytes: int
     aliases: LiveAliases
     predictions: PredictionReader
+    bodies: BodyBudget
     draining: Draining = field(default_factory=Draining)
     is_supervised: Callable[[], bool] = _always
     """Whether the supervisor gave a sign of life lately."""
@@ -76,13 +79,15 @@ _WATCH_AFTER_SECONDS = 0.005
 class IncomingRequest:
     """A request whose body is read when it is wanted, and no further than it may go.
 
-    Use as a context manager around its handling: once the body is read, the handling is cancelled when the client
-    leaves, and ends with ClientLeft.
+    Use as a context manager around its handling: the body counts in the budget until the end of it. Once the body is
+    read, the handling is cancelled when the client leaves, and ends with ClientLeft.
     """
 
-    def __init__(self, request: Request, limit: int) -> None:
+    def __init__(self, request: Request, limit: int, budget: BodyBudget) -> None:
         self._request = request
         self._limit = limit
+        self._budget = budget
+        self._held = 0
         self._handler: asyncio.Task[object] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._watch: asyncio.Task[None] | None = None
@@ -93,6 +98,7 @@ class IncomingRequest:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._budget.give_back(self._held)
         if self._timer is not None:
             self._timer.cancel()
         if self._watch is not None:
@@ -105,11 +111,14 @@ class IncomingRequest:
         return self._request.headers.get("content-type")
 
     @property
-    def query(self) -> Mapping[str, str]:
-        return self._request.query_params
+    def query(self) -> Query:
+        return self._request.query_params.multi_items()
 
     async def read(self) -> bytes:
-        """The body, counted while it streams in. Raises BodyTooLarge, UnsupportedMediaType or MalformedBody."""
+        """The body, counted while it streams in.
+
+        Raises BodyTooLarge, BuffersFull, UnsupportedMediaType or MalformedBody.
+        """
         headers = self._request.headers
         if (encoding := headers.get("content-encoding", "identity")) != "identity":
             what = f"{encoding[:50]!r} is not read"
@@ -122,6 +131,8 @@ class IncomingRequest:
                 size += len(chunk)
                 if size > self._limit:
                     raise BodyTooLarge(self._limit)
+                self._budget.take(len(chunk))
+                self._held += len(chunk)
                 chunks.append(chunk)
         except ClientDisconnect:
             raise ClientLeft from None

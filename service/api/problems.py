@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from service.errors import (
     AliasMoved,
     BodyTooLarge,
+    BodyTooSlow,
     ClientLeft,
     DeadlineExceeded,
     InvalidInput,
@@ -41,12 +42,14 @@ STATUS: dict[type[ServoloopError], int] = {
     AliasMoved: 409,
     Unavailable: 503,
     DeadlineExceeded: 504,
+    BodyTooSlow: 408,
     ClientLeft: 499,  # read by nobody but the log; the number is the one that nginx made customary
 }
 _TITLES = {
     400: "Malformed request",
     404: "Not found",
     405: "Method not allowed",
+    408: "Request timeout",
     409: "Conflict",
     413: "Body too large",
     415: "Unsupported media type",
@@ -94,6 +97,8 @@ def problem_of(request: Request, error: ServoloopError) -> Response:
         return problem(request, status, error.kind, str(error), field=error.field, expected=error.expected)
     field = error.field if isinstance(error, Unknown) else None
     response = problem(request, status, error.kind, str(error), field=field)
+    if isinstance(error, BodyTooSlow):
+        response.headers["Connection"] = "close"  # what still comes of the body is not waited for
     if isinstance(error, Unavailable):
         response.headers["Retry-After"] = str(error.retry_after)
     return response

@@ -14,9 +14,11 @@ from models.preprocess import RawRows
 from service.domain import PredictParameters, Ref
 from service.errors import MalformedBody, UnprocessableInput, UnsupportedMediaType
 from service.serving import parameters
+from service.serving.allowance import Allowance
 from service.serving.contracts import checked_array, checked_picture, checked_text, join, shape_of
 from service.serving.instances import rows_from_json
 from service.serving.npy import read_npy
+from service.serving.parameters import Query
 
 JSON = "application/json"
 NPY = "application/x-npy"
@@ -30,25 +32,34 @@ class Body:
 
     data: bytes
     content_type: str | None
-    query: Mapping[str, str]
+    query: Query
 
 
 @dataclass(frozen=True, slots=True)
-class Decoded:
-    """Rows as the contract says, and how the caller wants the answer."""
+class Parsed:
+    """How the caller wants the answer, and what gives the rows as the contract says, which may take long.
 
-    rows: RawRows
+    `rows` raises MalformedBody, UnprocessableInput and what the allowance raises.
+    """
+
     parameters: PredictParameters
+    rows: Callable[[Allowance], RawRows]
 
 
-def decode(body: Body, contract: InputContract, *, max_rows: int) -> Decoded:
+def parse(body: Body, contract: InputContract, *, max_rows: int) -> Parsed:
     """Raises MalformedBody, UnsupportedMediaType or UnprocessableInput."""
     media_type = _media_type(body.content_type, contract)
     if media_type == JSON:
-        return _decode_json(body, contract, max_rows)
+        parameters.refuse_query(body.query)
+        return _parse_json(body, contract, max_rows)
     wanted = parameters.from_query(body.query)
-    rows = _from_npy(body.data, contract, max_rows) if media_type == NPY else _RAW[media_type](body.data, contract)
-    return Decoded(rows, _matching(wanted, rows, root="query"))
+
+    def rows(allowance: Allowance) -> RawRows:
+        if media_type == NPY:
+            return _matching(wanted, _from_npy(body.data, contract, max_rows, allowance), root="query")
+        return _matching(wanted, _RAW[media_type](body.data, contract, allowance), root="query")
+
+    return Parsed(wanted, rows)
 
 
 def holds_picture(body: Body) -> bool:
@@ -104,7 +115,7 @@ def _charset(options: str) -> str:
     return ""
 
 
-def _decode_json(body: Body, contract: InputContract, max_rows: int) -> Decoded:
+def _parse_json(body: Body, contract: InputContract, max_rows: int) -> Parsed:
     try:
         document = orjson.loads(body.data)
     except orjson.JSONDecodeError as error:
@@ -124,16 +135,20 @@ def _decode_json(body: Body, contract: InputContract, max_rows: int) -> Decoded:
         raise UnprocessableInput(f"there are {len(instances)} rows", field="instances", expected=f"at most {max_rows}")
     wanted = parameters.from_json(document.get("parameters"))
     may_hold_booleans = b"true" in body.data or b"false" in body.data
-    rows = rows_from_json(instances, contract, may_hold_booleans=may_hold_booleans)
-    return Decoded(rows, _matching(wanted, rows, root="parameters"))
+
+    def rows(allowance: Allowance) -> RawRows:
+        checked = rows_from_json(instances, contract, allowance, may_hold_booleans=may_hold_booleans)
+        return _matching(wanted, checked, root="parameters")
+
+    return Parsed(wanted, rows)
 
 
-def _from_image(data: bytes, contract: InputContract) -> RawRows:
+def _from_image(data: bytes, contract: InputContract, allowance: Allowance) -> RawRows:
     assert isinstance(contract, ImageInput)
-    return join([checked_picture(data, "body", contract)], contract)
+    return join([checked_picture(data, "body", contract, allowance)], contract)
 
 
-def _from_text(data: bytes, contract: InputContract) -> RawRows:
+def _from_text(data: bytes, contract: InputContract, _: Allowance) -> RawRows:
     assert isinstance(contract, TextInput)
     try:
         text = data.decode()
@@ -142,7 +157,7 @@ def _from_text(data: bytes, contract: InputContract) -> RawRows:
     return [checked_text(text, "body", contract)]
 
 
-def _from_npy(data: bytes, contract: InputContract, max_rows: int) -> RawRows:
+def _from_npy(data: bytes, contract: InputContract, max_rows: int, allowance: Allowance) -> RawRows:
     """One row, or a batch when it has one axis more than the contract."""
     assert not isinstance(contract, TextInput)
     array = read_npy(data)
@@ -152,17 +167,21 @@ def _from_npy(data: bytes, contract: InputContract, max_rows: int) -> RawRows:
         raise UnprocessableInput("the array has no rows", field="body", expected="at least one row")
     if len(array) > max_rows:
         raise UnprocessableInput(f"there are {len(array)} rows", field="body", expected=f"at most {max_rows}")
-    return join([checked_array(row, f"body[{index}]", contract) for index, row in enumerate(array)], contract)
+    rows = []
+    for index, row in enumerate(array):
+        allowance.check()
+        rows.append(checked_array(row, f"body[{index}]", contract))
+    return join(rows, contract)
 
 
-_RAW: dict[str, Callable[[bytes, InputContract], RawRows]] = {
+_RAW: dict[str, Callable[[bytes, InputContract, Allowance], RawRows]] = {
     TEXT: _from_text,
     **dict.fromkeys(IMAGES, _from_image),
 }
 
 
-def _matching(wanted: PredictParameters, rows: RawRows, *, root: str) -> PredictParameters:
+def _matching(wanted: PredictParameters, rows: RawRows, *, root: str) -> RawRows:
     if wanted.external_ids and len(wanted.external_ids) != len(rows):
         what = f"there are {len(wanted.external_ids)} ids for {len(rows)} rows"
         raise UnprocessableInput(what, field=f"{root}.external_ids", expected="one for each row")
-    return wanted
+    return rows

@@ -11,6 +11,7 @@ from models.manifest import ColumnsInput, ImageInput, InputContract, TensorInput
 from models.preprocess import BrokenImage, RawRows, decode_image
 from models.preprocess.tensors import Array
 from service.errors import UnprocessableInput
+from service.serving.allowance import Allowance
 
 NumericInput = ImageInput | ColumnsInput | TensorInput
 
@@ -59,11 +60,16 @@ def checked_text(text: str, field: str, contract: TextInput) -> str:
     return text
 
 
-def checked_picture(data: bytes, field: str, contract: ImageInput) -> Array:
-    """Pixels of an image file. Raises UnprocessableInput."""
+def checked_picture(data: bytes, field: str, contract: ImageInput, allowance: Allowance) -> Array:
+    """Pixels of an image file, counted before they are unfolded. Raises UnprocessableInput."""
     try:
         return decode_image(
-            data, channels=contract.channels, height=contract.height, width=contract.width, fit=contract.fit
+            data,
+            channels=contract.channels,
+            height=contract.height,
+            width=contract.width,
+            fit=contract.fit,
+            admit=lambda pixels: allowance.admit(pixels, field),
         )
     except BrokenImage as error:
         raise UnprocessableInput(str(error), field=field, expected=describe(contract)) from None

@@ -125,7 +125,7 @@ class EngineClient:
             log.warning("a quarantined input is refused", extra={"ref": str(ref)})
             raise
         finally:
-            self._bounds.leave(tensors)
+            self._bounds.leave(ref, tensors)
 
     async def _ask(self, ref: Ref, tensors: Tensors, deadline: Deadline, priority: int, digest: bytes = b"") -> Outputs:
         loop = asyncio.get_running_loop()

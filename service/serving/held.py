@@ -73,24 +73,25 @@ class Held:
 
 @dataclass(slots=True)
 class Bounds:
-    """What may be held at once. Raises QueueFull beyond it."""
+    """What may be held at once of each version. Raises QueueFull beyond it."""
 
     max_rows: int
     max_bytes: int
-    rows: int = field(default=0, init=False)
-    bytes: int = field(default=0, init=False)
+    _held: dict[Ref, tuple[int, int]] = field(default_factory=dict, init=False)
 
     def enter(self, ref: Ref, tensors: Tensors) -> None:
-        if self.rows + len(tensors) > self.max_rows:
-            raise QueueFull(ref, queued=self.rows, limit=self.max_rows)
-        if self.rows and self.bytes + tensors.values.nbytes > self.max_bytes:
-            raise QueueFull(ref, queued=self.bytes, limit=self.max_bytes, unit="bytes")
-        self.rows += len(tensors)
-        self.bytes += tensors.values.nbytes
+        rows, num_bytes = self._held.get(ref, (0, 0))
+        if rows + len(tensors) > self.max_rows:
+            raise QueueFull(ref, queued=rows, limit=self.max_rows)
+        if rows and num_bytes + tensors.values.nbytes > self.max_bytes:
+            raise QueueFull(ref, queued=num_bytes, limit=self.max_bytes, unit="bytes")
+        self._held[ref] = rows + len(tensors), num_bytes + tensors.values.nbytes
 
-    def leave(self, tensors: Tensors) -> None:
-        self.rows -= len(tensors)
-        self.bytes -= tensors.values.nbytes
+    def leave(self, ref: Ref, tensors: Tensors) -> None:
+        rows, num_bytes = self._held[ref]
+        self._held[ref] = rows - len(tensors), num_bytes - tensors.values.nbytes
+        if rows == len(tensors):
+            del self._held[ref]
 
 
 def error_of(ref: Ref, facts: Mapping[str, Any]) -> ServoloopError:

@@ -11,6 +11,7 @@ from models.manifest import ColumnsInput, ImageInput, InputContract, TextInput
 from models.preprocess import RawRows
 from models.preprocess.tensors import Array
 from service.errors import UnprocessableInput
+from service.serving.allowance import Allowance
 from service.serving.contracts import (
     NumericInput,
     checked_array,
@@ -24,19 +25,22 @@ from service.serving.contracts import (
 _NUMBERS = frozenset({int, float})
 
 
-def rows_from_json(instances: Sequence[Any], contract: InputContract, *, may_hold_booleans: bool) -> RawRows:
-    """The rows of a request's `instances`. Raises UnprocessableInput.
+def rows_from_json(
+    instances: Sequence[Any], contract: InputContract, allowance: Allowance, *, may_hold_booleans: bool
+) -> RawRows:
+    """The rows of a request's `instances`. Raises UnprocessableInput, and what the allowance raises.
 
     numpy takes true for 1 without a word; `may_hold_booleans` has every element looked at.
     """
     rows: list[str | Array] = []
     for index, value in enumerate(instances):
+        allowance.check()
         field = f"instances[{index}]"
         match contract:
             case TextInput():
                 rows.append(_text(value, field, contract))
             case ImageInput() if isinstance(value, dict) and "image" in value:
-                rows.append(_picture(value, field, contract))
+                rows.append(_picture(value, field, contract, allowance))
             case ColumnsInput() if isinstance(value, dict) and "values" not in value:
                 rows.append(_columns(value, field, contract))
             case _:
@@ -52,7 +56,7 @@ def _text(value: Any, field: str, contract: TextInput) -> str:
     return checked_text(value, field, contract)
 
 
-def _picture(value: dict[str, Any], field: str, contract: ImageInput) -> Array:
+def _picture(value: dict[str, Any], field: str, contract: ImageInput, allowance: Allowance) -> Array:
     encoded, field = _only(value, "image", field, contract), f"{field}.image"
     if not isinstance(encoded, str):
         raise UnprocessableInput(f"this is {_kind(encoded)}", field=field, expected="an image file in base64")
@@ -60,7 +64,7 @@ def _picture(value: dict[str, Any], field: str, contract: ImageInput) -> Array:
         data = base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError):
         raise UnprocessableInput("this is not base64", field=field, expected="an image file in base64") from None
-    return checked_picture(data, field, contract)
+    return checked_picture(data, field, contract, allowance)
 
 
 def _columns(value: dict[str, Any], field: str, contract: ColumnsInput) -> Array:

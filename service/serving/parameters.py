@@ -1,12 +1,16 @@
 """The parameters of a prediction: from a JSON object, or from a query string."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from service.domain import DEFAULT_PRIORITY, LOWEST_PRIORITY, PredictParameters
 from service.errors import UnprocessableInput
+
+Query = Sequence[tuple[str, str]]
+"""A query string's names and values, in their order; a name may come more than once."""
 
 # Keys, tags and ids end up in logs and tables: no control characters.
 _Text = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]
@@ -24,6 +28,17 @@ class _Parameters(BaseModel):
     external_ids: list[_Text] = []
 
 
+_EXPECTED = {
+    "top_k": "a whole number from 1 to 1000",
+    "return_probabilities": "true or false",
+    "timeout_ms": "a positive number of milliseconds",
+    "priority": f"a whole number from 0 to {LOWEST_PRIORITY}",
+    "key": "1 to 256 printable characters",
+    "tags": "at most 32 names, each with a text, of 1 to 256 printable characters",
+    "external_ids": "an array of texts of 1 to 256 printable characters, one for each row",
+}
+_WHOLE = re.compile(r"[+-]?[0-9]{1,30}\Z")
+_DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\Z")
 _IN_QUERY = "one of top_k, return_probabilities, timeout_ms, priority, key, tags.<name>, external_id"
 
 
@@ -34,15 +49,22 @@ def from_json(value: Any) -> PredictParameters:
     return _checked(value, "parameters")
 
 
-def from_query(query: Mapping[str, str]) -> PredictParameters:
-    """Parameters of a raw body: `top_k=3&tags.country=DE&external_id=order-1`. Raises UnprocessableInput."""
+def from_query(query: Query) -> PredictParameters:
+    """Parameters of a raw body: `top_k=3&tags.country=DE&external_id=order-1`, an id for each row.
+
+    Raises UnprocessableInput.
+    """
     value: dict[str, Any] = {}
-    for name, text in query.items():
+    seen: set[str] = set()
+    for name, text in query:
+        if name in seen and name != "external_id":
+            raise UnprocessableInput("this is given twice", field=f"query.{name[:100]}", expected="one value")
+        seen.add(name)
         match name:
             case "top_k" | "timeout_ms" | "return_probabilities" | "priority":
                 value[name] = _scalar(name, text)
             case "external_id":
-                value["external_ids"] = [text]
+                value.setdefault("external_ids", []).append(text)
             case "key":
                 value[name] = text
             case _ if name.startswith("tags."):
@@ -52,13 +74,20 @@ def from_query(query: Mapping[str, str]) -> PredictParameters:
     return _checked(value, "query")
 
 
+def refuse_query(query: Query) -> None:
+    """Raises UnprocessableInput where a JSON body comes with a query, which nobody would read."""
+    for name, _ in query:
+        what, expected = "beside a JSON body no query is read", 'it in "parameters" of the body'
+        raise UnprocessableInput(what, field=f"query.{name[:100]}", expected=expected)
+
+
 def _scalar(name: str, text: str) -> Any:
     if name == "return_probabilities":
         return {"true": True, "1": True, "false": False, "0": False}.get(text.lower(), text)
-    try:
-        return float(text) if name == "timeout_ms" else int(text)
-    except ValueError:
-        return text
+    # Python's own readers take more: 1_0 for 10, and digits of every script.
+    if _WHOLE.match(text):
+        return int(text)
+    return float(text) if name == "timeout_ms" and _DECIMAL.match(text) else text
 
 
 def _checked(value: Any, root: str) -> PredictParameters:
@@ -72,7 +101,7 @@ def _checked(value: Any, root: str) -> PredictParameters:
         if first["type"] == "extra_forbidden":
             known = f"one of {', '.join(_Parameters.model_fields)}"
             raise UnprocessableInput("there is no such parameter", field=field, expected=known) from None
-        raise UnprocessableInput(first["msg"], field=field) from None
+        raise UnprocessableInput(first["msg"], field=field, expected=_EXPECTED[str(first["loc"][0])]) from None
     return PredictParameters(
         top_k=checked.top_k,
         return_probabilities=checked.return_probabilities,

@@ -2,26 +2,27 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from uuid_utils import uuid7
 
 from models.preprocess import RawRows, Tensors
 from service.domain import Address, Caller, Deadline, PredictParameters, Ref
-from service.errors import PredictionFailed, QuarantinedInput, ServoloopError, UnprocessableInput
+from service.errors import BodyTooSlow, PredictionFailed, QuarantinedInput, ServoloopError, UnprocessableInput
 from service.serving import codec
-from service.serving.codec import Body, Decoded
+from service.serving.allowance import Allowance
+from service.serving.codec import Body, Parsed
 from service.serving.held import Outputs
+from service.serving.offloading import Check, Offloader
+from service.serving.parameters import Query
 from service.serving.postprocess import Prediction, postprocess
 from service.serving.router import Router, Target
 from service.store.base import Record
 from service.telemetry import HttpTelemetry
-
-T = TypeVar("T")
 
 # Below this, handing work to a thread costs more than it keeps the event loop waiting.
 _INLINE_BYTES = 16_384
@@ -50,7 +51,7 @@ class Incoming(Protocol):
     def content_type(self) -> str | None: ...
 
     @property
-    def query(self) -> Mapping[str, str]: ...
+    def query(self) -> Query: ...
 
     async def read(self) -> bytes:
         """The body. Raises BodyTooLarge."""
@@ -64,6 +65,7 @@ class Limits:
     max_rows: int
     default_timeout: float
     max_timeout: float
+    max_waiting_decodes: int = 1024
 
 
 class Pipeline:
@@ -83,44 +85,67 @@ class Pipeline:
         self._engines = engines
         self._log = log
         self._telemetry = telemetry
-        self._threads = threads
+        self._offloader = Offloader(threads, limits.max_waiting_decodes, clock)
         self._limits = limits
         self._clock = clock
 
     async def predict(self, address: Address, incoming: Incoming, caller: Caller) -> bytes:
-        """The answer's JSON. Raises InvalidInput, Unknown, Unavailable, DeadlineExceeded or PredictionFailed."""
+        """The answer's JSON.
+
+        Raises InvalidInput, Unknown, Unavailable, BodyTooSlow, DeadlineExceeded or PredictionFailed.
+        """
         target = self._router.choose(address)
         with self._measured(target.ref, caller):
-            body = Body(await incoming.read(), incoming.content_type, incoming.query)
-            decoded = await self._decode(body, target)
-            deadline = self._deadline(decoded.parameters, caller)
-            tensors = await self._preprocess(decoded.rows, target, body)
-            outputs = await self._engines.infer(target.ref, tensors, deadline, decoded.parameters.priority)
+            # The body may name another time, which can't be known before it is parsed.
+            deadline = self._deadline(caller.timeout, caller)
+            body = Body(await self._read(incoming, deadline), incoming.content_type, incoming.query)
+            with self._stage(target.ref, "parse"):
+                parsed = await self._parse(body, target, deadline)
+                wanted = parsed.parameters
+                deadline = self._deadline(wanted.timeout or caller.timeout, caller)
+                rows = await self._decode(parsed, target, deadline, body)
+            tensors = await self._preprocess(rows, target, deadline, body)
+            outputs = await self._engines.infer(target.ref, tensors, deadline, wanted.priority)
             self._account(target.ref, outputs)
             with self._stage(target.ref, "encode"):
-                predictions = _predictions(outputs, target, decoded.parameters)
+                predictions = _predictions(outputs, target, wanted)
                 ids = [str(uuid7()) for _ in predictions]
                 answer = codec.encode(target.ref, ids, predictions)
             latency = self._clock() - caller.arrived
-            self._log.record(_records(ids, predictions, target, decoded.parameters, caller, latency))
+            self._log.record(_records(ids, predictions, target, wanted, caller, latency))
             return answer
 
-    async def _decode(self, body: Body, target: Target) -> Decoded:
-        def decode() -> Decoded:
-            return codec.decode(body, target.manifest.input, max_rows=self._limits.max_rows)
+    async def _read(self, incoming: Incoming, deadline: Deadline) -> bytes:
+        try:
+            async with asyncio.timeout(deadline.remaining(self._clock())):
+                return await incoming.read()
+        except TimeoutError:
+            raise BodyTooSlow from None
 
-        with self._stage(target.ref, "parse"):
-            return await self._off_the_loop(decode, heavy=codec.holds_picture(body) or len(body.data) > _INLINE_BYTES)
+    async def _parse(self, body: Body, target: Target, deadline: Deadline) -> Parsed:
+        def parse(_: Check) -> Parsed:
+            return codec.parse(body, target.manifest.input, max_rows=self._limits.max_rows)
 
-    async def _preprocess(self, rows: RawRows, target: Target, body: Body) -> Tensors:
-        def preprocess() -> Tensors:
+        heavy = len(body.data) > _INLINE_BYTES
+        return await self._offloader.run(parse, target.ref, "parsing", deadline, heavy=heavy)
+
+    async def _decode(self, parsed: Parsed, target: Target, deadline: Deadline, body: Body) -> RawRows:
+        def decode(check: Check) -> RawRows:
+            return parsed.rows(Allowance(check))
+
+        heavy = codec.holds_picture(body) or len(body.data) > _INLINE_BYTES
+        return await self._offloader.run(decode, target.ref, "decoding", deadline, heavy=heavy)
+
+    async def _preprocess(self, rows: RawRows, target: Target, deadline: Deadline, body: Body) -> Tensors:
+        def preprocess(_: Check) -> Tensors:
             try:
                 return target.preprocess(rows)
             except ValueError as error:
                 raise UnprocessableInput(f"preprocessing refused it: {error}", field="instances") from error
 
         with self._stage(target.ref, "preprocess"):
-            return await self._off_the_loop(preprocess, heavy=len(body.data) > _INLINE_BYTES)
+            heavy = len(body.data) > _INLINE_BYTES
+            return await self._offloader.run(preprocess, target.ref, "preprocessing", deadline, heavy=heavy)
 
     def _account(self, ref: Ref, outputs: Outputs) -> None:
         """Measure what the engine did. Raises PredictionFailed where it failed on every row."""
@@ -133,15 +158,10 @@ class Pipeline:
         if failed == len(outputs.values):
             raise PredictionFailed(ref, outputs.failures[0])
 
-    def _deadline(self, parameters: PredictParameters, caller: Caller) -> Deadline:
+    def _deadline(self, timeout: float | None, caller: Caller) -> Deadline:
         """The caller's time, from when the request arrived; the body's word counts before the header's."""
-        timeout = parameters.timeout or caller.timeout or self._limits.default_timeout
-        return Deadline.after(min(timeout, self._limits.max_timeout), now=caller.arrived)
-
-    async def _off_the_loop(self, work: Callable[[], T], *, heavy: bool) -> T:
-        if not heavy:
-            return work()
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        seconds = min(timeout or self._limits.default_timeout, self._limits.max_timeout)
+        return Deadline.after(seconds, now=caller.arrived)
 
     @contextmanager
     def _measured(self, ref: Ref, caller: Caller) -> Iterator[None]:

@@ -86,6 +86,8 @@ def test_the_batch_policy_is_made_of_the_settings() -> None:
         ("port", -1),
         ("port", "http"),
         ("max_body_bytes", 0),
+        ("max_buffered_bytes", 0),
+        ("max_waiting_decodes", 0),
         ("max_rows_per_request", 0),
         ("default_timeout_seconds", 0),
         ("default_timeout_seconds", "inf"),

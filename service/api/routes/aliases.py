@@ -1,5 +1,6 @@
 """What an alias names: moved, and looked back on."""
 
+import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
@@ -9,18 +10,20 @@ from models.manifest import is_name
 from service.api.deps import IncomingRequest, UseServices, caller_of
 from service.api.schemas import AliasChange, AliasHistory, AliasMoved, says_problem
 from service.domain import Address
-from service.errors import MalformedBody, NotReady, UnprocessableInput
+from service.errors import BodyTooSlow, MalformedBody, NotReady, UnprocessableInput
 from service.store.base import AliasMove
 
 router = APIRouter(tags=["models"])
 
 _MAX_BODY_BYTES = 16_384
+_BODY_SECONDS = 10.0
 _OPENAPI: dict[str, Any] = {
     "requestBody": {"required": True, "content": {"application/json": {"schema": AliasChange.model_json_schema()}}}
 }
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     400: says_problem("The body can't be read"),
     404: says_problem("There is no such model or version"),
+    408: says_problem("The body did not arrive in time"),
     409: says_problem("The alias does not name the version that was expected"),
     413: says_problem("The body is too large"),
     422: says_problem("The body is not what is expected"),
@@ -34,7 +37,12 @@ async def move_alias(model: str, alias: str, request: Request, services: UseServ
 
     Every http process routes by it within 250 ms; requests under way keep the version that they began with.
     """
-    change = _parse(await IncomingRequest(request, _MAX_BODY_BYTES).read())
+    with IncomingRequest(request, _MAX_BODY_BYTES, services.bodies) as incoming:
+        try:
+            async with asyncio.timeout(_BODY_SECONDS):
+                change = _parse(await incoming.read())
+        except TimeoutError:
+            raise BodyTooSlow from None
     version = services.catalog.find(Address(model, version=change.version))
     if not is_name(alias):
         expected = "1 to 64 characters of a-z, 0-9, dot, dash and underscore, the first a letter or digit"

@@ -11,6 +11,7 @@ from service.telemetry import CONTENT_TYPE, expose
 router = APIRouter(tags=["operations"])
 
 
+@router.head("/livez", include_in_schema=False)
 @router.get("/livez", responses={503: {"model": Health}})
 async def live(services: UseServices, response: Response) -> Health:
     """The event loop works, and so does the supervisor's."""
@@ -20,6 +21,7 @@ async def live(services: UseServices, response: Response) -> Health:
     return Health(live=alive)
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", responses={503: {"model": Readiness}})
 async def ready(services: UseServices, response: Response) -> Readiness:
     """Every champion that can be served answered rows lately, callers' or its canary, and its engine was just heard of.

@@ -36,6 +36,7 @@ _SAYS: dict[str, Any] = {
         for status, text in {
             400: "The body can't be read",
             404: "There is no such model, version or alias",
+            408: "The request's time ran out before its body had arrived",
             413: "The body is too large",
             415: "The model does not take this content type",
             422: "The input is not what the model takes; `field` and `expected` say where and what",
@@ -66,6 +67,6 @@ async def predict_alias(model: str, alias: str, request: Request, services: UseS
 
 
 async def _answer(address: Address, request: Request, services: UseServices) -> Response:
-    with IncomingRequest(request, services.max_body_bytes) as incoming:
+    with IncomingRequest(request, services.max_body_bytes, services.bodies) as incoming:
         answer = await services.pipeline.predict(address, incoming, caller_of(request))
     return Response(answer, media_type=JSON)

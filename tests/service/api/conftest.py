@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from service.api.app import create_app
+from service.api.buffers import BodyBudget
 from service.api.deps import Services
 from service.registry.aliases import LiveAliases
 from service.registry.catalog import Catalog, scan
@@ -17,7 +18,7 @@ from service.serving.pipeline import Limits, Pipeline
 from service.serving.router import Router
 from service.telemetry import HttpTelemetry
 from tests.checkpoints import write_one_of_each
-from tests.service.api.support import MAX_BODY_BYTES, MAX_ROWS, CountingEngine
+from tests.service.api.support import MAX_BODY_BYTES, MAX_BUFFERED_BYTES, MAX_ROWS, CountingEngine
 from tests.stores import OpenStore, open_store
 
 
@@ -58,7 +59,16 @@ def services(router: Router, engine: CountingEngine, store: OpenStore, threads: 
     limits = Limits(MAX_ROWS, default_timeout=10, max_timeout=120)
     pipeline = Pipeline(router, engine, store, telemetry, threads, limits)
     aliases = LiveAliases(store.control, store, router.use_aliases)
-    return Services(pipeline, router, engine, telemetry.registry, MAX_BODY_BYTES, aliases, store.predictions)
+    return Services(
+        pipeline,
+        router,
+        engine,
+        telemetry.registry,
+        MAX_BODY_BYTES,
+        aliases,
+        store.predictions,
+        BodyBudget(MAX_BUFFERED_BYTES),
+    )
 
 
 @pytest.fixture(scope="session")

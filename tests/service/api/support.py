@@ -13,6 +13,7 @@ from service.serving.engine_client import EngineStatus
 from service.serving.held import Outputs
 
 MAX_BODY_BYTES = 200_000
+MAX_BUFFERED_BYTES = 300_000
 MAX_ROWS = 8
 
 

@@ -68,7 +68,7 @@ async def test_a_predict_route_shows_every_body_it_takes(document: dict[str, Any
 @pytest.mark.parametrize("path", PREDICT)
 async def test_a_predict_route_shows_every_status_it_may_answer(document: dict[str, Any], path: str) -> None:
     responses = document["paths"][path]["post"]["responses"]
-    assert responses.keys() == {"200", "400", "404", "413", "415", "422", "500", "503", "504"}
+    assert responses.keys() == {"200", "400", "404", "408", "413", "415", "422", "500", "503", "504"}
     for status, response in responses.items():
         expected = "application/json" if status == "200" else "application/problem+json"
         assert list(response["content"]) == [expected]

@@ -100,3 +100,15 @@ async def test_each_model_is_ready_by_itself(client: httpx.AsyncClient, engine: 
     assert response.headers["retry-after"] == "1"
     assert problem_of(response)["detail"] == "mood/1 is not ready: it holds NaN"
     assert (await client.get("/v1/models/nobody/ready")).status_code == 404
+
+
+async def test_a_probe_may_ask_for_the_head_alone(client: httpx.AsyncClient, engine: CountingEngine) -> None:
+    assert (await client.head("/livez")).status_code == 200
+    assert (await client.head("/readyz")).status_code == 200
+    engine.status = EngineStatus()
+    assert (await client.head("/livez")).status_code == 200
+    assert (await client.head("/readyz")).status_code == 503
+
+
+async def test_a_path_with_a_slash_too_many_is_unknown(client: httpx.AsyncClient) -> None:
+    assert problem_of(await client.get("/v1/models/"))["status"] == 404

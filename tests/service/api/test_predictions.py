@@ -14,10 +14,11 @@ from fastapi import FastAPI
 from PIL import Image
 from starlette.types import Message
 
+from service.api.deps import Services
 from service.domain import Ref
 from service.errors import BrokenContract, DeadlineExceeded, EngineLost, NotReady, PredictionFailed, QueueFull
 from tests.checkpoints import CLOTHES as LABELS
-from tests.service.api.support import CountingEngine, problem_of
+from tests.service.api.support import MAX_BUFFERED_BYTES, CountingEngine, problem_of
 from tests.service.api.wrong_input import CLOTHES, CODES, MOOD, MOTION, RENT, SENSORS, THUMBNAILS
 
 REF = Ref("mood", 1)
@@ -387,3 +388,16 @@ async def test_a_client_that_leaves_before_its_body_is_whole_is_no_crash(
         await app(scope, receive, send)
     assert engine.calls == []
     assert [record.levelname for record in caplog.records if record.name.startswith("servoloop")] == ["INFO"]
+
+
+async def test_bodies_that_fill_the_memory_for_bodies_are_refused_until_others_are_answered(
+    client: httpx.AsyncClient, services: Services
+) -> None:
+    services.bodies.take(MAX_BUFFERED_BYTES - 10)
+    response = await client.post(MOOD, json={"instances": ["good"]})
+    problem = problem_of(response)
+    assert (problem["status"], problem["type"]) == (503, "urn:servoloop:problem:buffers-full")
+    assert response.headers["retry-after"] == "1"
+    services.bodies.give_back(MAX_BUFFERED_BYTES - 10)
+    assert (await client.post(MOOD, json={"instances": ["good"]})).status_code == 200
+    assert services.bodies.held == 0

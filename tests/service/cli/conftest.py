@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 from typer.testing import CliRunner, Result
 
 from service.api.app import create_app
+from service.api.buffers import BodyBudget
 from service.api.deps import Services
 from service.cli.app import app
 from service.registry.aliases import LiveAliases
@@ -76,7 +77,9 @@ def url(catalog: Catalog, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         limits = Limits(8, default_timeout=10, max_timeout=120)
         pipeline = Pipeline(router, engine, store, telemetry, threads, limits)
         aliases = LiveAliases(store.control, store, router.use_aliases)
-        services = Services(pipeline, router, engine, telemetry.registry, 200_000, aliases, store.predictions)
+        services = Services(
+            pipeline, router, engine, telemetry.registry, 200_000, aliases, store.predictions, BodyBudget(400_000)
+        )
         server = uvicorn.Server(uvicorn.Config(create_app(services), log_config=None, lifespan="off"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()

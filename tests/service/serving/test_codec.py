@@ -1,4 +1,5 @@
 import io
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -7,9 +8,10 @@ import pytest
 from PIL import Image
 
 from models.manifest import Column, ColumnsInput, ImageInput, TensorInput, TextInput
-from service.domain import Ref
+from service.domain import PredictParameters, Ref
 from service.errors import InvalidInput, MalformedBody, UnprocessableInput, UnsupportedMediaType
-from service.serving.codec import Body, Decoded, decode, encode, holds_picture, media_types
+from service.serving.allowance import Allowance
+from service.serving.codec import Body, encode, holds_picture, media_types, parse
 
 GREY = ImageInput(channels=1, height=2, width=2)
 TEXT = TextInput(max_characters=50)
@@ -19,11 +21,18 @@ EXPECTED = '{"instances": [...]}'
 
 
 def body(data: Any, content_type: str | None = "application/json", **query: str) -> Body:
-    return Body(data if isinstance(data, bytes) else orjson.dumps(data), content_type, query)
+    return Body(data if isinstance(data, bytes) else orjson.dumps(data), content_type, list(query.items()))
+
+
+@dataclass(frozen=True)
+class Decoded:
+    rows: Any
+    parameters: PredictParameters
 
 
 def read(sent: Body, contract: Any = TEXT, *, max_rows: int = 3) -> Decoded:
-    return decode(sent, contract, max_rows=max_rows)
+    parsed = parse(sent, contract, max_rows=max_rows)
+    return Decoded(parsed.rows(Allowance()), parsed.parameters)
 
 
 def fault(kind: type[InvalidInput], sent: Body, contract: Any = TEXT) -> InvalidInput:

@@ -7,6 +7,7 @@ from PIL import Image
 
 from models.manifest import Column, ColumnsInput, ImageInput, TensorInput, TextInput
 from service.errors import UnprocessableInput
+from service.serving.allowance import Allowance
 from service.serving.contracts import checked_array, checked_picture, checked_text, describe, join, shape_of
 
 GREY = ImageInput(channels=1, height=2, width=3)
@@ -165,13 +166,13 @@ def test_a_text_that_is_too_long_is_refused() -> None:
 def test_a_picture_is_brought_to_the_contracts_size() -> None:
     stream = io.BytesIO()
     Image.new("L", (30, 20), 9).save(stream, "PNG")
-    pixels = checked_picture(stream.getvalue(), "row", GREY)
+    pixels = checked_picture(stream.getvalue(), "row", GREY, Allowance())
     assert pixels.tolist() == [[[9, 9, 9], [9, 9, 9]]]
 
 
 def test_a_broken_picture_says_what_is_wrong_and_what_was_expected() -> None:
     with pytest.raises(UnprocessableInput) as raised:
-        checked_picture(b"GIF89a", "instances[0].image", GREY)
+        checked_picture(b"GIF89a", "instances[0].image", GREY, Allowance())
     assert raised.value.field == "instances[0].image"
     assert "no image of a known format" in raised.value.problem
     assert raised.value.expected == describe(GREY)

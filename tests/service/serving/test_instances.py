@@ -1,5 +1,7 @@
 import base64
 import io
+import struct
+import zlib
 from typing import Any
 
 import numpy as np
@@ -7,7 +9,9 @@ import pytest
 from PIL import Image
 
 from models.manifest import Column, ColumnsInput, ImageInput, TensorInput, TextInput
+from models.preprocess.images import MAX_PIXELS
 from service.errors import UnprocessableInput
+from service.serving.allowance import Allowance
 from service.serving.contracts import describe
 from service.serving.instances import rows_from_json
 
@@ -20,7 +24,7 @@ TEXT = TextInput(max_characters=20)
 
 
 def read(instances: list[Any], contract: Any) -> Any:
-    return rows_from_json(instances, contract, may_hold_booleans=True)
+    return rows_from_json(instances, contract, Allowance(), may_hold_booleans=True)
 
 
 def fault(instances: list[Any], contract: Any) -> UnprocessableInput:
@@ -191,5 +195,45 @@ def test_deeper_lists_than_the_contracts_are_refused_without_following_them(dept
 
 def test_without_booleans_in_the_body_rows_are_read_alike() -> None:
     instances = [[[1, 2], [3, 4]]]
-    fast = rows_from_json(instances, GREY, may_hold_booleans=False)
+    fast = rows_from_json(instances, GREY, Allowance(), may_hold_booleans=False)
     np.testing.assert_array_equal(fast, read(instances, GREY))
+
+
+def png_that_claims(width: int, height: int) -> str:
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    data = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    return base64.b64encode(data + struct.pack(">I", 0) + b"IDAT" + struct.pack(">I", zlib.crc32(b"IDAT"))).decode()
+
+
+def test_the_pixels_of_all_images_are_counted_before_they_are_unfolded() -> None:
+    stream = io.BytesIO()
+    Image.new("L", (40, 20), 9).save(stream, "PNG")
+    small, claims = base64.b64encode(stream.getvalue()).decode(), png_that_claims(5600, 5600)
+    allowance = Allowance(max_pixels=30_000_000)
+    with pytest.raises(UnprocessableInput) as raised:
+        rows_from_json([{"image": small}, {"image": claims}], GREY, allowance, may_hold_booleans=False)
+    assert raised.value.field == "instances[1].image"
+    assert raised.value.problem == "with this image the request has 31360800 pixels"
+    assert raised.value.expected == "at most 30000000 in all its images"
+
+
+def test_two_of_the_largest_images_may_come_together() -> None:
+    allowance = Allowance()
+    for _ in range(2):
+        allowance.admit(MAX_PIXELS, "image")
+    with pytest.raises(UnprocessableInput):
+        allowance.admit(1, "image")
+
+
+def test_whether_the_answer_is_still_wanted_is_asked_before_every_row() -> None:
+    class Late(Exception):
+        pass
+
+    asked = iter([None, Late()])
+
+    def check() -> None:
+        if (late := next(asked)) is not None:
+            raise late
+
+    with pytest.raises(Late):
+        rows_from_json([[[1, 2], [3, 4]], "no row"], GREY, Allowance(check), may_hold_booleans=False)

@@ -4,7 +4,7 @@ import pytest
 
 from service.domain import PredictParameters
 from service.errors import UnprocessableInput
-from service.serving.parameters import from_json, from_query
+from service.serving.parameters import from_json, from_query, refuse_query
 
 
 def fault(read: Any, value: Any) -> UnprocessableInput:
@@ -16,7 +16,7 @@ def fault(read: Any, value: Any) -> UnprocessableInput:
 @pytest.mark.parametrize("value", [None, {}])
 def test_nothing_is_asked_for_unless_said(value: Any) -> None:
     assert from_json(value) == PredictParameters()
-    assert from_query({}) == PredictParameters()
+    assert from_query([]) == PredictParameters()
 
 
 EVERYTHING = PredictParameters(
@@ -53,14 +53,14 @@ def test_all_are_read_from_a_query() -> None:
         "tags.country": "DE",
         "external_id": "order-1",
     }
-    assert from_query(query) == EVERYTHING
+    assert from_query(list(query.items())) == EVERYTHING
 
 
 @pytest.mark.parametrize(
     ("text", "value"), [("true", True), ("True", True), ("1", True), ("false", False), ("0", False)]
 )
 def test_a_query_spells_booleans_in_words_or_digits(text: str, value: bool) -> None:
-    assert from_query({"return_probabilities": text}).return_probabilities is value
+    assert from_query([("return_probabilities", text)]).return_probabilities is value
 
 
 @pytest.mark.parametrize(
@@ -99,6 +99,7 @@ def test_a_wrong_value_is_named(value: Any, field: str) -> None:
     error = fault(from_json, value)
     assert error.field == field
     assert error.problem
+    assert error.expected
 
 
 @pytest.mark.parametrize(
@@ -108,6 +109,9 @@ def test_a_wrong_value_is_named(value: Any, field: str) -> None:
         ({"top_k": "9" * 5000}, "query.top_k"),
         ({"priority": "1.5"}, "query.priority"),
         ({"priority": "high"}, "query.priority"),
+        ({"top_k": "1_0"}, "query.top_k"),
+        ({"top_k": "\N{ARABIC-INDIC DIGIT THREE}"}, "query.top_k"),
+        ({"timeout_ms": "1_0.5"}, "query.timeout_ms"),
         ({"timeout_ms": "nan"}, "query.timeout_ms"),
         ({"timeout_ms": "inf"}, "query.timeout_ms"),
         ({"timeout_ms": "1e999"}, "query.timeout_ms"),
@@ -117,7 +121,23 @@ def test_a_wrong_value_is_named(value: Any, field: str) -> None:
     ],
 )
 def test_a_wrong_value_in_a_query_is_named(query: dict[str, str], field: str) -> None:
-    assert fault(from_query, query).field == field
+    error = fault(from_query, list(query.items()))
+    assert error.field == field
+    assert error.expected
+
+
+def test_a_query_names_an_id_for_each_row() -> None:
+    assert from_query([("external_id", "a"), ("external_id", "b")]).external_ids == ("a", "b")
+
+
+def test_a_parameter_that_comes_twice_is_refused() -> None:
+    assert fault(from_query, [("top_k", "1"), ("top_k", "2")]).field == "query.top_k"
+
+
+def test_beside_a_json_body_no_query_is_read() -> None:
+    refuse_query([])
+    error = fault(refuse_query, [("top_k", "abc"), ("foo", "1")])
+    assert (error.field, error.expected) == ("query.top_k", 'it in "parameters" of the body')
 
 
 @pytest.mark.parametrize(
@@ -125,7 +145,7 @@ def test_a_wrong_value_in_a_query_is_named(query: dict[str, str], field: str) ->
     [(from_json, "parameters.topk", "tags, external_ids"), (from_query, "query.topk", "tags.<name>, external_id")],
 )
 def test_a_parameter_that_does_not_exist_is_refused_with_those_that_do(read: Any, field: str, names: str) -> None:
-    error = fault(read, {"topk": "3"})
+    error = fault(read, {"topk": "3"} if read is from_json else [("topk", "3")])
     assert (error.field, error.problem) == (field, "there is no such parameter")
     assert error.expected == f"one of top_k, return_probabilities, timeout_ms, priority, key, {names}"
 

@@ -1,6 +1,7 @@
+import asyncio
 import base64
 import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from models.preprocess import Tensors
 from service.domain import ANONYMOUS, Address, Caller, Ref
 from service.errors import (
     BodyTooLarge,
+    BodyTooSlow,
     DeadlineExceeded,
     InvalidInput,
     PredictionFailed,
@@ -39,7 +41,7 @@ class Sent:
     def __init__(self, data: Any, content_type: str | None = "application/json", **query: str) -> None:
         self._data = data if isinstance(data, bytes) else orjson.dumps(data)
         self.content_type = content_type
-        self.query: Mapping[str, str] = query
+        self.query = list(query.items())
         self.times_read = 0
 
     async def read(self) -> bytes:
@@ -187,6 +189,30 @@ async def test_time_counts_from_the_requests_arrival(journey: Journey) -> None:
     assert journey.measured("servoloop_request_duration_seconds_sum") == 4.0
 
 
+async def test_rows_are_not_decoded_once_the_time_is_up(journey: Journey) -> None:
+    class TooSlow(Sent):
+        async def read(self) -> bytes:
+            journey.clock.advance(10.0)
+            return await super().read()
+
+    with pytest.raises(DeadlineExceeded) as raised:
+        await journey.send(TooSlow({"instances": [[1]]}))
+    assert raised.value.where == "parsing"
+    assert journey.engines.calls == []
+    assert journey.measured("servoloop_requests_total", outcome="deadline_exceeded") == 1
+
+
+async def test_a_body_that_does_not_arrive_within_the_requests_time_is_not_waited_for(journey: Journey) -> None:
+    class Stalled(Sent):
+        async def read(self) -> bytes:
+            never: asyncio.Future[bytes] = asyncio.Future()
+            return await never
+
+    with pytest.raises(BodyTooSlow):
+        await journey.send(Stalled(b""), header=0.001)
+    assert journey.measured("servoloop_requests_total", outcome="body_too_slow") == 1
+
+
 # Failures
 
 
@@ -325,6 +351,6 @@ async def test_a_picture_is_decoded_in_a_thread_however_small_its_file(journey: 
     assert threads.num_handed_over == 2
 
 
-async def test_a_large_body_is_parsed_and_prepared_in_a_thread(journey: Journey, threads: Threads) -> None:
+async def test_a_large_body_is_parsed_and_prepared_in_threads(journey: Journey, threads: Threads) -> None:
     await journey.send(Sent(orjson.dumps({"instances": FLATS}) + b" " * 20_000))
-    assert threads.num_handed_over == 2
+    assert threads.num_handed_over == 3

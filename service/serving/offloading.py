@@ -1,0 +1,70 @@
+"""Work that would hold up the event loop: done in threads, in turn, and only while somebody waits for it."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import Generic, TypeVar
+
+from service.domain import Deadline, Ref
+from service.errors import ClientLeft, DeadlineExceeded, DecodersBusy
+
+T = TypeVar("T")
+
+Check = Callable[[], None]
+"""Raises once the work's result is worth nothing; what takes long asks it now and then."""
+
+
+class Offloader:
+    """Threads, with a bound on how many requests may wait for them."""
+
+    def __init__(self, threads: Executor, max_waiting: int, clock: Callable[[], float]) -> None:
+        self._threads = threads
+        self._max_waiting = max_waiting
+        self._clock = clock
+        self._waiting = 0
+
+    async def run(self, work: Callable[[Check], T], ref: Ref, where: str, deadline: Deadline, *, heavy: bool) -> T:
+        """The work's result: from a thread where it is `heavy`, else at once.
+
+        Raises DecodersBusy, DeadlineExceeded as soon as the time is up, and whatever the work raises.
+        """
+        job = _Job(work, ref, where, deadline, self._clock)
+        if not heavy:
+            return job()
+        if self._waiting >= self._max_waiting:
+            raise DecodersBusy(self._waiting, self._max_waiting)
+        self._waiting += 1
+        try:
+            done = asyncio.get_running_loop().run_in_executor(self._threads, job)
+            return await asyncio.wait_for(done, max(0.0, deadline.remaining(self._clock())))
+        except TimeoutError:
+            raise DeadlineExceeded(ref, where) from None
+        finally:
+            self._waiting -= 1
+            job.abandon()
+
+
+class _Job(Generic[T]):
+    """One piece of work. Once abandoned it holds nothing of the request: it may stay in the threads' queue a while."""
+
+    def __init__(
+        self, work: Callable[[Check], T], ref: Ref, where: str, deadline: Deadline, clock: Callable[[], float]
+    ) -> None:
+        self._work: Callable[[Check], T] | None = work
+        self._ref, self._where, self._deadline, self._clock = ref, where, deadline, clock
+
+    def __call__(self) -> T:
+        work = self._work
+        self._check()
+        if work is None:
+            raise ClientLeft
+        return work(self._check)
+
+    def abandon(self) -> None:
+        self._work = None
+
+    def _check(self) -> None:
+        if self._work is None:
+            raise ClientLeft
+        if self._deadline.expired(self._clock()):
+            raise DeadlineExceeded(self._ref, self._where)

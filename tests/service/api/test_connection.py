@@ -1,0 +1,109 @@
+"""How long a client may take for the head of a request."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import uvicorn
+
+from service.api.connection import HEAD_SECONDS, Connection, Draining, HttpServerState
+
+
+class Timer:
+    def __init__(self, seconds: float, callback: Callable[..., None]) -> None:
+        self.seconds, self.callback, self.cancelled = seconds, callback, False
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+class Loop:
+    """An event loop whose timers run when a test says so."""
+
+    def __init__(self) -> None:
+        self.timers: list[Timer] = []
+
+    def call_later(self, seconds: float, callback: Callable[..., None], *_: object) -> Timer:
+        self.timers.append(Timer(seconds, callback))
+        return self.timers[-1]
+
+    def create_task(self, work: Any, **_: object) -> asyncio.Future[None]:
+        work.close()
+        return asyncio.Future()
+
+    def running(self) -> list[Timer]:
+        return [timer for timer in self.timers if not timer.cancelled]
+
+
+class Wire(asyncio.Transport):
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent, self.closed = b"", False
+
+    def write(self, data: Any) -> None:
+        self.sent += data
+
+    def write_eof(self) -> None: ...
+
+    def close(self) -> None:
+        self.closed = True
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+
+async def app(scope: object, receive: object, send: object) -> None: ...
+
+
+@pytest.fixture
+async def loop() -> Loop:
+    return Loop()
+
+
+@pytest.fixture
+async def wire() -> Wire:
+    return Wire()
+
+
+@pytest.fixture
+async def connection(loop: Loop, wire: Wire) -> Connection:
+    config = uvicorn.Config(app, http=Connection, ws="none", log_config=None, lifespan="off")
+    config.load()
+    made = Connection(config=config, server_state=HttpServerState(Draining()), app_state={}, _loop=loop)
+    made.connection_made(wire)
+    return made
+
+
+async def test_a_silent_connection_is_closed(connection: Connection, loop: Loop, wire: Wire) -> None:
+    (timer,) = loop.running()
+    assert timer.seconds == HEAD_SECONDS
+    timer.callback()
+    assert (wire.closed, wire.sent) == (True, b"")
+
+
+async def test_a_head_that_trickles_in_is_answered_408(connection: Connection, loop: Loop, wire: Wire) -> None:
+    for piece in (b"GET /livez HT", b"TP/1.1\r\nHo", b"st: x\r\nX-"):
+        connection.data_received(piece)
+    (timer,) = loop.running()
+    timer.callback()
+    assert wire.sent.startswith(b"HTTP/1.1 408 Request Timeout\r\nContent-Type: application/problem+json")
+    assert b"urn:servoloop:problem:head-too-slow" in wire.sent
+
+
+async def test_a_whole_head_ends_the_wait(connection: Connection, loop: Loop) -> None:
+    connection.data_received(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert loop.running() == []
+
+
+async def test_the_next_head_is_waited_for_from_its_first_byte(connection: Connection, loop: Loop) -> None:
+    connection.data_received(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+    connection.cycle.response_complete = True
+    assert loop.running() == []
+    connection.data_received(b"GET /li")
+    assert [timer.seconds for timer in loop.running()] == [HEAD_SECONDS]
+
+
+async def test_a_connection_that_is_lost_leaves_no_timer(connection: Connection, loop: Loop) -> None:
+    connection.connection_lost(None)
+    assert loop.running() == []
