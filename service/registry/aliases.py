@@ -13,7 +13,7 @@ from service.store.base import Aliases, AliasMove, ControlReader
 
 log = logging.getLogger(__name__)
 
-# A move made anywhere must be seen here within 250 ms, on a busy machine too.
+# A move made anywhere is to be seen here within 250 ms; the rest of that is for a busy machine.
 _POLL_SECONDS = 0.1
 
 
