@@ -35,7 +35,8 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
 async def move_alias(model: str, alias: str, request: Request, services: UseServices) -> AliasMoved:
     """Let an alias name a version that is loaded.
 
-    The process that answers routes by it at once, the others look every 100 ms; requests under way keep the version that they began with.
+    The process that answers routes by it at once, the others look every 100 ms. Requests under way keep the version
+    that they began with.
     """
     with IncomingRequest(request, _MAX_BODY_BYTES, services.bodies) as incoming:
         try:
