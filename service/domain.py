@@ -1,6 +1,7 @@
 """Values that everyone shares. Frozen, without behaviour beyond what they mean."""
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 CHAMPION = "champion"
 
@@ -24,6 +25,43 @@ class Ref:
         """The inverse of str(). Raises ValueError."""
         model, version = name.split("/")
         return Ref(model, int(version))
+
+
+class Precision(StrEnum):
+    """What a replica computes with. The lower ones are mixed: weights and sensitive steps stay float32."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+    FLOAT16 = "float16"
+
+
+class Loading(StrEnum):
+    """Whether a version shall be on a device."""
+
+    AUTO = "auto"
+    """While there is room: the least recently used is unloaded first, and loaded again when it is asked for."""
+    PINNED = "pinned"
+    """Always; it is never unloaded to make room."""
+    UNLOADED = "unloaded"
+    """Not, and not when it is asked for either."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What an operator wants of a version; the default until one says otherwise.
+
+    `replicas`: on how many devices it shall run at once, as far as there are so many. A reload raises `generation`:
+    what was loaded under a lower one is replaced.
+    """
+
+    loading: Loading = Loading.AUTO
+    replicas: int = 1
+    precision: Precision = Precision.FLOAT32
+    generation: int = 0
+
+    def __post_init__(self) -> None:
+        if self.replicas < 1 or self.generation < 0:
+            raise ValueError(f"expected at least 1 replica and no negative generation, got {self}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,8 +34,9 @@ _MAX_DIMENSIONS = 8
 class Kind(IntEnum):
     """What a frame says.
 
-    The engine answers every INFER and LOAD exactly once, with RESULT, LOADED or FAILED. The recorder answers every
-    RECORD with RECORDED once its rows are durable, and every CHANGE with CHANGED or FAILED.
+    The engine answers every INFER, LOAD and UNLOAD exactly once, with RESULT, LOADED, UNLOADED or FAILED. The recorder
+    answers every RECORD with RECORDED once its rows are durable, and every CHANGE with CHANGED or FAILED. The
+    supervisor sends a VIEW to every http process at each change, and takes WANT from them.
     """
 
     INFER = 1
@@ -45,10 +46,14 @@ class Kind(IntEnum):
     STATUS = 5
     LOAD = 6
     LOADED = 7
+    UNLOAD = 8
+    UNLOADED = 9
     RECORD = 16
     RECORDED = 17
     CHANGE = 18
     CHANGED = 19
+    VIEW = 32
+    WANT = 33
 
 
 @dataclass(frozen=True, slots=True)

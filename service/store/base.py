@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 from uuid import UUID
 
-from service.domain import CHAMPION
+from service.domain import CHAMPION, Loading, Precision, Ref, Wish
 
 Aliases = dict[str, dict[str, int]]
 """Model -> alias -> version."""
@@ -22,10 +22,27 @@ Role = Literal["answered", "shadow"]
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """All aliases as they were at one revision."""
+    """All aliases and wishes as they were at one revision.
+
+    `wishes` has the versions of which something else than the default is wanted. `deleted` versions are served no
+    more, and their numbers are not used again; `to_remove` are those of them whose files may still be there.
+    """
 
     revision: int
     aliases: Aliases
+    wishes: Mapping[Ref, Wish] = field(default_factory=dict)
+    deleted: frozenset[Ref] = frozenset()
+    to_remove: frozenset[Ref] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class WishChange:
+    """What an operator wants changed of a wish; None leaves it. `reload` has it loaded anew."""
+
+    loading: Loading | None = None
+    replicas: int | None = None
+    precision: Precision | None = None
+    reload: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +132,25 @@ class Control(ControlReader, Protocol):
         Where it names that version already, the move that brought it there is returned. Raises UnknownModel,
         UnknownVersion, or AliasMoved where it does not name the `expected` version.
         """
+        ...
+
+    def change_wish(self, ref: Ref, change: WishChange) -> Wish:
+        """What is wanted of a version from now on.
+
+        Raises UnknownModel, UnknownVersion, or VersionInUse where a version that an alias names shall be unloaded.
+        """
+        ...
+
+    def delete_version(self, ref: Ref) -> None:
+        """Serve a version no more. Raises UnknownModel, UnknownVersion, or VersionInUse where an alias names it."""
+        ...
+
+    def delete_model(self, model: str) -> None:
+        """Serve none of a model's versions any more, and forget its aliases. Raises UnknownModel."""
+        ...
+
+    def note_removed(self, ref: Ref) -> None:
+        """The files of a deleted version are gone."""
         ...
 
     def crown_new_models(self, found: Found) -> Aliases:

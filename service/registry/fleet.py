@@ -1,0 +1,104 @@
+"""What is actual: which engines there are, and where each version stands. Made by the supervisor, known to all."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Protocol
+
+from service.domain import Ref
+
+
+class VersionState(StrEnum):
+    """Where a version stands."""
+
+    LOADED = "loaded"
+    LOADING = "loading"
+    ON_DEMAND = "on_demand"
+    """Not loaded, to leave its room to others; it is loaded when it is asked for."""
+    UNLOADED = "unloaded"
+    """Not loaded, because an operator wants it so."""
+    NO_ROOM = "no_room"
+    """Wanted, and there is no device that could hold it."""
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """An engine that answers, or is about to, on a unix socket; `device` is "" until it was heard of."""
+
+    slot: str
+    socket: str
+    device: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where one version stands: why, in which slots it answers, and the bytes of one replica as measured, 0 before.
+
+    `identity` is the sha256 of the manifest that the engines were told to load.
+    """
+
+    state: VersionState
+    identity: str
+    reason: str | None = None
+    slots: tuple[str, ...] = ()
+    num_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Everything, at one time. `scan` counts how often what lies in the model roots was found to be different."""
+
+    scan: int = 0
+    engines: tuple[EngineInfo, ...] = ()
+    versions: Mapping[Ref, Standing] = field(default_factory=dict)
+
+    def to_meta(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {
+            "scan": self.scan,
+            "engines": [{"slot": e.slot, "socket": e.socket, "device": e.device} for e in self.engines],
+            "versions": {
+                str(ref): {
+                    "state": standing.state,
+                    "identity": standing.identity,
+                    "reason": standing.reason,
+                    "slots": standing.slots,
+                    "bytes": standing.num_bytes,
+                }
+                for ref, standing in self.versions.items()
+            },
+        }
+
+    @staticmethod
+    def from_meta(meta: Mapping[str, Any]) -> "View":
+        """Raises KeyError, TypeError or ValueError for what is no view."""
+        return View(
+            meta["scan"],
+            tuple(EngineInfo(**facts) for facts in meta["engines"]),
+            {
+                Ref.parse(name): Standing(
+                    VersionState(facts["state"]),
+                    facts["identity"],
+                    facts["reason"],
+                    tuple(facts["slots"]),
+                    facts["bytes"],
+                )
+                for name, facts in meta["versions"].items()
+            },
+        )
+
+
+class Fleet(Protocol):
+    """The view, as an http process has it."""
+
+    @property
+    def view(self) -> View: ...
+
+    def want(self, ref: Ref) -> None:
+        """Say that a version is asked for: one that is loaded on demand will be."""
+        ...
+
+    async def changed(self) -> None:
+        """Wait for the next view."""
+        ...
