@@ -265,7 +265,17 @@ class CheckpointFiles:
     def __init__(self, folder: Path) -> None:
         """Raises BrokenCheckpoint where the manifest is missing, too large, or wrong."""
         self.folder = folder
-        self.manifest = parse_manifest(self._bytes(MANIFEST, MAX_MANIFEST_BYTES))
+        data = self._bytes(MANIFEST, MAX_MANIFEST_BYTES)
+        self.manifest = parse_manifest(data)
+        # Names the checkpoint: the manifest holds the digests of all its files.
+        self.identity = hashlib.sha256(data).hexdigest()
+
+    def verify(self) -> None:
+        """Check everything that can be checked without building the network. Raises BrokenCheckpoint."""
+        for name in self.manifest.files:
+            data = self.read(name)
+            if name == WEIGHTS:
+                check_safetensors(data)
 
     def read(self, name: str) -> bytes:
         """The bytes of a declared file, checked against its size and digest. Raises BrokenCheckpoint."""
@@ -316,10 +326,7 @@ def _resolve(path: Path) -> Path:
 def verify(folder: Path) -> Manifest:
     """Check everything that can be checked without building the network. Raises BrokenCheckpoint."""
     files = CheckpointFiles(folder)
-    for name in files.manifest.files:
-        data = files.read(name)
-        if name == WEIGHTS:
-            check_safetensors(data)
+    files.verify()
     return files.manifest
 
 

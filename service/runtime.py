@@ -27,7 +27,7 @@ from service.api.server import DrainPolicy, HttpServer
 from service.errors import Misconfigured, StoreUnavailable
 from service.processes import EXIT_MISCONFIGURED, configure_logging, parent_gone
 from service.registry.aliases import LiveAliases
-from service.registry.catalog import scan
+from service.registry.scanner import scan
 from service.serving.engine_client import EngineClient
 from service.serving.pipeline import Limits, Pipeline
 from service.serving.router import Router

@@ -22,7 +22,8 @@ from service.errors import Forced, Misconfigured, StoreUnavailable
 from service.link import Link
 from service.listening import listen
 from service.processes import EXIT_MISCONFIGURED
-from service.registry.catalog import Catalog, scan
+from service.registry.catalog import Catalog
+from service.registry.scanner import scan
 from service.settings import Settings
 from service.store.control_client import ControlClient
 from service.telemetry import MULTIPROCESS_DIR, SupervisorTelemetry, forget_gauges, use_slot

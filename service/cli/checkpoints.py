@@ -41,7 +41,8 @@ def register(
     from models.manifest import BrokenCheckpoint, is_name
     from service.domain import CHAMPION
     from service.errors import Misconfigured, StoreUnavailable
-    from service.registry.catalog import check_same_interface, next_version, scan
+    from service.registry.catalog import check_same_interface
+    from service.registry.scanner import next_version, scan
     from service.store.base import champions
     from service.store.databases import Location
     from service.store.sql_control import read_aliases

@@ -54,24 +54,25 @@ def place(claims: Sequence[Claim], devices: Sequence[Device], current: Mapping[R
     Something new goes where most room is left, or else where it displaces what matters least. The plan for what a plan
     asked for is that same plan.
     """
-    order = {device.slot: device.budget for device in devices}
-    lies = {claim.ref: tuple(slot for slot in order if slot in current.get(claim.ref, ())) for claim in claims}
-    demands = _demands(claims, len(order), lies)
+    budgets = {device.slot: device.budget for device in devices}
+    lies = {claim.ref: tuple(slot for slot in budgets if slot in current.get(claim.ref, ())) for claim in claims}
+    demands = _demands(claims, len(budgets), lies)
     # Once some have moved there may be room for one more. Each round that changes anything places a more important
     # replica than it gives up, so there is a last one.
-    while (settled := _settle(demands, order, lies)) != lies:
+    while (settled := _settle(demands, budgets, lies)) != lies:
         lies = settled
     ranked = sorted(claims, key=_importance)
-    slots = {claim.ref: lies[claim.ref] for claim in ranked if lies[claim.ref]}
     left_out = [claim for claim in ranked if not lies[claim.ref]]
+    pinned = [claim for claim in ranked if claim.is_pinned]
+    beside_pinned = {
+        slot: budget - sum(claim.num_bytes for claim in pinned if slot in lies[claim.ref])
+        for slot, budget in budgets.items()
+    }
+    most = max(beside_pinned.values(), default=-1)
     return Plan(
-        slots,
-        {claim.ref: _reason(claim, ranked, order, lies) for claim in left_out},
-        frozenset(
-            claim.ref
-            for claim in left_out
-            if claim.is_pinned or claim.num_bytes > max(_beside_pinned(ranked, order, lies).values(), default=-1)
-        ),
+        {claim.ref: lies[claim.ref] for claim in ranked if lies[claim.ref]},
+        {claim.ref: _reason(claim, budgets, beside_pinned, ranked, lies) for claim in left_out},
+        frozenset(claim.ref for claim in left_out if claim.is_pinned or claim.num_bytes > most),
     )
 
 
@@ -160,21 +161,14 @@ def _displaced(room: int, waiting: Mapping[Ref, _Demand]) -> list[_Demand]:
     return gone
 
 
-def _beside_pinned(
-    claims: Sequence[Claim], budgets: Mapping[str, int], lies: Mapping[Ref, Sequence[str]]
-) -> dict[str, int]:
-    """The bytes that pinned versions leave to others, by slot."""
-    pinned = [claim for claim in claims if claim.is_pinned]
-    return {
-        slot: budget - sum(claim.num_bytes for claim in pinned if slot in lies[claim.ref])
-        for slot, budget in budgets.items()
-    }
-
-
 def _reason(
-    claim: Claim, claims: Sequence[Claim], budgets: Mapping[str, int], lies: Mapping[Ref, Sequence[str]]
+    claim: Claim,
+    budgets: Mapping[str, int],
+    beside_pinned: Mapping[str, int],
+    claims: Sequence[Claim],
+    lies: Mapping[Ref, Sequence[str]],
 ) -> str:
-    """Why it is left out, and what a person can do about it."""
+    """Why it is left out, and what a person can do about it; `beside_pinned` is what is left beside pinned versions."""
     if not budgets:
         return "no engine has been heard of yet"
     needs = f"it needs {readable_bytes(claim.num_bytes)}"
@@ -184,12 +178,11 @@ def _reason(
             f"{needs}, and the largest device, that of {largest}, has {readable_bytes(budgets[largest])} for models: "
             "a lower precision or a device with more memory would help"
         )
-    beside = _beside_pinned(claims, budgets, lies)
-    roomiest = max(beside, key=beside.__getitem__)
-    if claim.is_pinned or claim.num_bytes > beside[roomiest]:
+    roomiest = max(beside_pinned, key=beside_pinned.__getitem__)
+    if claim.is_pinned or claim.num_bytes > beside_pinned[roomiest]:
         pinned = [str(one.ref) for one in claims if one.is_pinned and roomiest in lies[one.ref]]
         return (
-            f"{needs}, and pinned versions leave at most {readable_bytes(beside[roomiest])}, on {roomiest}: "
+            f"{needs}, and pinned versions leave at most {readable_bytes(beside_pinned[roomiest])}, on {roomiest}: "
             f"unpin or unload one of {_named(pinned)}"
         )
     # It would fit on the roomiest one for certain.

@@ -209,6 +209,11 @@ def test_a_right_folder_verifies(folder: Path) -> None:
     assert verify(folder) == Manifest.model_validate(fields())
 
 
+def test_the_digest_of_the_manifest_names_a_checkpoint(folder: Path) -> None:
+    data = (folder / MANIFEST).read_bytes()
+    assert CheckpointFiles(folder).identity == hashlib.sha256(data).hexdigest()
+
+
 def test_a_changed_byte_is_found(folder: Path) -> None:
     data = bytearray(WEIGHT_BYTES)
     data[-1] ^= 1

@@ -12,7 +12,8 @@ from service.api.app import create_app
 from service.api.buffers import BodyBudget
 from service.api.deps import Services
 from service.registry.aliases import LiveAliases
-from service.registry.catalog import Catalog, scan
+from service.registry.catalog import Catalog
+from service.registry.scanner import scan
 from service.serving.engine_client import EngineStatus
 from service.serving.pipeline import Limits, Pipeline
 from service.serving.router import Router

@@ -18,7 +18,8 @@ from service.api.buffers import BodyBudget
 from service.api.deps import Services
 from service.cli.app import app
 from service.registry.aliases import LiveAliases
-from service.registry.catalog import Broken, Catalog, scan
+from service.registry.catalog import Broken, Catalog
+from service.registry.scanner import scan
 from service.serving.engine_client import EngineStatus
 from service.serving.pipeline import Limits, Pipeline
 from service.serving.router import Router

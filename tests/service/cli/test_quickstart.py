@@ -10,7 +10,8 @@ import pytest
 from rich.console import Console
 
 from service.cli.quickstart import overview, show, suggestions
-from service.registry.catalog import Catalog, scan
+from service.registry.catalog import Catalog
+from service.registry.scanner import scan
 from tests import checkpoints
 
 

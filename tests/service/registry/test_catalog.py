@@ -8,7 +8,8 @@ import pytest
 from models.manifest import MANIFEST, WEIGHTS
 from service.domain import Address, Ref
 from service.errors import NotReady, UnknownAlias, UnknownModel, UnknownVersion
-from service.registry.catalog import Broken, Catalog, scan
+from service.registry.catalog import Broken, Catalog
+from service.registry.scanner import scan
 from tests import checkpoints
 
 

@@ -24,7 +24,7 @@ from service.errors import (
     UnknownModel,
     UnprocessableInput,
 )
-from service.registry.catalog import scan
+from service.registry.scanner import scan
 from service.serving.held import Outputs
 from service.serving.pipeline import Limits, Pipeline
 from service.serving.router import Router

@@ -5,7 +5,7 @@ import pytest
 
 from service.domain import Address, Ref
 from service.errors import NotReady, UnknownAlias, UnknownModel, UnknownVersion
-from service.registry.catalog import scan
+from service.registry.scanner import scan
 from service.serving.router import Router
 from service.store.base import Aliases
 
