@@ -24,10 +24,12 @@ from service.api.buffers import BodyBudget
 from service.api.connection import Draining
 from service.api.deps import Services
 from service.api.server import DrainPolicy, HttpServer
+from service.domain import Ref
 from service.errors import Misconfigured, StoreUnavailable
 from service.processes import EXIT_MISCONFIGURED, configure_logging, parent_gone
 from service.registry.aliases import LiveAliases
 from service.registry.catalog import scan
+from service.registry.fleet import View
 from service.serving.engine_client import EngineClient
 from service.serving.pipeline import Limits, Pipeline
 from service.serving.router import Router
@@ -81,7 +83,8 @@ def compose(settings: Settings, engine_socket: Path, recorder_socket: Path, drai
     predictions = SqlPredictions(location.reader(Part.PREDICTIONS))
     state = control.state()
     router = Router(scan(settings.model_roots, state.aliases))
-    aliases = LiveAliases(control, ControlClient(recorder_socket), router.use_aliases, revision=state.revision)
+    changes = ControlClient(recorder_socket)
+    aliases = LiveAliases(control, changes, router.use_aliases, revision=state.revision)
     prediction_log = PredictionLog(recorder_socket, telemetry)
     engines = EngineClient(
         engine_socket,
@@ -122,10 +125,25 @@ def compose(settings: Settings, engine_socket: Path, recorder_socket: Path, drai
         aliases,
         predictions,
         BodyBudget(max(settings.max_buffered_bytes, settings.max_body_bytes)),
+        _UnknownFleet(),
+        changes,
+        dict,
+        lambda version: version.folder.is_relative_to(settings.registered_models.resolve()),
         draining,
         is_supervised,
     )
     return create_app(services, lifespan=lifespan, access_log=settings.access_log)
+
+
+class _UnknownFleet:
+    """A fleet of which nothing is said."""
+
+    view = View()
+
+    def want(self, ref: Ref) -> None: ...
+
+    async def changed(self) -> None:
+        await asyncio.Event().wait()
 
 
 async def _stop_with_parent() -> None:

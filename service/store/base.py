@@ -37,13 +37,16 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class WishChange:
-    """What an operator wants changed of a wish; None leaves it. `reload` has it loaded anew, and so has a precision
+    """What an operator wants changed of a wish; None leaves it.
+
+    `load` makes auto of unloaded, and leaves what is pinned so. `reload` has it loaded anew, and so has a precision
     that it did not have.
     """
 
     loading: Loading | None = None
     replicas: int | None = None
     precision: Precision | None = None
+    load: bool = False
     reload: bool = False
 
 

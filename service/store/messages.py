@@ -79,6 +79,7 @@ def _wish_change(facts: Facts) -> WishChange:
         None if loading is None else Loading(loading),
         facts["replicas"],
         None if precision is None else Precision(precision),
+        facts["load"],
         facts["reload"],
     )
 

@@ -289,8 +289,9 @@ def _wish(row: RowMapping) -> Wish:
 
 def _changed(wish: Wish, change: WishChange) -> Wish:
     precision = change.precision or wish.precision
+    as_it_was = Loading.AUTO if change.load and wish.loading is Loading.UNLOADED else wish.loading
     return Wish(
-        change.loading or wish.loading,
+        change.loading or as_it_was,
         change.replicas or wish.replicas,
         precision,
         wish.generation + (change.reload or precision is not wish.precision),

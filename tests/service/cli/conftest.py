@@ -17,14 +17,17 @@ from service.api.app import create_app
 from service.api.buffers import BodyBudget
 from service.api.deps import Services
 from service.cli.app import app
+from service.domain import Ref
 from service.registry.aliases import LiveAliases
 from service.registry.catalog import Broken, Catalog, scan
+from service.registry.fleet import Standing, VersionState
 from service.serving.engine_client import EngineStatus
 from service.serving.pipeline import Limits, Pipeline
 from service.serving.router import Router
 from service.telemetry import HttpTelemetry
 from tests.checkpoints import write_one_of_each
-from tests.service.api.support import CountingEngine
+from tests.fakes import FakeFleet
+from tests.service.api.support import CountingEngine, Supervised, loaded
 from tests.stores import found_in, open_store
 
 Run = Callable[[Sequence[object]], Result]
@@ -77,8 +80,23 @@ def url(catalog: Catalog, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         limits = Limits(8, default_timeout=10, max_timeout=120)
         pipeline = Pipeline(router, engine, store, telemetry, threads, limits)
         aliases = LiveAliases(store.control, store, router.use_aliases)
+        fleet = FakeFleet()
+        for ref in ready:
+            fleet.show(ref, loaded())
+        fleet.show(Ref("codes", 1), Standing(VersionState.FAILED, "", "its weights hold [NaN]"))
         services = Services(
-            pipeline, router, engine, telemetry.registry, 200_000, aliases, store.predictions, BodyBudget(400_000)
+            pipeline,
+            router,
+            engine,
+            telemetry.registry,
+            200_000,
+            aliases,
+            store.predictions,
+            BodyBudget(400_000),
+            fleet=fleet,
+            changes=Supervised(store, fleet),
+            wishes=lambda: store.control.state().wishes,
+            is_removable=lambda version: version.ref.model != "mood",
         )
         server = uvicorn.Server(uvicorn.Config(create_app(services), log_config=None, lifespan="off"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})

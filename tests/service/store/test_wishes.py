@@ -51,6 +51,17 @@ def test_a_wish_that_is_the_usual_one_again_is_none(control: SqlControl) -> None
     assert control.state().wishes == {}
 
 
+def test_loading_keeps_a_pin_and_ends_an_unloading(control: SqlControl) -> None:
+    for before, after in [
+        (Loading.UNLOADED, Loading.AUTO),
+        (Loading.AUTO, Loading.AUTO),
+        (Loading.PINNED, Loading.PINNED),
+    ]:
+        control.change_wish(OTHER, WishChange(before))
+        assert control.change_wish(OTHER, WishChange(load=True)).loading is after
+    assert control.change_wish(OTHER, WishChange(Loading.AUTO, load=True)).loading is Loading.AUTO
+
+
 def test_each_reload_raises_the_generation(control: SqlControl) -> None:
     before = control.revision()
     assert [control.change_wish(CHAMPION, WishChange(reload=True)).generation for _ in range(2)] == [1, 2]
