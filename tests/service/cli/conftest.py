@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -70,10 +71,17 @@ def catalog(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
 @pytest.fixture(scope="session")
 def url(catalog: Catalog, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Where a service answers."""
+    with running(catalog, tmp_path_factory.mktemp("store")) as address:
+        yield address
+
+
+@contextmanager
+def running(catalog: Catalog, folder: Path) -> Iterator[str]:
+    """A service whose store lies in `folder`; its address."""
     ready = frozenset(version.ref for version in catalog.versions() if version.ref.model != "codes")
     engine = CountingEngine(catalog, EngineStatus(ready=ready))
     telemetry = HttpTelemetry(CollectorRegistry())
-    store = open_store(tmp_path_factory.mktemp("store"))
+    store = open_store(folder)
     store.control.crown_new_models(found_in(catalog))
     router = Router(catalog)
     with ThreadPoolExecutor(1) as threads, socket.create_server(("127.0.0.1", 0)) as listener:
