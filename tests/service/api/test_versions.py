@@ -205,6 +205,8 @@ async def test_a_load_is_not_done_before_the_engine_answers(
     engine.status = EngineStatus(ready=frozenset({CHAMPION}))
     before = store.control.revision()
     asked = await while_it_waits(client.post(f"{PATH}/load", json={"pinned": True}), store, before)
+    await asyncio.sleep(0.01)
+    assert not asked.done()
     engine.status = EngineStatus(ready=frozenset({CHAMPION, OTHER}))  # no new view says so
     assert (await asked).status_code == 200
 
