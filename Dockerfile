@@ -10,7 +10,8 @@ RUN python3 -m venv /opt/servoloop
 COPY constraints.txt ./
 RUN /opt/servoloop/bin/python -m pip install --no-cache-dir --constraint constraints.txt \
       ${TORCH_INDEX_URL:+--index-url ${TORCH_INDEX_URL}} torch
-COPY pyproject.toml README.md LICENSE servoloop.py ./
+COPY pyproject.toml README.md LICENSE ./
+COPY servoloop servoloop
 COPY models models
 COPY service service
 RUN /opt/servoloop/bin/python -m pip install --no-cache-dir --constraint constraints.txt . \

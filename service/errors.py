@@ -10,6 +10,9 @@ ServoloopError
 ├── Unknown                   a name that names nothing: UnknownModel, UnknownVersion, UnknownAlias
 ├── UnknownPrediction
 ├── AliasMoved                the alias names another version than the caller expected
+├── VersionInUse              an alias names the version that shall be unloaded or deleted
+├── VersionUnloaded           an operator wants the version unloaded, and something else needs it
+├── NotRemovable              the versions are not ours to delete
 ├── Unavailable               try again, after `retry_after` seconds: QueueFull, Overloaded, NotReady,
 │                             BuffersFull, DecodersBusy, EngineLost, StoreUnavailable, Stopping
 ├── DeadlineExceeded
@@ -109,6 +112,32 @@ class AliasMoved(ServoloopError):
         self.model, self.alias, self.expected, self.found = model, alias, expected, found
         now = f"names version {found}" if found is not None else "does not exist"
         super().__init__(f"the alias {alias} of {model} {now}, and version {expected} was expected")
+
+
+class VersionInUse(ServoloopError):
+    def __init__(self, ref: Ref, aliases: list[str]) -> None:
+        self.ref, self.aliases = ref, aliases
+        names, them = ("alias", "it") if len(aliases) == 1 else ("aliases", "them")
+        super().__init__(
+            f"{ref} is in use: the {names} {', '.join(aliases)} of {ref.model} would name nothing that answers; "
+            f"let {them} name another version first"
+        )
+
+
+class VersionUnloaded(ServoloopError):
+    def __init__(self, ref: Ref) -> None:
+        self.ref = ref
+        super().__init__(f"{ref} is unloaded, as an operator wanted; load it first")
+
+
+class NotRemovable(ServoloopError):
+    def __init__(self, refs: list[Ref]) -> None:
+        self.refs = refs
+        is_one = len(refs) == 1
+        super().__init__(
+            f"{', '.join(map(str, refs))} {'lies' if is_one else 'lie'} in the shipped model root, which is never "
+            f"written; only registered versions can be deleted, others can be unloaded"
+        )
 
 
 class Unavailable(ServoloopError):

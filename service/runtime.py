@@ -1,6 +1,6 @@
 """The composition root of an http process, the one place that names its concrete parts.
 
-`python -m service.runtime --listen-fd N --engine-socket PATH --recorder-socket PATH --slot http-0`, started by the
+`python -m service.runtime --listen-fd N --supervisor-socket PATH --recorder-socket PATH --slot http-0`, started by the
 supervisor.
 """
 
@@ -12,7 +12,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -25,10 +25,15 @@ from service.api.connection import Draining
 from service.api.deps import Services
 from service.api.server import DrainPolicy, HttpServer
 from service.errors import Misconfigured, StoreUnavailable
-from service.processes import EXIT_MISCONFIGURED, configure_logging, parent_gone
+from service.processes import EXIT_MISCONFIGURED, configure_logging, parent_gone, settle
 from service.registry.aliases import LiveAliases
-from service.registry.scanner import scan
+from service.registry.fleet import EngineInfo
+from service.registry.fleet_client import FleetClient
+from service.registry.scanner import Scanner
 from service.serving.engine_client import EngineClient
+from service.serving.engine_pool import EnginePool
+from service.serving.following import VersionFollower
+from service.serving.held import Bounds
 from service.serving.pipeline import Limits, Pipeline
 from service.serving.router import Router
 from service.settings import Settings
@@ -49,7 +54,7 @@ def main() -> None:
     """Serve the inherited listening socket until told to stop, or until the parent is gone."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--listen-fd", type=int, required=True)
-    parser.add_argument("--engine-socket", type=Path, required=True)
+    parser.add_argument("--supervisor-socket", type=Path, required=True)
     parser.add_argument("--recorder-socket", type=Path, required=True)
     parser.add_argument("--slot", required=True)
     arguments = parser.parse_args()
@@ -58,7 +63,7 @@ def main() -> None:
     use_slot(arguments.slot)
     draining = Draining()
     try:
-        app = compose(settings, arguments.engine_socket, arguments.recorder_socket, draining)
+        app = compose(settings, arguments.supervisor_socket, arguments.recorder_socket, draining)
     except Misconfigured as error:
         log.error("the http process can't start", extra={"reason": str(error)})
         sys.exit(EXIT_MISCONFIGURED)
@@ -67,10 +72,11 @@ def main() -> None:
         log.error("the aliases can't be read", extra={"reason": error.reason})
         sys.exit(1)
     server = HttpServer(app, draining, DrainPolicy(settings.unready_seconds, settings.drain_seconds))
+    settle()
     server.run(sockets=[socket.socket(fileno=arguments.listen_fd)])
 
 
-def compose(settings: Settings, engine_socket: Path, recorder_socket: Path, draining: Draining) -> FastAPI:
+def compose(settings: Settings, supervisor_socket: Path, recorder_socket: Path, draining: Draining) -> FastAPI:
     """The app with real parts; connections to other processes are made when its lifespan starts.
 
     Raises Misconfigured, or StoreUnavailable where the aliases can't be read.
@@ -80,30 +86,42 @@ def compose(settings: Settings, engine_socket: Path, recorder_socket: Path, drai
     control = SqlControl(location.reader(Part.CONTROL))
     predictions = SqlPredictions(location.reader(Part.PREDICTIONS))
     state = control.state()
-    router = Router(scan(settings.model_roots, state.aliases))
-    aliases = LiveAliases(control, ControlClient(recorder_socket), router.use_aliases, revision=state.revision)
+    scanner = Scanner(settings.model_roots)
+    router = Router(scanner.scan())
+    router.use_state(state)
+    changes = ControlClient(recorder_socket)
+    aliases = LiveAliases(control, changes, router.use_state, known=state)
+    fleet = FleetClient(supervisor_socket)
+    versions = VersionFollower(scanner.scan, fleet, router)
     prediction_log = PredictionLog(recorder_socket, telemetry)
-    engines = EngineClient(
-        engine_socket,
-        telemetry,
-        max_pending_rows=2 * settings.max_queued_rows,
-        max_pending_bytes=2 * settings.max_queued_bytes,
-        stale_seconds=settings.watchdog_seconds,
-    )
-    supervisor = Heartbeat.open(engine_socket.parent / SUPERVISOR)
+    max_rows, max_bytes = 2 * settings.max_queued_rows, 2 * settings.max_queued_bytes
+
+    def connect(engine: EngineInfo, tell: Callable[[], None]) -> EngineClient:
+        return EngineClient(
+            Path(engine.socket),
+            telemetry,
+            max_pending_rows=max_rows,
+            max_pending_bytes=max_bytes,
+            stale_seconds=settings.watchdog_seconds,
+            tell=tell,
+        )
+
+    engines = EnginePool(connect, fleet, Bounds(max_rows, max_bytes))
+    supervisor = Heartbeat.open(supervisor_socket.parent / SUPERVISOR)
     threads = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
     limits = Limits(
         settings.max_rows_per_request,
         settings.default_timeout_seconds,
         settings.max_timeout_seconds,
         settings.max_waiting_decodes,
+        2 * settings.max_queued_rows,
     )
     pipeline = Pipeline(router, engines, prediction_log, telemetry, threads, limits)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         watch = asyncio.create_task(_stop_with_parent())
-        async with engines, prediction_log, aliases:
+        async with fleet, engines, versions, prediction_log, aliases:
             yield
         watch.cancel()
         supervisor.close()
@@ -122,6 +140,10 @@ def compose(settings: Settings, engine_socket: Path, recorder_socket: Path, drai
         aliases,
         predictions,
         BodyBudget(max(settings.max_buffered_bytes, settings.max_body_bytes)),
+        fleet,
+        changes,
+        lambda: aliases.state.wishes,
+        lambda version: version.folder.is_relative_to(settings.registered_models.resolve()),
         draining,
         is_supervised,
     )

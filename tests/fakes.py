@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from prometheus_client import CollectorRegistry
@@ -11,6 +11,7 @@ from models.preprocess import Tensors
 from models.preprocess.tensors import Array
 from service.domain import Deadline, Ref
 from service.engine.replica import Fill
+from service.registry.fleet import EngineInfo, Standing, View
 from service.serving.held import Outputs
 from service.store.base import Record
 
@@ -67,6 +68,33 @@ class FakeEngines:
         self.priorities.append(priority)
         await asyncio.sleep(0)
         return self.answer(ref, tensors)
+
+
+class FakeFleet:
+    """A view that changes when a test says so."""
+
+    def __init__(self, view: View | None = None) -> None:
+        self.view = view or View(engines=(EngineInfo("engine-0", "/run/engine-0.sock", "cpu"),))
+        self.wanted: list[Ref] = []
+        self._waiting: list[asyncio.Future[None]] = []
+
+    def want(self, ref: Ref) -> None:
+        self.wanted.append(ref)
+
+    async def changed(self) -> None:
+        waiting = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiting)
+        await waiting
+
+    def show(self, ref: Ref, standing: Standing | None) -> None:
+        """Let a version stand so from now on; None takes it out."""
+        versions = {**self.view.versions, ref: standing}
+        known = {ref: standing for ref, standing in versions.items() if standing is not None}
+        self.view = replace(self.view, versions=known)
+        waiting, self._waiting = self._waiting, []
+        for one in waiting:
+            if not one.done():
+                one.set_result(None)
 
 
 @dataclass

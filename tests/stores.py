@@ -8,8 +8,9 @@ from typing import Any
 from sqlalchemy import Engine
 from uuid_utils import uuid7
 
+from service.domain import Ref, Wish
 from service.registry.catalog import Catalog
-from service.store.base import AliasMove, Found, Record
+from service.store.base import AliasMove, Found, Record, WishChange
 from service.store.databases import Location, Part
 from service.store.migrate import migrate
 from service.store.sql_control import SqlControl
@@ -18,7 +19,7 @@ from service.store.sql_predictions import SqlPredictions
 
 @dataclass(frozen=True)
 class OpenStore:
-    """Both parts, open for writing in this process: a log that writes at once, and a mover of aliases."""
+    """Both parts, open for writing in this process: a log that writes at once, and who makes changes."""
 
     location: Location
     control: SqlControl
@@ -36,6 +37,15 @@ class OpenStore:
         self, model: str, alias: str, version: int, *, actor: str, reason: str, expected: int | None = None
     ) -> AliasMove:
         return self.control.move_alias(model, alias, version, actor=actor, reason=reason, expected=expected)
+
+    async def change_wish(self, ref: Ref, change: WishChange) -> Wish:
+        return self.control.change_wish(ref, change)
+
+    async def delete_version(self, ref: Ref) -> None:
+        self.control.delete_version(ref)
+
+    async def delete_model(self, model: str) -> None:
+        self.control.delete_model(model)
 
 
 def open_store(location: Location | Path) -> OpenStore:

@@ -27,12 +27,19 @@ MODEL = {
     "versions": [
         {
             "version": "1",
+            "state": "loaded",
             "ready": True,
             "reason": None,
             "description": "",
             "architecture": "cnn",
             "digest": "00",
             "metrics": {"accuracy": {"value": 0.92, "low": 0.915, "high": 0.925, "n": 10000, "reason": None}},
+            "pinned": False,
+            "replicas": 1,
+            "precision": "float32",
+            "engines": ["engine-0"],
+            "resident_bytes": 4096,
+            "added_later": True,
         }
     ],
     "added_later": True,
@@ -390,6 +397,95 @@ async def test_an_alias_is_moved_asynchronously() -> None:
         assert (await client.move_alias("fashion", "champion", 2)).revision == 7
 
 
+VERSION: dict[str, Any] = MODEL["versions"][0]  # type: ignore[index]
+DELETED = {"model": "fashion", "versions": ["1", "2"], "unloaded": False}
+
+
+def test_one_version_is_read() -> None:
+    service = Service(httpx.Response(200, json=VERSION))
+    with service.client() as client:
+        version = client.version("fashion", 1)
+    assert (version.state, version.pinned, version.engines, version.resident_bytes) == (
+        "loaded",
+        False,
+        ["engine-0"],
+        4096,
+    )
+    assert (service.requests[0].method, service.requests[0].url.path) == ("GET", "/v1/models/fashion/versions/1")
+
+
+@pytest.mark.parametrize(("status", "done"), [(200, True), (202, False)])
+def test_a_load_says_whether_it_is_done(status: int, *, done: bool) -> None:
+    service = Service(httpx.Response(status, json=VERSION))
+    with service.client() as client:
+        change = client.load("fashion", 1, pinned=False, precision="bfloat16", wait=2.5)
+    assert (change.done, change.version.version) == (done, "1")
+    assert (service.requests[0].method, service.requests[0].url.path) == ("POST", "/v1/models/fashion/versions/1/load")
+    assert service.body == {"pinned": False, "precision": "bfloat16", "wait_ms": 2500}
+
+
+@pytest.mark.parametrize("verb", ["unload", "reload"])
+def test_a_version_is_unloaded_and_loaded_anew(verb: str) -> None:
+    service = Service(httpx.Response(200, json=VERSION))
+    with service.client() as client:
+        assert getattr(client, verb)("fashion", 1).done
+    assert service.requests[0].url.path == f"/v1/models/fashion/versions/1/{verb}"
+    assert service.body == {"wait_ms": 30_000}
+
+
+def test_the_service_has_the_time_that_is_waited_besides_the_clients() -> None:
+    service = Service(httpx.Response(200, json=VERSION))
+    with service.client(timeout=10.0) as client:
+        client.load("fashion", 1, wait=90.0)
+    assert service.requests[0].headers["X-Request-Timeout-Ms"] == "95000.000"
+
+
+def test_what_cant_be_loaded_is_not_tried_again() -> None:
+    service = Service(problem(503, "not-ready", {"Retry-After": "1"}, detail="it needs 9 GB"))
+    with service.client() as client, pytest.raises(servoloop.Unavailable, match="it needs 9 GB"):
+        client.load("fashion", 1)
+    assert len(service.requests) == 1
+
+
+def test_versions_and_models_are_deleted() -> None:
+    service = Service(httpx.Response(202, json=DELETED))
+    with service.client() as client:
+        assert client.delete_version("fashion", 2, wait=0.5) == servoloop.Deleted("fashion", ("1", "2"), unloaded=False)
+        client.delete_model("fashion", wait=0)
+    assert [(request.method, request.url.raw_path) for request in service.requests] == [
+        ("DELETE", b"/v1/models/fashion/versions/2?wait_ms=500"),
+        ("DELETE", b"/v1/models/fashion?wait_ms=0"),
+    ]
+
+
+@pytest.mark.parametrize("wait", [-1.0, float("nan"), float("inf")])
+def test_a_wait_that_is_none_is_refused_before_anything_is_sent(wait: float) -> None:
+    service = Service(httpx.Response(200, json=VERSION))
+    with service.client() as client:
+        with pytest.raises(ValueError, match="wait must be"):
+            client.load("fashion", 1, wait=wait)
+        with pytest.raises(ValueError, match="wait must be"):
+            client.delete_model("fashion", wait=wait)
+    assert service.requests == []
+
+
+async def test_versions_are_changed_asynchronously() -> None:
+    service = Service(httpx.Response(200, json=VERSION))
+    async with service.async_client() as client:
+        assert (await client.version("fashion", 1)).version == "1"
+        assert (await client.load("fashion", 1, replicas=2)).done
+        assert service.body == {"replicas": 2, "wait_ms": 30_000}
+        assert (await client.unload("fashion", 1)).done
+        assert (await client.reload("fashion", 1)).done
+        service.outcomes = [httpx.Response(200, json=DELETED)]
+        assert (await client.delete_version("fashion", 1)).versions == ("1", "2")
+        assert (await client.delete_model("fashion")).model == "fashion"
+
+
+def test_every_public_name_is_there() -> None:
+    assert all(hasattr(servoloop, name) for name in servoloop.__all__)
+
+
 async def test_the_asynchronous_client_has_the_same_verbs() -> None:
     unavailable = problem(503, "queue-full", {"Retry-After": "2"}, detail="full")
     service = Service(unavailable, answer({"value": 1.0}))
@@ -425,5 +521,7 @@ def test_the_sync_and_async_clients_take_the_same_arguments() -> None:
     def arguments(verb: Callable[..., Any]) -> Any:
         return verb.__annotations__.keys()
 
-    for name in ("predict", "predict_many", "models", "model", "ready", "__init__"):
+    verbs = {name for name in vars(Client) if not name.startswith("_")} - {"close"}
+    assert verbs == {name for name in vars(AsyncClient) if not name.startswith("_")} - {"aclose"}
+    for name in (*verbs, "__init__"):
         assert arguments(getattr(Client, name)) == arguments(getattr(AsyncClient, name))

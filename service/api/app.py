@@ -10,7 +10,7 @@ from fastapi_offline import FastAPIOffline
 from service.api import problems
 from service.api.deps import Services
 from service.api.middleware import RequestContext
-from service.api.routes import aliases, models, operations, prediction_log, predictions
+from service.api.routes import aliases, models, operations, prediction_log, predictions, versions
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
@@ -28,7 +28,7 @@ def create_app(services: Services, *, lifespan: Lifespan | None = None, access_l
     )
     app.state.services = services
     problems.install(app)
-    for routes in (predictions, prediction_log, models, aliases, operations):
+    for routes in (predictions, prediction_log, models, versions, aliases, operations):
         app.include_router(routes.router)
     app.add_middleware(RequestContext, log_all=access_log)
     return app

@@ -3,7 +3,7 @@
 import asyncio
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Protocol, Self
 
@@ -13,15 +13,16 @@ from starlette.requests import ClientDisconnect
 
 from service.api.buffers import BodyBudget
 from service.api.connection import Draining
-from service.domain import ANONYMOUS, Caller, Ref
+from service.domain import ANONYMOUS, Caller, Ref, Wish
 from service.errors import BodyTooLarge, ClientLeft, MalformedBody, MalformedHeader, UnsupportedMediaType
 from service.registry.aliases import LiveAliases
-from service.registry.catalog import Catalog
+from service.registry.catalog import Catalog, Version
+from service.registry.fleet import Fleet
 from service.serving.engine_client import EngineStatus
 from service.serving.parameters import Query
 from service.serving.pipeline import Pipeline
 from service.serving.router import Router
-from service.store.base import PredictionReader
+from service.store.base import PredictionReader, WishChange
 
 _VISIBLE = re.compile(r"[\x21-\x7e]{1,128}\Z")
 _PRINTABLE = re.compile(r"[^\x00-\x1f\x7f]{1,256}\Z")
@@ -35,6 +36,16 @@ class EngineView(Protocol):
     def is_ready(self, ref: Ref) -> bool: ...
 
     def why_unready(self, ref: Ref) -> str | None: ...
+
+
+class Changes(Protocol):
+    """Who may change what is wanted of versions. Each verb raises as that of the store, or StoreUnavailable."""
+
+    async def change_wish(self, ref: Ref, change: WishChange) -> Wish: ...
+
+    async def delete_version(self, ref: Ref) -> None: ...
+
+    async def delete_model(self, model: str) -> None: ...
 
 
 def _always() -> bool:
@@ -53,6 +64,12 @@ class Services:
     aliases: LiveAliases
     predictions: PredictionReader
     bodies: BodyBudget
+    fleet: Fleet
+    changes: Changes
+    wishes: Callable[[], Mapping[Ref, Wish]]
+    """What is wanted of versions, where it is not the usual."""
+    is_removable: Callable[[Version], bool]
+    """Whether a version is ours to delete."""
     draining: Draining = field(default_factory=Draining)
     is_supervised: Callable[[], bool] = _always
     """Whether the supervisor gave a sign of life lately."""
@@ -114,7 +131,7 @@ class IncomingRequest:
     def query(self) -> Query:
         return self._request.query_params.multi_items()
 
-    async def read(self) -> bytes:
+    async def read(self, *, may_be_empty: bool = False, expected: str = "the rows to predict") -> bytes:
         """The body, counted while it streams in.
 
         Raises BodyTooLarge, BuffersFull, UnsupportedMediaType or MalformedBody.
@@ -136,8 +153,8 @@ class IncomingRequest:
                 chunks.append(chunk)
         except ClientDisconnect:
             raise ClientLeft from None
-        if not size:
-            raise MalformedBody("the body is empty", field="body", expected="the rows to predict")
+        if not size and not may_be_empty:
+            raise MalformedBody("the body is empty", field="body", expected=expected)
         self._timer = asyncio.get_running_loop().call_later(_WATCH_AFTER_SECONDS, self._start_watch)
         return b"".join(chunks)
 

@@ -17,6 +17,7 @@ from service.errors import (
     InvalidInput,
     MalformedBody,
     MalformedHeader,
+    NotRemovable,
     QuarantinedInput,
     ServoloopError,
     Unavailable,
@@ -24,6 +25,8 @@ from service.errors import (
     UnknownPrediction,
     UnprocessableInput,
     UnsupportedMediaType,
+    VersionInUse,
+    VersionUnloaded,
 )
 
 log = logging.getLogger(__name__)
@@ -40,6 +43,9 @@ STATUS: dict[type[ServoloopError], int] = {
     Unknown: 404,
     UnknownPrediction: 404,
     AliasMoved: 409,
+    VersionInUse: 409,
+    VersionUnloaded: 409,
+    NotRemovable: 409,
     Unavailable: 503,
     DeadlineExceeded: 504,
     BodyTooSlow: 408,

@@ -7,6 +7,8 @@ from uuid import UUID
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from models.manifest import NAME_PATTERN, InputContract, Metric, Target
+from service.domain import Precision
+from service.registry.fleet import VersionState
 
 # As in the parameters of a prediction: no control characters.
 _PRINTABLE = r"^[^\x00-\x1f\x7f]+$"
@@ -66,12 +68,18 @@ class PredictRequest(BaseModel):
 
 class VersionInfo(BaseModel):
     version: str
-    ready: bool
+    state: Annotated[VersionState, Field(description="on_demand: it is loaded when it is asked for")]
+    ready: Annotated[bool, Field(description="whether it answers at once")]
     reason: Annotated[str | None, Field(description="why it is not ready")] = None
     description: str
     architecture: str
     digest: Annotated[str, Field(description="sha256 of the weights")]
     metrics: dict[str, Metric]
+    pinned: Annotated[bool, Field(description="never unloaded to make room for others")]
+    replicas: Annotated[int, Field(description="on how many devices it is wanted, as far as there are so many")]
+    precision: Annotated[Precision, Field(description="what it is wanted to compute with")]
+    engines: Annotated[list[str], Field(description="where it is loaded")]
+    resident_bytes: Annotated[int | None, Field(description="of one replica; null until it was loaded once")]
 
 
 class ModelInfo(BaseModel):
@@ -155,6 +163,28 @@ class AliasMoved(BaseModel):
     reason: str
     time: datetime
     revision: Annotated[int, Field(description="of the store; it grows with every change")]
+
+
+class VersionChange(BaseModel):
+    """How long the answer may wait for the change to be done."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    wait_ms: Annotated[float, Field(ge=0, le=300_000, description="202 when it takes longer")] = 30_000
+
+
+class VersionLoad(VersionChange):
+    """What is wanted of a version; what is left out stays as it is."""
+
+    pinned: Annotated[bool | None, Field(description="never unload it to make room for others")] = None
+    replicas: Annotated[int | None, Field(ge=1, le=256, description="on how many devices")] = None
+    precision: Precision | None = None
+
+
+class Deleted(BaseModel):
+    model: str
+    versions: list[str]
+    unloaded: Annotated[bool, Field(description="whether they are on no device any more; their files go after that")]
 
 
 class AliasHistory(BaseModel):

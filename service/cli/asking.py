@@ -2,23 +2,24 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from service.cli.output import bar, console, failure, headline
+from service.cli.connecting import DEFAULT_URL, Url, connected
+from service.cli.output import bar, console, headline
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from rich.text import Text
 
-    from servoloop import Client, Models, Prediction
+    from servoloop import Models, Prediction, Version
 
-DEFAULT_URL = "http://127.0.0.1:8000"
+# A version that an alias shall name may have to be loaded first.
+_ALIAS_SECONDS = 60.0
 
-_Url = Annotated[str, typer.Option(help="Where the service answers.")]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 _IMAGES = (".png", ".jpg", ".jpeg", ".webp")
@@ -34,14 +35,14 @@ def predict(
             help="A png, jpeg, webp, npy, txt or json file, a text, or a number for each column, as in lotsize=5850.",
         ),
     ],
-    url: _Url = DEFAULT_URL,
+    url: Url = DEFAULT_URL,
     top_k: Annotated[int, typer.Option(min=1, max=1000, help="How many of the best labels to show.")] = 3,
     version: Annotated[int | None, typer.Option(min=1, help="Ask this version, not the champion.")] = None,
     as_json: _Json = False,
 ) -> None:
     """Ask a running service for one prediction."""
     row = read_instance(instance)
-    with _client(url) as client:
+    with connected(url) as client:
         prediction = client.predict(model, row, top_k=top_k, version=version)
     if as_json:
         typer.echo(json.dumps(_present(asdict(prediction)), ensure_ascii=False))
@@ -50,9 +51,9 @@ def predict(
     typer.echo(f"{prediction.model}/{prediction.version} · prediction {prediction.prediction_id}")
 
 
-def models(url: _Url = DEFAULT_URL, as_json: _Json = False) -> None:
+def models(url: Url = DEFAULT_URL, as_json: _Json = False) -> None:
     """Show the models of a running service."""
-    with _client(url) as client:
+    with connected(url) as client:
         found = client.models()
     if as_json:
         typer.echo(json.dumps(asdict(found), ensure_ascii=False))
@@ -68,10 +69,10 @@ def alias(
     expected: Annotated[
         int | None, typer.Option(min=1, help="Move it only if it names this version now.", show_default="any")
     ] = None,
-    url: _Url = DEFAULT_URL,
+    url: Url = DEFAULT_URL,
 ) -> None:
     """Let an alias of a running service name another version."""
-    with _client(url) as client:
+    with connected(url, timeout=_ALIAS_SECONDS) as client:
         move = client.move_alias(model, name, version, reason=reason, expected=expected)
     before = f"version {move.previous}" if move.previous else "nothing"
     typer.echo(f"{move.alias} of {move.model} names version {move.version}; before, it named {before}.")
@@ -117,30 +118,27 @@ def models_table(found: "Models") -> "Table":
     from rich.table import Table
     from rich.text import Text
 
-    table = Table("model", "version", "task", "held-out metric", "champion", "ready")
+    table = Table("model", "version", "task", "held-out metric", "champion", "state")
     for model in found:
         for version in model.versions:
             champion = "yes" if model.aliases.get("champion") == version.version else ""
-            ready = "yes" if version.ready else Text(f"no: {version.reason}", "red")
-            table.add_row(model.name, version.version, model.task, headline(version.metrics), champion, ready)
+            metric = headline(version.metrics)
+            table.add_row(model.name, version.version, model.task, metric, champion, _state(version))
     for broken in found.broken:
         table.add_row(broken.model, broken.version, "", "", "", Text(f"broken: {broken.reason}", "red"))
     return table
 
 
-@contextmanager
-def _client(url: str) -> "Iterator[Client]":
-    """A client whose errors end the command."""
-    from servoloop import Client, ConnectionFailed, ServoloopError
+def _state(version: "Version") -> "Text":
+    """Where a version stands, and why where that is a fault."""
+    from rich.text import Text
 
-    try:
-        with Client(url) as client:
-            yield client
-    except ConnectionFailed as error:
-        advice = "start a service with `servoloop serve`, or say with --url where one answers"
-        raise failure(f"{error}; {advice}") from None
-    except (ServoloopError, ValueError) as error:
-        raise failure(error) from None
+    words = version.state.replace("_", " ")
+    if version.state in ("failed", "no_room"):
+        return Text(f"{words}: {version.reason}", "red")
+    if version.state == "loaded" and not version.ready:
+        return Text(f"{words}, not ready: {version.reason}", "red")
+    return Text(f"{words}, pinned" if version.pinned else words)
 
 
 def _columns(words: list[str]) -> Iterator[tuple[str, float]]:

@@ -45,20 +45,23 @@ def register(
     from service.registry.scanner import next_version, scan
     from service.store.base import champions
     from service.store.databases import Location
-    from service.store.sql_control import read_aliases
+    from service.store.sql_control import read_aliases, read_versions
 
     if not is_name(model):
         what = "a name has 1 to 64 characters of a-z, 0-9, dot, dash and underscore, and begins with a letter or digit"
         raise typer.BadParameter(what, param_hint="MODEL")
     settings = load_settings(data_dir=data_dir)
-    version = next_version(settings.model_roots, model)
-    folder = settings.registered_models / model / str(version)
     try:
-        aliases = read_aliases(Location.of(settings))
-        known = scan(settings.model_roots, aliases).models.get(model)
+        location = Location.of(settings)
+        aliases, seen = read_aliases(location), read_versions(location, model)
+        # A number that predictions were logged under is not given again, whatever became of its files.
+        version = max(next_version(settings.model_roots, model), 1 + max(seen, default=0))
+        folder = settings.registered_models / model / str(version)
+        there = scan(settings.model_roots, aliases).models.get(model)
+        known = [one for number, one in there.versions.items() if not seen.get(number)] if there is not None else []
         draft = read_draft(manifest, model=model, version=version)
-        if known is not None:
-            check_same_interface(draft.manifest, known.example)
+        if known:
+            check_same_interface(draft.manifest, known[0])
     except (BrokenCheckpoint, Misconfigured, StoreUnavailable) as error:
         raise failure(error) from None
     arguments = ["--model", model, "--version", version, "--weights", weights, "--manifest", manifest, "--out", folder]
@@ -66,14 +69,14 @@ def register(
     if result.returncode:
         raise failure(result.stderr.strip() or f"the conversion ended with {result.returncode}")
     typer.echo(f"Registered {model}/{version} in {folder}")
-    if known is None:
+    if not known:
         typer.echo(f"It is the first version of {model} and becomes its champion.")
     else:
-        # Crowned as the service will at its next start, where it has not seen the earlier versions yet.
-        crowned = champions(aliases, {model: list(known.versions)})
+        # Crowned as the service will, where it has not seen the earlier versions yet.
+        crowned = champions(aliases, {model: [one.ref.version for one in known]})
         champion = crowned.get(model) or aliases[model][CHAMPION]
         typer.echo(f"The champion stays {model}/{champion}: it moves only when somebody moves it.")
-    typer.echo("A running service picks the new version up at its next start.")
+    typer.echo("A running service picks the new version up by itself, within seconds.")
 
 
 def verify(

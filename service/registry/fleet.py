@@ -35,7 +35,8 @@ class EngineInfo:
 class Standing:
     """Where one version stands: why, in which slots it answers, and the bytes of one replica as measured, 0 before.
 
-    `identity` is the sha256 of the manifest that the engines were told to load.
+    `identity` is the sha256 of the manifest that the engines were told to load. `generation` is that of the wish which
+    this comes of: the lowest that its replicas are at, or where there are none, the one that was tried last.
     """
 
     state: VersionState
@@ -43,6 +44,7 @@ class Standing:
     reason: str | None = None
     slots: tuple[str, ...] = ()
     num_bytes: int = 0
+    generation: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,7 @@ class View:
                     "reason": standing.reason,
                     "slots": standing.slots,
                     "bytes": standing.num_bytes,
+                    "generation": standing.generation,
                 }
                 for ref, standing in self.versions.items()
             },
@@ -83,6 +86,7 @@ class View:
                     facts["reason"],
                     tuple(facts["slots"]),
                     facts["bytes"],
+                    facts["generation"],
                 )
                 for name, facts in meta["versions"].items()
             },

@@ -37,11 +37,16 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class WishChange:
-    """What an operator wants changed of a wish; None leaves it. `reload` has it loaded anew."""
+    """What an operator wants changed of a wish; None leaves it.
+
+    `load` makes auto of unloaded, and leaves what is pinned so. `reload` has it loaded anew, and so has a precision
+    that it did not have.
+    """
 
     loading: Loading | None = None
     replicas: int | None = None
     precision: Precision | None = None
+    load: bool = False
     reload: bool = False
 
 
@@ -130,14 +135,15 @@ class Control(ControlReader, Protocol):
         """Let an alias name another version, with a row of history.
 
         Where it names that version already, the move that brought it there is returned. Raises UnknownModel,
-        UnknownVersion, or AliasMoved where it does not name the `expected` version.
+        UnknownVersion, AliasMoved where it does not name the `expected` version, or VersionUnloaded.
         """
         ...
 
     def change_wish(self, ref: Ref, change: WishChange) -> Wish:
         """What is wanted of a version from now on.
 
-        Raises UnknownModel, UnknownVersion, or VersionInUse where a version that an alias names shall be unloaded.
+        Raises UnknownModel, UnknownVersion, VersionInUse where a version that an alias names shall be unloaded, or
+        VersionUnloaded where one that stays unloaded shall be loaded anew.
         """
         ...
 
@@ -154,7 +160,10 @@ class Control(ControlReader, Protocol):
         ...
 
     def crown_new_models(self, found: Found) -> Aliases:
-        """Remember the versions found on disk, and make the lowest of a model without a champion its champion."""
+        """Remember the versions found on disk, and make the lowest of a model without a champion its champion.
+
+        Versions that were deleted are none, whatever lies there.
+        """
         ...
 
     def import_aliases(self, aliases: Aliases) -> None:

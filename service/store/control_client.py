@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from service.domain import Ref, Wish
 from service.errors import StoreUnavailable
 from service.link import Link
-from service.store.base import Aliases, AliasMove, Found
-from service.store.messages import Facts, crown_facts, error_of, move_of
+from service.store.base import Aliases, AliasMove, Found, WishChange
+from service.store.messages import Facts, crown_facts, error_of, move_of, wish_facts, wish_of
 from service.wire import Frame, Kind
 
 
@@ -29,6 +30,22 @@ class ControlClient:
         """As `Control.move_alias`."""
         facts = {"verb": "move_alias", "model": model, "alias": alias, "version": version}
         return move_of(await self._ask({**facts, "actor": actor, "reason": reason, "expected": expected}))
+
+    async def change_wish(self, ref: Ref, change: WishChange) -> Wish:
+        """As `Control.change_wish`; asked again, a reload is made again."""
+        return wish_of(await self._ask(wish_facts(ref, change)))
+
+    async def delete_version(self, ref: Ref) -> None:
+        """As `Control.delete_version`."""
+        await self._ask({"verb": "delete_version", "ref": str(ref)})
+
+    async def delete_model(self, model: str) -> None:
+        """As `Control.delete_model`."""
+        await self._ask({"verb": "delete_model", "model": model})
+
+    async def note_removed(self, ref: Ref) -> None:
+        """As `Control.note_removed`."""
+        await self._ask({"verb": "note_removed", "ref": str(ref)})
 
     async def crown_new_models(self, found: Found) -> Aliases:
         """As `Control.crown_new_models`."""

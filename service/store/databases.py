@@ -89,6 +89,15 @@ def transaction(engine: Engine) -> Iterator[Connection]:
         raise StoreUnavailable("all connections are busy") from error
 
 
+@contextmanager
+def snapshot(engine: Engine) -> Iterator[Connection]:
+    """A transaction whose reads all see the same state. Raises StoreUnavailable."""
+    if engine.dialect.name == "postgresql":  # SQLite's transactions are so by themselves
+        engine = engine.execution_options(isolation_level="REPEATABLE READ")
+    with transaction(engine) as connection:
+        yield connection
+
+
 def reason_of(error: DBAPIError) -> str:
     """The driver's first line, which names neither statement nor parameters."""
     return str(error.orig).partition("\n")[0]

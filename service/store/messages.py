@@ -2,16 +2,27 @@
 
 RECORD    {"records": [a Record's fields, ...]}, under a number
 RECORDED  the same number, {"refused": [ids]}: all others of that number are durable
-CHANGE    {"verb": "move_alias" | "crown_new_models", ...}
-CHANGED   {"move": ...} or {"aliases": ...}; or FAILED, with the error's facts
+CHANGE    {"verb": "move_alias" | "change_wish" | "delete_version" | "delete_model" | "note_removed" |
+          "crown_new_models", ...}
+CHANGED   {"move": ...}, {"wish": ...}, {"aliases": ...} or {}; or FAILED, with the error's facts
 """
 
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from service.errors import AliasMoved, BrokenContract, ServoloopError, StoreUnavailable, UnknownModel, UnknownVersion
-from service.store.base import AliasMove, Control, Found
+from service.domain import Loading, Precision, Ref, Wish
+from service.errors import (
+    AliasMoved,
+    BrokenContract,
+    ServoloopError,
+    StoreUnavailable,
+    UnknownModel,
+    UnknownVersion,
+    VersionInUse,
+    VersionUnloaded,
+)
+from service.store.base import AliasMove, Control, Found, WishChange
 
 Facts = Mapping[str, Any]
 
@@ -22,12 +33,28 @@ def crown_facts(found: Found) -> dict[str, Any]:
     return {"verb": "crown_new_models", "found": table}
 
 
+def wish_facts(ref: Ref, change: WishChange) -> dict[str, Any]:
+    """The CHANGE of what is wanted of a version."""
+    return {"verb": "change_wish", "ref": str(ref), "change": asdict(change)}
+
+
 def apply(control: Control, facts: Facts) -> dict[str, Any]:
     """Do what a CHANGE says; what CHANGED answers. Raises what the verb raises."""
     match facts:
         case {"verb": "move_alias", "model": model, "alias": alias, "version": version, **more}:
             move = control.move_alias(model, alias, version, **more)
             return {"move": asdict(move)}
+        case {"verb": "change_wish", "ref": name, "change": change}:
+            return {"wish": asdict(control.change_wish(Ref.parse(name), _wish_change(change)))}
+        case {"verb": "delete_version", "ref": name}:
+            control.delete_version(Ref.parse(name))
+            return {}
+        case {"verb": "delete_model", "model": model}:
+            control.delete_model(model)
+            return {}
+        case {"verb": "note_removed", "ref": name}:
+            control.note_removed(Ref.parse(name))
+            return {}
         case {"verb": "crown_new_models", "found": table}:
             found = {model: {int(text): digest for text, digest in numbers.items()} for model, numbers in table.items()}
             return {"aliases": control.crown_new_models(found)}
@@ -40,6 +67,23 @@ def move_of(facts: Facts) -> AliasMove:
     return AliasMove(**facts["move"])
 
 
+def wish_of(facts: Facts) -> Wish:
+    """The wish in a CHANGED."""
+    wish = facts["wish"]
+    return Wish(**{**wish, "loading": Loading(wish["loading"]), "precision": Precision(wish["precision"])})
+
+
+def _wish_change(facts: Facts) -> WishChange:
+    loading, precision = facts["loading"], facts["precision"]
+    return WishChange(
+        None if loading is None else Loading(loading),
+        facts["replicas"],
+        None if precision is None else Precision(precision),
+        facts["load"],
+        facts["reload"],
+    )
+
+
 def error_facts(error: ServoloopError) -> dict[str, Any]:
     """What FAILED says."""
     match error:
@@ -50,6 +94,10 @@ def error_facts(error: ServoloopError) -> dict[str, Any]:
         case AliasMoved():
             facts = {"model": error.model, "alias": error.alias, "expected": error.expected, "found": error.found}
             return {"error": error.kind, **facts}
+        case VersionInUse():
+            return {"error": error.kind, "ref": str(error.ref), "aliases": error.aliases}
+        case VersionUnloaded():
+            return {"error": error.kind, "ref": str(error.ref)}
         case StoreUnavailable():
             return {"error": error.kind, "reason": error.reason}
         case _:
@@ -65,6 +113,10 @@ def error_of(facts: Facts) -> ServoloopError:
             return UnknownModel(name, known)
         case {"error": AliasMoved.kind, "model": model, "alias": alias, "expected": expected, "found": found}:
             return AliasMoved(model, alias, expected=expected, found=found)
+        case {"error": VersionInUse.kind, "ref": name, "aliases": aliases}:
+            return VersionInUse(Ref.parse(name), aliases)
+        case {"error": VersionUnloaded.kind, "ref": name}:
+            return VersionUnloaded(Ref.parse(name))
         case {"error": StoreUnavailable.kind, "reason": reason}:
             return StoreUnavailable(reason)
         case _:

@@ -2,17 +2,32 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, RowMapping, Select, and_, insert, inspect, select, true, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    RowMapping,
+    Select,
+    Table,
+    and_,
+    delete,
+    insert,
+    inspect,
+    select,
+    update,
+)
 
-from service.domain import CHAMPION
-from service.errors import AliasMoved, UnknownModel, UnknownVersion
-from service.store.base import Aliases, AliasMove, Found, State, champions
-from service.store.databases import Location, Part, transaction
-from service.store.tables import alias_history, aliases, revision, versions
+from service.domain import CHAMPION, Loading, Precision, Ref, Wish
+from service.errors import AliasMoved, UnknownModel, UnknownVersion, VersionInUse, VersionUnloaded
+from service.store.base import Aliases, AliasMove, Found, State, WishChange, champions
+from service.store.databases import Location, Part, snapshot, transaction
+from service.store.tables import alias_history, aliases, revision, versions, wishes
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -40,12 +55,18 @@ class SqlControl:
         return self.state().aliases
 
     def state(self) -> State:
-        # One statement, because two could see two revisions.
-        query = select(revision.c.value, aliases).select_from(revision.outerjoin(aliases, true()))
-        with transaction(self._engine) as connection:
-            rows = connection.execute(query).all()
-        named = ((row.model, row.alias, row.version) for row in rows if row.model is not None)
-        return State(rows[0].value, _table(named))
+        with snapshot(self._engine) as connection:
+            number: int = connection.execute(select(revision.c.value)).scalar_one()
+            gone = connection.execute(select(versions).where(versions.c.deleted.is_not(None))).all()
+            wanted = connection.execute(select(wishes)).all()
+            named = _aliases(connection)
+        return State(
+            number,
+            named,
+            {Ref(row.model, row.version): wish for row in wanted if (wish := _wish(row._mapping)) != Wish()},
+            frozenset(Ref(row.model, row.version) for row in gone),
+            frozenset(Ref(row.model, row.version) for row in gone if row.removed is None),
+        )
 
     def history(self, model: str, *, limit: int = 100) -> list[AliasMove]:
         with transaction(self._engine) as connection:
@@ -56,7 +77,8 @@ class SqlControl:
     ) -> AliasMove:
         with transaction(self._engine) as connection:
             number = _lock(connection)
-            _check_seen(connection, model, version)
+            ref = Ref(model, version)
+            _check_there(connection, ref)
             current = _aliases(connection).get(model, {}).get(alias)
             if expected is not None and current != expected:
                 raise AliasMoved(model, alias, expected=expected, found=current)
@@ -64,16 +86,58 @@ class SqlControl:
                 this = and_(alias_history.c.model == model, alias_history.c.alias == alias)
                 [move] = _moves(connection, _MOVES.where(this).limit(1))
                 return move
+            if _wish_of(connection, ref).loading is Loading.UNLOADED:
+                raise VersionUnloaded(ref)
             move = AliasMove(model, alias, version, current, actor, reason, self._now(), number + 1)
             _put(connection, move)
             _raise_to(connection, number + 1)
             return move
 
+    def change_wish(self, ref: Ref, change: WishChange) -> Wish:
+        with transaction(self._engine) as connection:
+            number = _lock(connection)
+            _check_there(connection, ref)
+            before = _wish_of(connection, ref)
+            wish = _changed(before, change)
+            if wish.loading is Loading.UNLOADED:
+                _check_unused(connection, ref)
+                if change.reload:
+                    raise VersionUnloaded(ref)
+            if wish != before:
+                connection.execute(delete(wishes).where(_is(wishes, ref)))
+                connection.execute(insert(wishes).values(model=ref.model, version=ref.version, **asdict(wish)))
+                _raise_to(connection, number + 1)
+            return wish
+
+    def delete_version(self, ref: Ref) -> None:
+        with transaction(self._engine) as connection:
+            number = _lock(connection)
+            _check_there(connection, ref)
+            _check_unused(connection, ref)
+            self._delete(connection, _is(versions, ref), _is(wishes, ref))
+            _raise_to(connection, number + 1)
+
+    def delete_model(self, model: str) -> None:
+        with transaction(self._engine) as connection:
+            number = _lock(connection)
+            _known_versions(connection, model)
+            self._delete(connection, versions.c.model == model, wishes.c.model == model)
+            connection.execute(delete(aliases).where(aliases.c.model == model))
+            _raise_to(connection, number + 1)
+
+    def note_removed(self, ref: Ref) -> None:
+        is_waiting = and_(_is(versions, ref), versions.c.deleted.is_not(None), versions.c.removed.is_(None))
+        with transaction(self._engine) as connection:
+            number = _lock(connection)
+            if connection.execute(update(versions).where(is_waiting).values(removed=self._milliseconds())).rowcount:
+                _raise_to(connection, number + 1)
+
     def crown_new_models(self, found: Found) -> Aliases:
         with transaction(self._engine) as connection:
             number = _lock(connection)
-            changed = self._remember(connection, found)
-            crowned = champions(_aliases(connection), {model: list(numbers) for model, numbers in found.items()})
+            there = _without(found, _deleted(connection))
+            changed = self._remember(connection, there)
+            crowned = champions(_aliases(connection), {model: list(numbers) for model, numbers in there.items()})
             why = "the first version of a new model"
             for model, version in crowned.items():
                 _put(connection, AliasMove(model, CHAMPION, version, None, SUPERVISOR, why, self._now(), number + 1))
@@ -85,11 +149,16 @@ class SqlControl:
         why = "imported from a file"
         with transaction(self._engine) as connection:
             number = _lock(connection)
-            fresh = sorted(kept.keys() - _aliases(connection).keys())
-            for model in fresh:
-                for alias, version in kept[model].items():
-                    _put(connection, AliasMove(model, alias, version, None, SUPERVISOR, why, self._now(), number + 1))
-            if fresh:
+            gone = _deleted(connection)
+            moves = [
+                AliasMove(model, alias, version, None, SUPERVISOR, why, self._now(), number + 1)
+                for model in sorted(kept.keys() - _aliases(connection).keys())
+                for alias, version in kept[model].items()
+                if Ref(model, version) not in gone
+            ]
+            for move in moves:
+                _put(connection, move)
+            if moves:
                 _raise_to(connection, number + 1)
 
     def _remember(self, connection: Connection, found: Found) -> bool:
@@ -98,7 +167,7 @@ class SqlControl:
         seen = {(row.model, row.version): row.digest for row in rows}
         there = {(model, version): digest for model, numbers in found.items() for version, digest in numbers.items()}
         fresh = [
-            {"model": model, "version": version, "digest": digest, "first_seen": round(self._now() * 1000)}
+            {"model": model, "version": version, "digest": digest, "first_seen": self._milliseconds()}
             for (model, version), digest in there.items()
             if (model, version) not in seen
         ]
@@ -107,23 +176,51 @@ class SqlControl:
         replaced = {key: digest for key, digest in there.items() if seen.get(key, digest) != digest}
         for (model, version), digest in replaced.items():
             log.warning("a version's weights are not those seen before", extra={"ref": f"{model}/{version}"})
-            this = and_(versions.c.model == model, versions.c.version == version)
-            connection.execute(update(versions).where(this).values(digest=digest))
+            connection.execute(update(versions).where(_is(versions, Ref(model, version))).values(digest=digest))
         return bool(fresh or replaced)
 
+    def _delete(self, connection: Connection, those: ColumnElement[bool], their_wishes: ColumnElement[bool]) -> None:
+        is_there = and_(those, versions.c.deleted.is_(None))
+        connection.execute(update(versions).where(is_there).values(deleted=self._milliseconds()))
+        connection.execute(delete(wishes).where(their_wishes))
+
     def _now(self) -> float:
-        """Whole milliseconds, as they are stored."""
-        return round(self._clock() * 1000) / 1000
+        """In seconds, to the millisecond, as times are stored."""
+        return self._milliseconds() / 1000
+
+    def _milliseconds(self) -> int:
+        return round(self._clock() * 1000)
 
 
 def read_aliases(location: Location) -> Aliases:
     """All aliases, where no service need run; none where none ever ran. Raises StoreUnavailable or Misconfigured."""
+    return _read(location, _aliases, aliases, {})
+
+
+def read_versions(location: Location, model: str) -> dict[int, bool]:
+    """Each version of a model that a service ever saw, and whether it was deleted; where no service need run.
+
+    Raises StoreUnavailable or Misconfigured.
+    """
+
+    def read(connection: Connection) -> dict[int, bool]:
+        # A store that only older releases have used has no such column.
+        can_be_deleted = any(column["name"] == "deleted" for column in inspect(connection).get_columns(versions.name))
+        deleted = {ref.version for ref in _deleted(connection) if ref.model == model} if can_be_deleted else set()
+        seen = connection.scalars(select(versions.c.version).where(versions.c.model == model))
+        return {number: number in deleted for number in seen}
+
+    return _read(location, read, versions, {})
+
+
+def _read(location: Location, read: Callable[[Connection], T], needed: Table, otherwise: T) -> T:
+    """What `read` finds, or `otherwise` where there is no store, or not the table that it needs."""
     if location.url is None and not location.file(Part.CONTROL).exists():
-        return {}
+        return otherwise
     engine = location.reader(Part.CONTROL)
     try:
         with transaction(engine) as connection:
-            return _aliases(connection) if inspect(connection).has_table(aliases.name) else {}
+            return read(connection) if inspect(connection).has_table(needed.name) else otherwise
     finally:
         engine.dispose()
 
@@ -139,13 +236,66 @@ def _raise_to(connection: Connection, number: int) -> None:
     connection.execute(update(revision).values(value=number))
 
 
-def _check_seen(connection: Connection, model: str, version: int) -> None:
-    known = connection.scalars(select(versions.c.version).where(versions.c.model == model)).all()
+def _known_versions(connection: Connection, model: str) -> Sequence[int]:
+    """The versions of a model that are not deleted. Raises UnknownModel."""
+    is_there = versions.c.deleted.is_(None)
+    known = connection.scalars(select(versions.c.version).where(versions.c.model == model, is_there)).all()
     if not known:
-        names = connection.scalars(select(versions.c.model).distinct().order_by(versions.c.model))
+        names = connection.scalars(select(versions.c.model).where(is_there).distinct().order_by(versions.c.model))
         raise UnknownModel(model, list(names))
-    if version not in known:
-        raise UnknownVersion(model, str(version), [str(one) for one in sorted(known)])
+    return known
+
+
+def _check_there(connection: Connection, ref: Ref) -> None:
+    """Raises UnknownModel or UnknownVersion."""
+    known = _known_versions(connection, ref.model)
+    if ref.version not in known:
+        raise UnknownVersion(ref.model, str(ref.version), [str(one) for one in sorted(known)])
+
+
+def _check_unused(connection: Connection, ref: Ref) -> None:
+    """Raises VersionInUse."""
+    names = connection.scalars(select(aliases.c.alias).where(_is(aliases, ref)).order_by(aliases.c.alias)).all()
+    if names:
+        raise VersionInUse(ref, list(names))
+
+
+def _is(table: Table, ref: Ref) -> ColumnElement[bool]:
+    """The rows of a table that tell of this version."""
+    return and_(table.c.model == ref.model, table.c.version == ref.version)
+
+
+def _deleted(connection: Connection) -> set[Ref]:
+    query = select(versions.c.model, versions.c.version).where(versions.c.deleted.is_not(None))
+    return {Ref(row.model, row.version) for row in connection.execute(query)}
+
+
+def _without(found: Found, deleted: Set[Ref]) -> Found:
+    """What is left of versions by model."""
+    return {
+        model: {version: digest for version, digest in numbers.items() if Ref(model, version) not in deleted}
+        for model, numbers in found.items()
+    }
+
+
+def _wish_of(connection: Connection, ref: Ref) -> Wish:
+    row = connection.execute(select(wishes).where(_is(wishes, ref))).one_or_none()
+    return Wish() if row is None else _wish(row._mapping)
+
+
+def _wish(row: RowMapping) -> Wish:
+    return Wish(Loading(row["loading"]), row["replicas"], Precision(row["precision"]), row["generation"])
+
+
+def _changed(wish: Wish, change: WishChange) -> Wish:
+    precision = change.precision or wish.precision
+    as_it_was = Loading.AUTO if change.load and wish.loading is Loading.UNLOADED else wish.loading
+    return Wish(
+        change.loading or as_it_was,
+        change.replicas or wish.replicas,
+        precision,
+        wish.generation + (change.reload or precision is not wish.precision),
+    )
 
 
 def _aliases(connection: Connection) -> Aliases:

@@ -24,6 +24,21 @@ versions = Table(
     Column("version", Integer, primary_key=True),
     Column("digest", String(64), nullable=False),
     Column("first_seen", BigInteger, nullable=False),
+    # When it was deleted, and when its files were gone: the row stays, so that its number is never used again.
+    Column("deleted", BigInteger),
+    Column("removed", BigInteger),
+)
+
+# Versions without a row are wanted as every version is at first.
+wishes = Table(
+    "wishes",
+    CONTROL,
+    Column("model", String(64), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("loading", String(16), nullable=False),
+    Column("replicas", Integer, nullable=False),
+    Column("precision", String(16), nullable=False),
+    Column("generation", Integer, nullable=False),
 )
 
 aliases = Table(

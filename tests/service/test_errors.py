@@ -53,6 +53,9 @@ def test_errors_carry_their_facts() -> None:
     unknown = errors.UnknownVersion("fashion", "9", ["1", "2"])
     assert str(unknown) == "there is no version of fashion named '9'; there is: 1, 2"
     assert str(errors.UnknownModel("x", [])) == "there is no model named 'x'; there is: none"
+    in_use = errors.VersionInUse(REF, ["champion", "trial"])
+    assert (in_use.ref, in_use.aliases) == (REF, ["champion", "trial"])
+    assert "the aliases champion, trial of fashion" in str(in_use)
     assert str(errors.BodyTooLarge(10)) == "body: the body is too large; expected at most 10 bytes"
 
 

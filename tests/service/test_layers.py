@@ -32,5 +32,9 @@ def test_the_recorder_serves_no_http_and_computes_nothing() -> None:
     assert loaded_by("service.store.recorder", ["fastapi", "starlette", "uvicorn", "torch"]) == []
 
 
+def test_the_client_is_light() -> None:
+    assert loaded_by("servoloop", ["service", "models", "torch", "numpy", "pydantic", "fastapi"]) == []
+
+
 def test_checkpoints_are_verified_without_the_service() -> None:
     assert loaded_by("models.manifest", ["service", "fastapi", "torch"]) == []

@@ -1,64 +1,65 @@
 """What an alias names: moved, and looked back on."""
 
-import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
-from pydantic import ValidationError
 
 from models.manifest import is_name
-from service.api.deps import IncomingRequest, UseServices, caller_of
+from service.api.bodies import RESPONSES, read_as, shows_body, small_body
+from service.api.deps import Services, UseServices, caller_of
 from service.api.schemas import AliasChange, AliasHistory, AliasMoved, says_problem
-from service.domain import Address
-from service.errors import BodyTooSlow, MalformedBody, NotReady, UnprocessableInput
+from service.api.standing import is_loaded, standing_of, until, why_unready
+from service.domain import Address, Ref, Wish
+from service.errors import NotReady, UnprocessableInput, VersionUnloaded
+from service.registry.fleet import VersionState
 from service.store.base import AliasMove
 
 router = APIRouter(tags=["models"])
 
-_MAX_BODY_BYTES = 16_384
-_BODY_SECONDS = 10.0
-_OPENAPI: dict[str, Any] = {
-    "requestBody": {"required": True, "content": {"application/json": {"schema": AliasChange.model_json_schema()}}}
-}
-_RESPONSES: dict[int | str, dict[str, Any]] = {
-    400: says_problem("The body can't be read"),
+_PATIENCE_SECONDS = 30.0
+_SAYS: dict[int | str, dict[str, Any]] = {
+    **RESPONSES,
     404: says_problem("There is no such model or version"),
-    408: says_problem("The body did not arrive in time"),
-    409: says_problem("The alias does not name the version that was expected"),
-    413: says_problem("The body is too large"),
-    422: says_problem("The body is not what is expected"),
+    409: says_problem("The alias does not name the version that was expected, or that version is unloaded"),
     503: says_problem("The version is not loaded, or the store does not answer"),
 }
 
 
-@router.put("/v1/models/{model}/aliases/{alias}", openapi_extra=_OPENAPI, responses=_RESPONSES)
+@router.put("/v1/models/{model}/aliases/{alias}", openapi_extra=shows_body(AliasChange), responses=_SAYS)
 async def move_alias(model: str, alias: str, request: Request, services: UseServices) -> AliasMoved:
-    """Let an alias name a version that is loaded.
+    """Let an alias name a version, which is loaded first where it is loaded on demand.
 
     The process that answers routes by it at once, the others look every 100 ms. Requests under way keep the version
     that they began with.
     """
-    with IncomingRequest(request, _MAX_BODY_BYTES, services.bodies) as incoming:
-        try:
-            async with asyncio.timeout(_BODY_SECONDS):
-                change = _parse(await incoming.read())
-        except TimeoutError:
-            raise BodyTooSlow from None
-    version = services.catalog.find(Address(model, version=change.version))
-    if not is_name(alias):
-        expected = "1 to 64 characters of a-z, 0-9, dot, dash and underscore, the first a letter or digit"
-        raise UnprocessableInput("this is no name", field="alias", expected=expected)
-    if not services.engines.is_ready(version.ref):
-        raise NotReady(version.ref, "its engine has not loaded it")
-    move = await services.aliases.move(
-        model,
-        alias,
-        version.ref.version,
-        actor=caller_of(request).principal.name,
-        reason=change.reason,
-        expected=None if change.expected is None else int(change.expected),
-    )
+    caller = caller_of(request)
+    with small_body(request, services) as incoming:
+        change = await read_as(AliasChange, incoming, example='{"version": "2"}')
+        version = services.catalog.find(Address(model, version=change.version))
+        if not is_name(alias):
+            expected = "1 to 64 characters of a-z, 0-9, dot, dash and underscore, the first a letter or digit"
+            raise UnprocessableInput("this is no name", field="alias", expected=expected)
+        await _load_first(services, version.ref, caller.timeout or _PATIENCE_SECONDS)
+        move = await services.aliases.move(
+            model,
+            alias,
+            version.ref.version,
+            actor=caller.principal.name,
+            reason=change.reason,
+            expected=None if change.expected is None else int(change.expected),
+        )
     return _shown(move)
+
+
+async def _load_first(services: Services, ref: Ref, patience: float) -> None:
+    """Have the version answer before an alias names it. Raises VersionUnloaded or NotReady."""
+    if services.engines.is_ready(ref):
+        return
+    if standing_of(services, ref).state is VersionState.UNLOADED:
+        raise VersionUnloaded(ref)
+    services.fleet.want(ref)
+    if not await until(services, lambda: is_loaded(services, ref, Wish()), patience):
+        raise NotReady(ref, why_unready(services, ref) or "it is being loaded")
 
 
 @router.get(
@@ -70,17 +71,6 @@ async def history(model: str, services: UseServices, limit: Annotated[int, Query
     name = services.catalog.model(model).name
     moves = await services.aliases.history(name, limit=limit)
     return AliasHistory(model=name, history=[_shown(move) for move in moves])
-
-
-def _parse(body: bytes) -> AliasChange:
-    try:
-        return AliasChange.model_validate_json(body)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        if first["type"] == "json_invalid":
-            raise MalformedBody(first["msg"], field="body", expected='{"version": "2"}') from None
-        field = ".".join(["body", *map(str, first["loc"])])
-        raise UnprocessableInput(first["msg"], field=field, expected='{"version": "2"}') from None
 
 
 def _shown(move: AliasMove) -> AliasMoved:

@@ -2,9 +2,10 @@
 
 from fastapi import APIRouter
 
-from service.api.deps import EngineView, Services, UseServices
+from service.api.deps import Services, UseServices
 from service.api.schemas import BrokenInfo, ModelInfo, ModelList, ModelReadiness, VersionInfo, says_problem
-from service.domain import Address
+from service.api.standing import standing_of, why_unready
+from service.domain import Address, Loading, Wish
 from service.errors import NotReady
 from service.registry.catalog import Model, Version
 from service.serving.codec import media_types
@@ -15,14 +16,14 @@ router = APIRouter(tags=["models"])
 @router.get("/v1/models")
 async def list_models(services: UseServices) -> ModelList:
     """All models, and the checkpoints that can't be served, with the reason."""
-    models = [_model(model, services.engines) for model in services.catalog.models.values()]
+    models = [_model(model, services) for model in services.catalog.models.values()]
     return ModelList(models=models, broken=_broken(services))
 
 
 @router.get("/v1/models/{model}", responses={404: says_problem("There is no such model")})
 async def get_model(model: str, services: UseServices) -> ModelInfo:
     """One model: task, labels, input contract, versions and their metrics."""
-    return _model(services.catalog.model(model), services.engines)
+    return _model(services.catalog.model(model), services)
 
 
 @router.get(
@@ -37,7 +38,30 @@ async def get_readiness(model: str, services: UseServices) -> ModelReadiness:
     return ModelReadiness(model=model, version=str(champion.version))
 
 
-def _model(model: Model, engines: EngineView) -> ModelInfo:
+def version_info(version: Version, services: Services, wish: Wish | None = None) -> VersionInfo:
+    """All about one version; `wish` is what is wanted of it, where that is known better than by `services`."""
+    manifest = version.manifest
+    wish = wish or services.wishes().get(version.ref, Wish())
+    standing = standing_of(services, version.ref)
+    reason = why_unready(services, version.ref)
+    return VersionInfo(
+        version=str(version.ref.version),
+        state=standing.state,
+        ready=reason is None,
+        reason=reason,
+        description=manifest.description,
+        architecture=manifest.architecture.family,
+        digest=manifest.digest,
+        metrics=manifest.metrics,
+        pinned=wish.loading is Loading.PINNED,
+        replicas=wish.replicas,
+        precision=wish.precision,
+        engines=list(standing.slots),
+        resident_bytes=standing.num_bytes or None,
+    )
+
+
+def _model(model: Model, services: Services) -> ModelInfo:
     manifest = model.example.manifest
     return ModelInfo(
         name=model.name,
@@ -47,22 +71,8 @@ def _model(model: Model, engines: EngineView) -> ModelInfo:
         labels=manifest.labels,
         target=manifest.target,
         aliases={alias: str(version) for alias, version in model.aliases.items()},
-        ready=model.champion is not None and engines.is_ready(model.champion.ref),
-        versions=[_version(version, engines) for version in model.versions.values()],
-    )
-
-
-def _version(version: Version, engines: EngineView) -> VersionInfo:
-    manifest = version.manifest
-    reason = engines.why_unready(version.ref)
-    return VersionInfo(
-        version=str(version.ref.version),
-        ready=reason is None,
-        reason=reason,
-        description=manifest.description,
-        architecture=manifest.architecture.family,
-        digest=manifest.digest,
-        metrics=manifest.metrics,
+        ready=model.champion is not None and why_unready(services, model.champion.ref) is None,
+        versions=[version_info(version, services) for version in model.versions.values()],
     )
 
 

@@ -19,7 +19,15 @@ from service.serving.pipeline import Limits, Pipeline
 from service.serving.router import Router
 from service.telemetry import HttpTelemetry
 from tests.checkpoints import write_one_of_each
-from tests.service.api.support import MAX_BODY_BYTES, MAX_BUFFERED_BYTES, MAX_ROWS, CountingEngine
+from tests.fakes import FakeFleet
+from tests.service.api.support import (
+    MAX_BODY_BYTES,
+    MAX_BUFFERED_BYTES,
+    MAX_ROWS,
+    CountingEngine,
+    Supervised,
+    loaded,
+)
 from tests.stores import OpenStore, open_store
 
 
@@ -55,7 +63,23 @@ def engine(catalog: Catalog) -> CountingEngine:
 
 
 @pytest.fixture
-def services(router: Router, engine: CountingEngine, store: OpenStore, threads: ThreadPoolExecutor) -> Services:
+def fleet(catalog: Catalog) -> FakeFleet:
+    """With every version loaded."""
+    fleet = FakeFleet()
+    for version in catalog.versions():
+        fleet.show(version.ref, loaded())
+    return fleet
+
+
+@pytest.fixture
+def supervised(store: OpenStore, fleet: FakeFleet) -> Supervised:
+    return Supervised(store, fleet)
+
+
+@pytest.fixture
+def services(
+    router: Router, engine: CountingEngine, store: OpenStore, threads: ThreadPoolExecutor, supervised: Supervised
+) -> Services:
     telemetry = HttpTelemetry(CollectorRegistry())
     limits = Limits(MAX_ROWS, default_timeout=10, max_timeout=120)
     pipeline = Pipeline(router, engine, store, telemetry, threads, limits)
@@ -69,6 +93,10 @@ def services(router: Router, engine: CountingEngine, store: OpenStore, threads: 
         aliases,
         store.predictions,
         BodyBudget(MAX_BUFFERED_BYTES),
+        fleet=supervised.fleet,
+        changes=supervised,
+        wishes=lambda: store.control.state().wishes,
+        is_removable=lambda version: version.ref.model != "mood",
     )
 
 

@@ -7,10 +7,14 @@ import httpx
 import numpy as np
 
 from models.preprocess import Tensors
-from service.domain import Deadline, Ref
+from service.domain import Deadline, Loading, Ref, Wish
 from service.registry.catalog import Catalog
+from service.registry.fleet import Standing, VersionState
 from service.serving.engine_client import EngineStatus
 from service.serving.held import Outputs
+from service.store.base import WishChange
+from tests.fakes import FakeFleet
+from tests.stores import OpenStore
 
 MAX_BODY_BYTES = 200_000
 MAX_BUFFERED_BYTES = 300_000
@@ -49,6 +53,44 @@ class CountingEngine:
         width = self.catalog.models[ref.model].versions[ref.version].manifest.num_outputs or 5
         values = np.arange(len(tensors), dtype=np.float32)[:, None] + np.arange(width, dtype=np.float32)
         return Outputs(values, self.failures, queue_seconds=0.001, compute_seconds=0.002)
+
+
+@dataclass
+class Supervised:
+    """The changes of a store, and a supervisor that has done at once what is wanted; or nothing, if it is `slow`."""
+
+    store: OpenStore
+    fleet: FakeFleet
+    slow: bool = False
+
+    async def change_wish(self, ref: Ref, change: WishChange) -> Wish:
+        wish = await self.store.change_wish(ref, change)
+        is_unloaded = wish.loading is Loading.UNLOADED
+        self._show(ref, unloaded(wish) if is_unloaded else loaded(wish))
+        return wish
+
+    async def delete_version(self, ref: Ref) -> None:
+        await self.store.delete_version(ref)
+        self._show(ref, None)
+
+    async def delete_model(self, model: str) -> None:
+        await self.store.delete_model(model)
+        for ref in [ref for ref in self.fleet.view.versions if ref.model == model]:
+            self._show(ref, None)
+
+    def _show(self, ref: Ref, standing: Standing | None) -> None:
+        if not self.slow:
+            self.fleet.show(ref, standing)
+
+
+def loaded(wish: Wish | None = None) -> Standing:
+    """On the only engine."""
+    wish = wish or Wish()
+    return Standing(VersionState.LOADED, "", None, ("engine-0",), 4096, wish.generation)
+
+
+def unloaded(wish: Wish | None = None) -> Standing:
+    return Standing(VersionState.UNLOADED, "", None, (), 4096, (wish or Wish()).generation)
 
 
 def problem_of(response: httpx.Response) -> dict[str, Any]:

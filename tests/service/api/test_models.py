@@ -38,12 +38,18 @@ async def test_a_model_says_what_it_takes_and_gives(client: httpx.AsyncClient, c
     first, second = body["versions"]
     assert first == {
         "version": "1",
+        "state": "loaded",
         "ready": True,
         "reason": None,
         "description": "",
         "architecture": "cnn",
         "digest": catalog.models["clothes"].versions[1].manifest.digest,
         "metrics": {"accuracy": {"value": 0.5, "low": 0.4, "high": 0.6, "n": 100, "reason": None}},
+        "pinned": False,
+        "replicas": 1,
+        "precision": "float32",
+        "engines": ["engine-0"],
+        "resident_bytes": 4096,
     }
     assert (second["version"], second["metrics"]) == ("2", {})
 

@@ -232,7 +232,7 @@ async def test_an_alias_does_not_move_to_a_version_that_is_not_loaded(
     client: httpx.AsyncClient, engine: CountingEngine, store: OpenStore
 ) -> None:
     engine.status = EngineStatus(ready=frozenset({Ref("clothes", 1)}))
-    response = await client.put(ALIAS, json={"version": "2"})
+    response = await client.put(ALIAS, json={"version": "2"}, headers={"X-Request-Timeout-Ms": "20"})
     assert problem_of(response)["type"] == "urn:servoloop:problem:not-ready"
     assert response.headers["retry-after"]
     assert store.control.aliases()["clothes"] == {"champion": 1}

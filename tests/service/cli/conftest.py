@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,15 +18,18 @@ from service.api.app import create_app
 from service.api.buffers import BodyBudget
 from service.api.deps import Services
 from service.cli.app import app
+from service.domain import Ref
 from service.registry.aliases import LiveAliases
 from service.registry.catalog import Broken, Catalog
+from service.registry.fleet import Standing, VersionState
 from service.registry.scanner import scan
 from service.serving.engine_client import EngineStatus
 from service.serving.pipeline import Limits, Pipeline
 from service.serving.router import Router
 from service.telemetry import HttpTelemetry
 from tests.checkpoints import write_one_of_each
-from tests.service.api.support import CountingEngine
+from tests.fakes import FakeFleet
+from tests.service.api.support import CountingEngine, Supervised, loaded
 from tests.stores import found_in, open_store
 
 Run = Callable[[Sequence[object]], Result]
@@ -68,18 +72,40 @@ def catalog(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
 @pytest.fixture(scope="session")
 def url(catalog: Catalog, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Where a service answers."""
+    with running(catalog, tmp_path_factory.mktemp("store")) as address:
+        yield address
+
+
+@contextmanager
+def running(catalog: Catalog, folder: Path) -> Iterator[str]:
+    """A service whose store lies in `folder`; its address."""
     ready = frozenset(version.ref for version in catalog.versions() if version.ref.model != "codes")
     engine = CountingEngine(catalog, EngineStatus(ready=ready))
     telemetry = HttpTelemetry(CollectorRegistry())
-    store = open_store(tmp_path_factory.mktemp("store"))
+    store = open_store(folder)
     store.control.crown_new_models(found_in(catalog))
     router = Router(catalog)
     with ThreadPoolExecutor(1) as threads, socket.create_server(("127.0.0.1", 0)) as listener:
         limits = Limits(8, default_timeout=10, max_timeout=120)
         pipeline = Pipeline(router, engine, store, telemetry, threads, limits)
-        aliases = LiveAliases(store.control, store, router.use_aliases)
+        aliases = LiveAliases(store.control, store, router.use_state)
+        fleet = FakeFleet()
+        for ref in ready:
+            fleet.show(ref, loaded())
+        fleet.show(Ref("codes", 1), Standing(VersionState.FAILED, "", "its weights hold [NaN]"))
         services = Services(
-            pipeline, router, engine, telemetry.registry, 200_000, aliases, store.predictions, BodyBudget(400_000)
+            pipeline,
+            router,
+            engine,
+            telemetry.registry,
+            200_000,
+            aliases,
+            store.predictions,
+            BodyBudget(400_000),
+            fleet=fleet,
+            changes=Supervised(store, fleet),
+            wishes=lambda: store.control.state().wishes,
+            is_removable=lambda version: version.ref.model != "mood",
         )
         server = uvicorn.Server(uvicorn.Config(create_app(services), log_config=None, lifespan="off"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})

@@ -16,7 +16,19 @@ def test_the_version_is_shown(run: Run) -> None:
 def test_without_a_command_help_is_shown(run: Run) -> None:
     result = run([])
     assert result.exit_code == 2
-    for command in ("serve", "register", "verify", "predict", "models", "alias", "train"):
+    for command in (
+        "serve",
+        "register",
+        "verify",
+        "predict",
+        "models",
+        "alias",
+        "load",
+        "unload",
+        "reload",
+        "delete",
+        "train",
+    ):
         assert command in result.output
 
 

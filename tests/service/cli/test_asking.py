@@ -4,12 +4,14 @@ import io
 import json
 import socket
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from service.cli.asking import read_instance
+from service.cli.asking import models_table, read_instance
+from servoloop import Model, Models, Version
 from tests.service.cli.conftest import Run
 
 
@@ -82,10 +84,32 @@ def test_models_are_listed_with_what_is_wrong(run: Run, url: str) -> None:
     lines = {tuple(line.split("│")[1:3]): line for line in result.stdout.splitlines() if "│" in line}
     rows = {(model.strip(), version.strip()): line for (model, version), line in lines.items()}
     assert "accuracy 0.5 (0.4 to 0.6)" in rows["clothes", "1"]
-    assert rows["clothes", "1"].count("yes") == 2
-    assert rows["clothes", "2"].count("yes") == 1
-    assert "no: its engine has not loaded it yet" in rows["codes", "1"]
+    assert rows["clothes", "1"].count("yes") == 1
+    assert rows["clothes", "2"].count("yes") == 0
+    assert " loaded " in rows["clothes", "1"]
+    assert "failed: its weights hold [NaN]" in rows["codes", "1"]
     assert "broken: weights.safetensors is [missing]" in rows["torn", "1"]
+
+
+@pytest.mark.parametrize(
+    ("known", "shown"),
+    [
+        ({"state": "loaded"}, "loaded"),
+        ({"state": "loaded", "pinned": True}, "loaded, pinned"),
+        ({"state": "loaded", "ready": False, "reason": "it is silent"}, "loaded, not ready: it is silent"),
+        ({"state": "loading", "ready": False, "reason": "its engine is starting"}, "loading"),
+        ({"state": "on_demand", "ready": False, "reason": "it is loaded when it is asked for"}, "on demand"),
+        ({"state": "unloaded", "ready": False, "reason": "an operator wants it unloaded"}, "unloaded"),
+        ({"state": "no_room", "ready": False, "reason": "it needs 9 GB"}, "no room: it needs 9 GB"),
+    ],
+)
+def test_each_state_is_shown_in_words(known: dict[str, Any], shown: str) -> None:
+    usual = {"ready": True, "reason": None, "pinned": False, "replicas": 1, "precision": "float32", "engines": []}
+    checkpoint = {"version": "2", "description": "", "architecture": "cnn", "digest": "", "metrics": {}}
+    version = Version(**{**usual, **checkpoint, "resident_bytes": None, **known})
+    model = Model("clothes", "multiclass", {}, [], [], None, {"champion": "1"}, True, (version,))
+    [cell] = models_table(Models((model,), ())).columns[-1].cells
+    assert str(cell) == shown
 
 
 def test_models_can_be_had_as_json(run: Run, url: str) -> None:

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from models.manifest import WEIGHTS, verify
+from service.domain import Ref
 from tests import checkpoints
 from tests.service.cli.conftest import Run
 from tests.stores import open_store
@@ -60,7 +61,7 @@ def test_a_state_dict_becomes_the_first_version_and_champion(run: Run, data_dir:
     assert (result.exit_code, result.stderr) == (0, "")
     assert f"Registered net/1 in {folder}" in result.stdout
     assert "becomes its champion" in result.stdout
-    assert "at its next start" in result.stdout
+    assert "picks the new version up by itself" in result.stdout
     assert verify(folder).labels == ["low", "high"]
 
 
@@ -81,6 +82,27 @@ def test_a_champion_not_crowned_yet_is_named_as_the_service_will_crown_it(
 ) -> None:
     checkpoints.write(data_dir / "models", "net", 3, **MANIFEST)
     assert "The champion stays net/3" in run(author.command(author.safetensors)).stdout
+
+
+def test_numbers_that_a_service_has_seen_are_never_given_again(run: Run, data_dir: Path, author: Author) -> None:
+    data_dir.mkdir()
+    store = open_store(data_dir)
+    store.control.crown_new_models({"net": {3: "d" * 64, 7: "d" * 64}})
+    store.control.delete_version(Ref("net", 7))
+    store.close()
+    assert "Registered net/8" in run(author.command(author.safetensors)).stdout
+
+
+def test_a_model_that_was_deleted_begins_anew_under_the_next_number(run: Run, data_dir: Path, author: Author) -> None:
+    checkpoints.write(data_dir / "models", "net", 1, **{**MANIFEST, "labels": ["small", "large"]})
+    store = open_store(data_dir)
+    store.control.crown_new_models({"net": {1: "d" * 64}})
+    store.control.delete_model("net")
+    store.close()
+    result = run(author.command(author.safetensors))
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "Registered net/2" in result.stdout
+    assert "the first version of net and becomes its champion" in result.stdout
 
 
 def test_wrong_names_are_listed_and_nothing_appears(run: Run, data_dir: Path, author: Author) -> None:

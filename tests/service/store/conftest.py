@@ -8,7 +8,8 @@ from pydantic import SecretStr
 from sqlalchemy import create_engine, make_url, text
 
 from service.settings import Settings
-from service.store.databases import Location
+from service.store.databases import Location, Part
+from service.store.sql_control import SqlControl
 from tests import postgres
 from tests.stores import OpenStore, open_store
 
@@ -49,3 +50,11 @@ def store(location: Location) -> Iterator[OpenStore]:
     opened = open_store(location)
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def reader(store: OpenStore, location: Location) -> Iterator[SqlControl]:
+    """What an http process sees."""
+    engine = location.reader(Part.CONTROL)
+    yield SqlControl(engine)
+    engine.dispose()

@@ -20,14 +20,6 @@ FOUND = {"fashion": {1: "a" * 64, 2: "b" * 64}, "mood": {3: "c" * 64}}
 
 
 @pytest.fixture
-def reader(store: OpenStore, location: Location) -> Iterator[SqlControl]:
-    """What an http process sees."""
-    engine = location.reader(Part.CONTROL)
-    yield SqlControl(engine)
-    engine.dispose()
-
-
-@pytest.fixture
 def predictions_reader(store: OpenStore, location: Location) -> Iterator[SqlPredictions]:
     engine = location.reader(Part.PREDICTIONS)
     yield SqlPredictions(engine)

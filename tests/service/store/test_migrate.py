@@ -10,18 +10,21 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import inspect, text
 
+from service.domain import Ref
 from service.errors import Misconfigured
 from service.settings import Settings
+from service.store.base import State
 from service.store.databases import Location, Part, transaction
 from service.store.migrate import MIGRATIONS, metadata_of, migrate, upgrade
-from tests.stores import OpenStore
+from service.store.sql_control import read_versions
+from tests.stores import OpenStore, open_store
 
 HALF_DONE = """
 import sqlalchemy as sa
 from alembic import op
 
-revision = "c002"
-down_revision = "c001"
+revision = "c003"
+down_revision = "c002"
 
 
 def upgrade() -> None:
@@ -33,8 +36,8 @@ ALTERED = """
 import sqlalchemy as sa
 from alembic import op
 
-revision = "c002"
-down_revision = "c001"
+revision = "c003"
+down_revision = "c002"
 
 
 def upgrade() -> None:
@@ -56,7 +59,7 @@ def with_another(folder: Path, code: str) -> Path:
     """The control part's migrations, and one more."""
     for script in (MIGRATIONS / Part.CONTROL).glob("*.py"):
         (folder / script.name).write_bytes(script.read_bytes())
-    (folder / "c002_more.py").write_text(code)
+    (folder / "c003_more.py").write_text(code)
     return folder
 
 
@@ -103,7 +106,7 @@ def test_two_processes_that_start_at_once_make_the_tables_once(settings: Setting
         process.stdin.flush()
     ended = [(process.communicate()[1].decode(), process.returncode) for process in processes]
     assert ended == [("", 0)] * 3
-    assert revision_in(location) == "c001"
+    assert revision_in(location) == "c002"
 
 
 def test_a_newer_schema_is_refused(store: OpenStore, location: Location) -> None:
@@ -111,7 +114,7 @@ def test_a_newer_schema_is_refused(store: OpenStore, location: Location) -> None
     with transaction(engine) as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = 'c999'"))
     engine.dispose()
-    with pytest.raises(Misconfigured, match=r"the control store's schema is c999, which is newer .* \(c001\)"):
+    with pytest.raises(Misconfigured, match=r"the control store's schema is c999, which is newer .* \(c002\)"):
         migrate(location)
     assert revision_in(location) == "c999"
 
@@ -148,6 +151,29 @@ def test_a_table_can_be_altered_with_its_rows(store: OpenStore, location: Locati
     assert [tuple(row) for row in rows] == [("fashion", "champion", 1, "none")]
 
 
+def test_a_store_of_the_first_release_keeps_what_it_has(location: Location, tmp_path: Path) -> None:
+    first = "c001_control_state.py"
+    (tmp_path / "first").mkdir()
+    (tmp_path / "first" / first).write_bytes((MIGRATIONS / Part.CONTROL / first).read_bytes())
+    engine = location.writer(Part.CONTROL)
+    upgrade(engine, Part.CONTROL, tmp_path / "first")
+    with transaction(engine) as connection:
+        connection.execute(text("INSERT INTO versions VALUES ('fashion', 4, 'abc', 1), ('mood', 1, 'abc', 1)"))
+        connection.execute(text("INSERT INTO aliases VALUES ('fashion', 'champion', 4)"))
+    engine.dispose()
+    assert read_versions(location, "fashion") == {4: False}
+    opened = open_store(location)
+    assert opened.control.state() == State(0, {"fashion": {"champion": 4}})
+    opened.control.delete_version(Ref("mood", 1))
+    assert opened.control.state().deleted == {Ref("mood", 1)}
+    opened.close()
+
+
 def test_migrations_are_shipped() -> None:
     names = {path.relative_to(MIGRATIONS).as_posix() for path in MIGRATIONS.rglob("*.py")}
-    assert {"env.py", "control/c001_control_state.py", "predictions/p001_prediction_log.py"} <= names
+    assert {
+        "env.py",
+        "control/c001_control_state.py",
+        "control/c002_wishes_and_deletion.py",
+        "predictions/p001_prediction_log.py",
+    } <= names

@@ -13,9 +13,18 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from service.errors import AliasMoved, BrokenContract, StoreUnavailable, UnknownModel, UnknownVersion
+from service.domain import Loading, Precision, Ref, Wish
+from service.errors import (
+    AliasMoved,
+    BrokenContract,
+    StoreUnavailable,
+    UnknownModel,
+    UnknownVersion,
+    VersionInUse,
+    VersionUnloaded,
+)
 from service.link import Link
-from service.store.base import Filters, Record
+from service.store.base import Filters, Record, WishChange
 from service.store.control_client import ControlClient
 from service.store.prediction_log import PredictionLog
 from service.store.record_queue import LogPolicy
@@ -265,6 +274,32 @@ async def test_changes_are_made_by_the_recorder_and_answered(place: Place) -> No
             await control.move_alias("fashion", "champion", 1, actor="ann", reason="", expected=1)
         with pytest.raises(BrokenContract):
             await control.move_alias("fashion", "champion", 1, actor=None, reason="")  # type: ignore[arg-type]
+
+
+async def test_wishes_and_deletions_are_made_by_the_recorder_and_answered(place: Place) -> None:
+    control = ControlClient(place.path)
+    first, second = Ref("fashion", 1), Ref("fashion", 2)
+    async with place.recorder():
+        await control.crown_new_models({"fashion": {1: "a" * 64, 2: "b" * 64}})
+        wish = await control.change_wish(second, WishChange(Loading.PINNED, 2, Precision.BFLOAT16, reload=True))
+        assert wish == Wish(Loading.PINNED, 2, Precision.BFLOAT16, generation=1)
+        assert await control.change_wish(second, WishChange()) == wish
+        assert place.gate.store.control.state().wishes == {second: wish}
+        with pytest.raises(VersionInUse, match="the alias champion of fashion"):
+            await control.change_wish(first, WishChange(Loading.UNLOADED))
+        with pytest.raises(VersionInUse):
+            await control.delete_version(first)
+        await control.change_wish(second, WishChange(Loading.UNLOADED))
+        with pytest.raises(VersionUnloaded, match="fashion/2 is unloaded"):
+            await control.move_alias("fashion", "champion", 2, actor="ann", reason="")
+        await control.delete_version(second)
+        with pytest.raises(UnknownVersion):
+            await control.delete_version(second)
+        await control.delete_model("fashion")
+        with pytest.raises(UnknownModel):
+            await control.delete_model("fashion")
+        await control.note_removed(second)
+    assert place.gate.store.control.state().to_remove == {first}
 
 
 async def test_a_change_that_nobody_answers_is_unavailable(place: Place, tmp_path: Path) -> None:

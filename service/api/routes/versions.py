@@ -1,0 +1,149 @@
+"""What is wanted of versions: loaded, unloaded, loaded anew, deleted."""
+
+import contextlib
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+
+from service.api.bodies import RESPONSES, read_as, shows_body, small_body
+from service.api.deps import Services, UseServices, caller_of
+from service.api.routes.models import version_info
+from service.api.schemas import Deleted, VersionChange, VersionInfo, VersionLoad, says_problem
+from service.api.standing import is_gone, is_loaded, is_unloaded, standing_of, until
+from service.domain import Address, Loading, Ref, Wish
+from service.errors import NotRemovable, StoreUnavailable
+from service.registry.catalog import Version
+from service.registry.fleet import VersionState
+from service.store.base import WishChange
+
+router = APIRouter(tags=["models"])
+
+_VERSION = "/v1/models/{model}/versions/{version}"
+_UNKNOWN: dict[int | str, dict[str, Any]] = {404: says_problem("There is no such model or version")}
+_LATER = {"description": "It is wanted so from now on, and not done yet"}
+_SAYS: dict[int | str, dict[str, Any]] = {
+    202: {**_LATER, "model": VersionInfo},
+    **RESPONSES,
+    **_UNKNOWN,
+    409: says_problem("The version is unloaded, or an alias names it"),
+    503: says_problem("The version can't be loaded, or the store does not answer"),
+}
+_DELETION_SAYS: dict[int | str, dict[str, Any]] = {
+    202: {**_LATER, "model": Deleted},
+    **_UNKNOWN,
+    409: says_problem("An alias names the version, or it lies in the shipped model root"),
+    422: says_problem("wait_ms is not what is expected"),
+    503: says_problem("The store does not answer"),
+}
+_WAIT_MS = 30_000.0
+_WaitMs = Annotated[float, Query(ge=0, le=300_000, description="202 when it takes longer")]
+
+
+@router.get(_VERSION, responses=_UNKNOWN)
+async def get_version(model: str, version: str, services: UseServices) -> VersionInfo:
+    """One version: where it stands, and what is wanted of it."""
+    return version_info(services.catalog.find(Address(model, version=version)), services)
+
+
+@router.post(f"{_VERSION}/load", openapi_extra=shows_body(VersionLoad, optional=True), responses=_SAYS)
+async def load(model: str, version: str, request: Request, response: Response, services: UseServices) -> VersionInfo:
+    """Load a version, and say how it is wanted: pinned, on several devices, in another precision."""
+    with small_body(request, services) as incoming:
+        example = '{"pinned": true, "replicas": 1, "precision": "float32", "wait_ms": 30000}'
+        wanted = await read_as(VersionLoad, incoming, example=example, optional=True)
+        found = services.catalog.find(Address(model, version=version))
+        change = WishChange(
+            None if wanted.pinned is None else Loading.PINNED if wanted.pinned else Loading.AUTO,
+            wanted.replicas,
+            wanted.precision,
+            load=True,
+            # Tried again, and told apart from what was tried before.
+            reload=standing_of(services, found.ref).state in (VersionState.FAILED, VersionState.NO_ROOM),
+        )
+        return await _load(found, change, _patience(request, wanted.wait_ms), response, services)
+
+
+@router.post(f"{_VERSION}/reload", openapi_extra=shows_body(VersionChange, optional=True), responses=_SAYS)
+async def reload(model: str, version: str, request: Request, response: Response, services: UseServices) -> VersionInfo:
+    """Load a version anew. The new replica takes the old one's place once it is warm, where there is room for both."""
+    with small_body(request, services) as incoming:
+        wanted = await read_as(VersionChange, incoming, example='{"wait_ms": 30000}', optional=True)
+        found = services.catalog.find(Address(model, version=version))
+        return await _load(found, WishChange(reload=True), _patience(request, wanted.wait_ms), response, services)
+
+
+@router.post(f"{_VERSION}/unload", openapi_extra=shows_body(VersionChange, optional=True), responses=_SAYS)
+async def unload(model: str, version: str, request: Request, response: Response, services: UseServices) -> VersionInfo:
+    """Unload a version that no alias names, until it is loaded again: who asks for it meanwhile gets a 503."""
+    with small_body(request, services) as incoming:
+        wanted = await read_as(VersionChange, incoming, example='{"wait_ms": 30000}', optional=True)
+        found = services.catalog.find(Address(model, version=version))
+        patience = _patience(request, wanted.wait_ms)
+        wish = await services.changes.change_wish(found.ref, WishChange(Loading.UNLOADED))
+        await _take_up(services)
+        is_done = await until(services, lambda: is_unloaded(services, found.ref), patience)
+    return _answer(found, wish, response, services, is_done=is_done)
+
+
+@router.delete(_VERSION, responses=_DELETION_SAYS)
+async def delete_version(
+    model: str, version: str, request: Request, response: Response, services: UseServices, wait_ms: _WaitMs = _WAIT_MS
+) -> Deleted:
+    """Delete a registered version that no alias names, with its files. Its number is not used again."""
+    patience = _patience(request, wait_ms)
+    found = services.catalog.find(Address(model, version=version))
+    _check_removable([found], services)
+    await services.changes.delete_version(found.ref)
+    return await _deleted(model, [found.ref], patience, response, services)
+
+
+@router.delete("/v1/models/{model}", responses=_DELETION_SAYS)
+async def delete_model(
+    model: str, request: Request, response: Response, services: UseServices, wait_ms: _WaitMs = _WAIT_MS
+) -> Deleted:
+    """Delete a registered model: all its versions with their files, and its aliases. Predictions made stay."""
+    patience = _patience(request, wait_ms)
+    found = list(services.catalog.model(model).versions.values())
+    _check_removable(found, services)
+    await services.changes.delete_model(model)
+    return await _deleted(model, [one.ref for one in found], patience, response, services)
+
+
+async def _load(
+    version: Version, change: WishChange, patience: float, response: Response, services: Services
+) -> VersionInfo:
+    wish = await services.changes.change_wish(version.ref, change)
+    await _take_up(services)
+    services.fleet.want(version.ref)
+    is_done = await until(services, lambda: is_loaded(services, version.ref, wish), patience)
+    return _answer(version, wish, response, services, is_done=is_done)
+
+
+def _answer(version: Version, wish: Wish, response: Response, services: Services, *, is_done: bool) -> VersionInfo:
+    response.status_code = 200 if is_done else 202
+    return version_info(version, services, wish)
+
+
+def _check_removable(found: list[Version], services: Services) -> None:
+    """Raises NotRemovable."""
+    if kept := [version.ref for version in found if not services.is_removable(version)]:
+        raise NotRemovable(kept)
+
+
+async def _deleted(model: str, refs: list[Ref], patience: float, response: Response, services: Services) -> Deleted:
+    await _take_up(services)
+    is_done = await until(services, lambda: all(is_gone(services, ref) for ref in refs), patience)
+    response.status_code = 200 if is_done else 202
+    return Deleted(model=model, versions=[str(ref.version) for ref in refs], unloaded=is_done)
+
+
+async def _take_up(services: Services) -> None:
+    """Know what was changed in this process before the next look at the store."""
+    with contextlib.suppress(StoreUnavailable):  # it is changed; the next look will show it
+        await services.aliases.refresh()
+
+
+def _patience(request: Request, wait_ms: float) -> float:
+    """Seconds to wait: what the caller says, but no longer than the request has time."""
+    timeout = caller_of(request).timeout
+    return wait_ms / 1000 if timeout is None else min(wait_ms / 1000, timeout)

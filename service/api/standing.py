@@ -1,0 +1,68 @@
+"""Where versions stand, as far as callers are told, and waiting until they stand as was asked."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+from service.api.deps import Services
+from service.domain import Ref, Wish
+from service.errors import NotReady
+from service.registry.fleet import Standing, VersionState
+
+# An engine says itself that a version answers; no view tells of that.
+_LOOK_SECONDS = 0.05
+_REASONS = {
+    VersionState.ON_DEMAND: "it is loaded when it is asked for",
+    VersionState.UNLOADED: "an operator wants it unloaded",
+    VersionState.NO_ROOM: "no device has room for it",
+    VersionState.FAILED: "it could not be loaded",
+}
+
+
+def standing_of(services: Services, ref: Ref) -> Standing:
+    """Where a version stands; one that the supervisor has not told of yet is on its way, unless it answers already."""
+    state = VersionState.LOADED if services.engines.is_ready(ref) else VersionState.LOADING
+    return services.fleet.view.versions.get(ref) or Standing(state, identity="")
+
+
+def why_unready(services: Services, ref: Ref) -> str | None:
+    """What keeps a version from answering at once; None where nothing does."""
+    standing = standing_of(services, ref)
+    if standing.state in _REASONS:
+        return standing.reason or _REASONS[standing.state]
+    return services.engines.why_unready(ref)
+
+
+def is_loaded(services: Services, ref: Ref, wish: Wish) -> bool:
+    """Whether a version answers, and is loaded as wished. Raises NotReady where it can't be."""
+    view = services.fleet.view
+    standing = view.versions.get(ref)
+    if standing is None or standing.generation < wish.generation:
+        return False
+    if standing.state in (VersionState.FAILED, VersionState.NO_ROOM):
+        raise NotReady(ref, standing.reason or _REASONS[standing.state])
+    has_replicas = len(standing.slots) >= min(wish.replicas, len(view.engines))
+    return standing.state is VersionState.LOADED and has_replicas and services.engines.is_ready(ref)
+
+
+def is_unloaded(services: Services, ref: Ref) -> bool:
+    """Whether a version is on no device, because an operator wants it so."""
+    standing = services.fleet.view.versions.get(ref)
+    return standing is not None and standing.state is VersionState.UNLOADED and not standing.slots
+
+
+def is_gone(services: Services, ref: Ref) -> bool:
+    """Whether a version that was deleted is on no device any more."""
+    standing = services.fleet.view.versions.get(ref)
+    return standing is None or not (standing.slots or standing.state is VersionState.LOADING)
+
+
+async def until(services: Services, is_so: Callable[[], bool], seconds: float) -> bool:
+    """Wait until something is so, but no longer than `seconds`; whether it is. Raises what `is_so` raises."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            while not is_so():
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_LOOK_SECONDS):
+                        await services.fleet.changed()
+    return is_so()

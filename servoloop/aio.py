@@ -1,0 +1,140 @@
+"""The client for asyncio."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from types import TracebackType
+from typing import Self, TypeVar, Unpack
+
+import httpx
+
+from servoloop import calls
+from servoloop.calls import Options
+from servoloop.client import DEFAULT_URL, WAIT_SECONDS
+from servoloop.errors import ConnectionFailed
+from servoloop.instances import Instance
+from servoloop.policy import Call, Exchange, Outcome, Policy, may_use_proxy
+from servoloop.results import AliasMove, Deleted, Model, Models, Prediction, Predictions, Version, VersionChange
+
+T = TypeVar("T")
+
+
+class AsyncClient:
+    """Client, with verbs to await."""
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        timeout: float = 10.0,
+        retries: int = 2,
+        *,
+        transport: httpx.AsyncBaseTransport | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._policy = Policy(url, timeout, retries)
+        self._http = httpx.AsyncClient(base_url=url, transport=transport, trust_env=may_use_proxy(url))
+        self._sleep = sleep
+        self._clock = clock
+
+    async def predict(
+        self, model: str, instance: Instance, *, external_id: str | None = None, **options: Unpack[Options]
+    ) -> Prediction:
+        """The prediction for one row. Raises ServoloopError; TypeError or ValueError for what can't be sent."""
+        external_ids = None if external_id is None else [external_id]
+        return (await self._run(calls.predict(model, [instance], external_ids, **options)))[0]
+
+    async def predict_many(
+        self,
+        model: str,
+        instances: Iterable[Instance],
+        *,
+        external_ids: Sequence[str] | None = None,
+        **options: Unpack[Options],
+    ) -> Predictions:
+        """The predictions for several rows, in their order. Raises as `predict` does; a row may fail alone."""
+        return await self._run(calls.predict(model, instances, external_ids, **options))
+
+    async def models(self) -> Models:
+        """Everything the service has. Raises ServoloopError."""
+        return await self._run(calls.MODELS)
+
+    async def model(self, name: str) -> Model:
+        """One model. Raises NotFound."""
+        return await self._run(calls.model(name))
+
+    async def version(self, model: str, version: int | str) -> Version:
+        """One version of a model. Raises NotFound."""
+        return await self._run(calls.version(model, version))
+
+    async def load(
+        self,
+        model: str,
+        version: int | str,
+        *,
+        pinned: bool | None = None,
+        replicas: int | None = None,
+        precision: str | None = None,
+        wait: float = WAIT_SECONDS,
+    ) -> VersionChange:
+        """Load a version, and wait up to `wait` seconds for it; what is None stays as it is wanted.
+
+        Raises NotFound, or Unavailable where it can't be loaded.
+        """
+        return await self._run(
+            calls.load(model, version, pinned=pinned, replicas=replicas, precision=precision, wait=wait)
+        )
+
+    async def reload(self, model: str, version: int | str, *, wait: float = WAIT_SECONDS) -> VersionChange:
+        """Load a version anew. Raises as `load` does, and Conflict where it is unloaded."""
+        return await self._run(calls.reload(model, version, wait=wait))
+
+    async def unload(self, model: str, version: int | str, *, wait: float = WAIT_SECONDS) -> VersionChange:
+        """Unload a version until it is loaded again. Raises NotFound, or Conflict where an alias names it."""
+        return await self._run(calls.unload(model, version, wait=wait))
+
+    async def delete_version(self, model: str, version: int | str, *, wait: float = WAIT_SECONDS) -> Deleted:
+        """Delete a registered version. Raises NotFound, or Conflict where an alias names it or it is shipped."""
+        return await self._run(calls.delete(model, version, wait=wait))
+
+    async def delete_model(self, model: str, *, wait: float = WAIT_SECONDS) -> Deleted:
+        """Delete a registered model with all its versions. Raises NotFound, or Conflict where one is shipped."""
+        return await self._run(calls.delete(model, wait=wait))
+
+    async def move_alias(
+        self, model: str, alias: str, version: int, *, reason: str = "", expected: int | None = None
+    ) -> AliasMove:
+        """Let an alias name another version. Raises NotFound, Unavailable, or Conflict where it isn't as `expected`."""
+        return await self._run(calls.move_alias(model, alias, version, reason, expected))
+
+    async def ready(self) -> bool:
+        """Whether every model answers; False too where nothing listens (yet). Asks once, without retries."""
+        try:
+            return await self._run(calls.READY)
+        except ConnectionFailed:
+            return False
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def _run(self, call: Call[T]) -> T:
+        exchange = Exchange(call, self._policy, self._clock())
+        while True:
+            outcome: Outcome
+            try:
+                outcome = await self._http.request(**exchange.request(self._clock()))
+            except httpx.RequestError as error:
+                outcome = error
+            pause = exchange.pause(outcome, self._clock())
+            if pause is None:
+                return exchange.answer(outcome)
+            await self._sleep(pause)

@@ -1,0 +1,141 @@
+"""The client."""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from types import TracebackType
+from typing import Self, TypeVar, Unpack
+
+import httpx
+
+from servoloop import calls
+from servoloop.calls import Options
+from servoloop.errors import ConnectionFailed
+from servoloop.instances import Instance
+from servoloop.policy import Call, Exchange, Outcome, Policy, may_use_proxy
+from servoloop.results import AliasMove, Deleted, Model, Models, Prediction, Predictions, Version, VersionChange
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+WAIT_SECONDS = 30.0
+
+T = TypeVar("T")
+
+
+class Client:
+    """Asks the service at `url`. `timeout`, in seconds, bounds a call with all its attempts; `retries` counts those
+    after the first. Close it, or use it as a context manager. Threads may share it.
+    """
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        timeout: float = 10.0,
+        retries: int = 2,
+        *,
+        transport: httpx.BaseTransport | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._policy = Policy(url, timeout, retries)
+        self._http = httpx.Client(base_url=url, transport=transport, trust_env=may_use_proxy(url))
+        self._sleep = sleep
+        self._clock = clock
+
+    def predict(
+        self, model: str, instance: Instance, *, external_id: str | None = None, **options: Unpack[Options]
+    ) -> Prediction:
+        """The prediction for one row. Raises ServoloopError; TypeError or ValueError for what can't be sent."""
+        external_ids = None if external_id is None else [external_id]
+        return self._run(calls.predict(model, [instance], external_ids, **options))[0]
+
+    def predict_many(
+        self,
+        model: str,
+        instances: Iterable[Instance],
+        *,
+        external_ids: Sequence[str] | None = None,
+        **options: Unpack[Options],
+    ) -> Predictions:
+        """The predictions for several rows, in their order. Raises as `predict` does; a row may fail alone."""
+        return self._run(calls.predict(model, instances, external_ids, **options))
+
+    def models(self) -> Models:
+        """Everything the service has. Raises ServoloopError."""
+        return self._run(calls.MODELS)
+
+    def model(self, name: str) -> Model:
+        """One model. Raises NotFound."""
+        return self._run(calls.model(name))
+
+    def version(self, model: str, version: int | str) -> Version:
+        """One version of a model. Raises NotFound."""
+        return self._run(calls.version(model, version))
+
+    def load(
+        self,
+        model: str,
+        version: int | str,
+        *,
+        pinned: bool | None = None,
+        replicas: int | None = None,
+        precision: str | None = None,
+        wait: float = WAIT_SECONDS,
+    ) -> VersionChange:
+        """Load a version, and wait up to `wait` seconds for it; what is None stays as it is wanted.
+
+        Raises NotFound, or Unavailable where it can't be loaded.
+        """
+        return self._run(calls.load(model, version, pinned=pinned, replicas=replicas, precision=precision, wait=wait))
+
+    def reload(self, model: str, version: int | str, *, wait: float = WAIT_SECONDS) -> VersionChange:
+        """Load a version anew. Raises as `load` does, and Conflict where it is unloaded."""
+        return self._run(calls.reload(model, version, wait=wait))
+
+    def unload(self, model: str, version: int | str, *, wait: float = WAIT_SECONDS) -> VersionChange:
+        """Unload a version until it is loaded again. Raises NotFound, or Conflict where an alias names it."""
+        return self._run(calls.unload(model, version, wait=wait))
+
+    def delete_version(self, model: str, version: int | str, *, wait: float = WAIT_SECONDS) -> Deleted:
+        """Delete a registered version. Raises NotFound, or Conflict where an alias names it or it is shipped."""
+        return self._run(calls.delete(model, version, wait=wait))
+
+    def delete_model(self, model: str, *, wait: float = WAIT_SECONDS) -> Deleted:
+        """Delete a registered model with all its versions. Raises NotFound, or Conflict where one is shipped."""
+        return self._run(calls.delete(model, wait=wait))
+
+    def move_alias(
+        self, model: str, alias: str, version: int, *, reason: str = "", expected: int | None = None
+    ) -> AliasMove:
+        """Let an alias name another version. Raises NotFound, Unavailable, or Conflict where it isn't as `expected`."""
+        return self._run(calls.move_alias(model, alias, version, reason, expected))
+
+    def ready(self) -> bool:
+        """Whether every model answers; False too where nothing listens (yet). Asks once, without retries."""
+        try:
+            return self._run(calls.READY)
+        except ConnectionFailed:
+            return False
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _run(self, call: Call[T]) -> T:
+        exchange = Exchange(call, self._policy, self._clock())
+        while True:
+            outcome: Outcome
+            try:
+                outcome = self._http.request(**exchange.request(self._clock()))
+            except httpx.RequestError as error:
+                outcome = error
+            pause = exchange.pause(outcome, self._clock())
+            if pause is None:
+                return exchange.answer(outcome)
+            self._sleep(pause)
