@@ -265,7 +265,10 @@ class CheckpointFiles:
     def __init__(self, folder: Path) -> None:
         """Raises BrokenCheckpoint where the manifest is missing, too large, or wrong."""
         self.folder = folder
-        self.manifest = parse_manifest(self._bytes(MANIFEST, MAX_MANIFEST_BYTES))
+        data = self._bytes(MANIFEST, MAX_MANIFEST_BYTES)
+        self.identity = hashlib.sha256(data).hexdigest()
+        """The sha256 of the manifest's bytes; since the manifest names its files' digests, that of the checkpoint."""
+        self.manifest = parse_manifest(data)
 
     def read(self, name: str) -> bytes:
         """The bytes of a declared file, checked against its size and digest. Raises BrokenCheckpoint."""

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from prometheus_client import CollectorRegistry
@@ -10,7 +11,8 @@ from prometheus_client import CollectorRegistry
 from models.preprocess import Tensors
 from models.preprocess.tensors import Array
 from service.domain import Deadline, Ref
-from service.engine.replica import Fill
+from service.engine.core import Engine
+from service.engine.wanted import Fill, Runner, Wanted
 from service.serving.held import Outputs
 from service.store.base import Record
 
@@ -36,10 +38,15 @@ class FakeRunner:
 
     POISON = -13.0
     canary = Tensors(np.zeros((1, 1), np.float32))
+    num_bytes = 64
 
     def __init__(self, before: Callable[[], None] = lambda: None) -> None:
         self.batches: list[list[Array]] = []
+        self.is_warm = False
         self._before = before
+
+    def warm_up(self) -> None:
+        self.is_warm = True
 
     def run(self, rows: Sequence[Array], *, ragged: bool) -> tuple[Array, Fill]:
         self._before()
@@ -49,6 +56,12 @@ class FakeRunner:
         used, longest = sum(map(len, rows)), max(map(len, rows))
         fill = Fill(longest * len(rows), longest * len(rows) - used) if ragged else Fill(len(rows), 0)
         return np.array([[row.sum(), row.size] for row in rows], np.float32), fill
+
+
+async def install(engine: Engine, ref: Ref, runner: Runner) -> None:
+    """Have an engine answer with a runner, warmed up as a loader does it."""
+    await engine.warm_up(ref, runner)
+    engine.install(Wanted(ref, Path(str(ref))), runner)
 
 
 Infer = Callable[[Ref, Tensors], Outputs]

@@ -17,7 +17,9 @@ from models import checkpoint
 from models.architectures import build
 from models.manifest import MANIFEST, WEIGHTS, BrokenCheckpoint, Manifest
 from models.preprocess.tensors import Array
-from service.engine.replica import Fill, Replica
+from service.domain import Ref
+from service.engine.replica import Replica
+from service.engine.wanted import Fill, Wanted
 from service.errors import BrokenContract
 from tests import checkpoints
 
@@ -182,17 +184,24 @@ def test_an_embedding_may_have_any_width() -> None:
 # Loading
 
 
+def load(folder: Path, **more: Any) -> Replica:
+    """A warm replica of a checkpoint."""
+    replica = Replica.load(Wanted(Ref("m", 1), folder, **more), CPU)
+    replica.warm_up()
+    return replica
+
+
 def test_every_kind_of_checkpoint_loads_and_is_warm(tmp_path: Path) -> None:
     checkpoints.write_one_of_each(tmp_path)
     folders = [folder for model in tmp_path.iterdir() for folder in model.iterdir()]
     assert len(folders) == 8
     for folder in folders:
-        assert Replica.load(folder, CPU).manifest.model == folder.parent.name
+        assert load(folder).manifest.model == folder.parent.name
 
 
 def reason_for(folder: Path) -> str:
     with pytest.raises(BrokenCheckpoint) as raised:
-        Replica.load(folder, CPU)
+        load(folder)
     return str(raised.value)
 
 
