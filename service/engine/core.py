@@ -185,8 +185,8 @@ class Engine:
             order.alone,
             tensors.values.nbytes,
         )
-        if not order.is_canary and (resident := self._residents.get(ref)) is not None:
-            resident.last_asked = request.arrived
+        if not order.is_canary and ref in self._residents:
+            self._residents[ref].last_asked = request.arrived
         try:
             self._scheduler.put(ref, request)
         except ServoloopError as error:
