@@ -121,14 +121,16 @@ class Loader:
         return Loaded(runner.num_bytes, seconds)
 
     async def _warm(self, wanted: Wanted) -> Runner:
+        # Handed over like this, because a thread goes on holding what it returned until it gets to run again.
+        loaded: list[Runner] = []
         try:
-            runner = await asyncio.get_running_loop().run_in_executor(self._thread, self._load, wanted)
+            await asyncio.get_running_loop().run_in_executor(self._thread, lambda: loaded.append(self._load(wanted)))
         except Exception as error:
             if failure_of(error) is Failure.DEVICE:
                 raise self._engine.lose_device() from error
             raise
-        await self._engine.warm_up(wanted.ref, runner)
-        return runner
+        await self._engine.warm_up(wanted.ref, loaded[0])
+        return loaded.pop()
 
     async def _give_back(self) -> None:
         """Free what replicas left that are gone, once no batch runs on them any more."""
