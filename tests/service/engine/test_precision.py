@@ -25,25 +25,7 @@ from tests.service.engine.networks import MAX_STEPS, NETWORKS, TOKENS, VECTORS, 
 
 TOLERANCE_FP32, TOLERANCE_BF16 = 1e-5, 2e-2  # of the logits' scale
 CPU = torch.device("cpu")
-WORDS = [
-    "a",
-    "long",
-    "dull",
-    "film",
-    "that",
-    "I",
-    "loved",
-    "and",
-    "hated",
-    "with",
-    "great",
-    "actors",
-    "but",
-    "no",
-    "story",
-    "at",
-    "all",
-]
+WORDS = ("a", "long", "dull", "film", "I", "loved", "and", "hated", "with", "great", "actors", "but", "no", "story")
 SHIPPED = ("fashion", "sentiment", "sentiment-lstm", "house-price")
 
 
