@@ -1,153 +1,26 @@
-"""Versions come and go while requests run: in order, one load at a time, and each request is answered once."""
+"""Versions come and go while requests run: in order, one load at a time."""
 
 import asyncio
-import itertools
 import logging
 import os
 import threading
-import weakref
-from collections.abc import AsyncIterator, Callable, Sequence
-from pathlib import Path
+from collections.abc import AsyncIterator
 
-import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from models.manifest import BrokenCheckpoint
-from models.preprocess import Tensors
-from models.preprocess.tensors import Array
 from service.domain import BatchPolicy, Deadline, Precision, Ref
 from service.engine.core import CANARY_SECONDS, Engine
 from service.engine.devices import loader_thread
 from service.engine.failures import DeviceLost
-from service.engine.jobs import Answer
-from service.engine.loading import Loader, LoadFailed
-from service.engine.wanted import Fill, Wanted
-from service.errors import DeadlineExceeded, NotReady, ServoloopError
+from service.engine.loading import LoadFailed
+from service.errors import DeadlineExceeded, NotReady
 from service.telemetry import EngineTelemetry
 from service.watch.blackbox import Doing, Running
-from tests.fakes import FakeRunner, ManualClock, sample
-
-REF, OTHER = Ref("m", 1), Ref("n", 1)
-LABELS = {"model": "m", "version": "1"}
-PATIENCE = 10.0
-Result = Answer | ServoloopError
-
-
-def wanted(ref: Ref = REF, generation: int = 0, precision: Precision = Precision.FLOAT32) -> Wanted:
-    return Wanted(ref, Path(str(ref)), precision=precision, generation=generation)
-
-
-def rows(*values: float) -> Tensors:
-    return Tensors(np.array([[value] for value in values], np.float32))
-
-
-class Numbered(FakeRunner):
-    """Answers each row with the row and the generation that it was loaded under."""
-
-    def __init__(self, generation: int, before: Callable[[], None]) -> None:
-        super().__init__(before)
-        self.generation = generation
-
-    def run(self, rows: Sequence[Array], *, ragged: bool) -> tuple[Array, Fill]:
-        assert self.is_warm
-        super().run(rows, ragged=ragged)
-        return np.array([[row.sum(), self.generation] for row in rows], np.float32), Fill(len(rows), 0)
-
-
-def anew(error: Exception) -> Exception:
-    """An equal one: whoever keeps an exception that was raised keeps all that its frames held."""
-    return type(error)(*error.args)
-
-
-class Bench:
-    """An engine and its loader; `load_gate` and `run_gate` hold loads and batches up while they are closed."""
-
-    def __init__(self, registry: CollectorRegistry, policy: BatchPolicy | None = None) -> None:
-        self.registry = registry
-        self.clock = ManualClock()
-        self.load_gate, self.run_gate = threading.Event(), threading.Event()
-        self.load_gate.set()
-        self.run_gate.set()
-        self.events: list[str] = []
-        self.shown: list[Running | None] = []
-        self.fails: dict[int, Exception] = {}
-        self.fails_warm: dict[int, Exception] = {}
-        self.runners: list[weakref.ref[Numbered]] = []
-        self.alive_when_freed: list[list[int]] = []
-        self.num_running = 0
-        telemetry = EngineTelemetry(registry)
-        self.engine = Engine(policy or BatchPolicy(max_rows=4), telemetry, self.clock, self.shown.append)
-        self.loader = Loader(self.engine, self._load, telemetry, free=self._free, clock=self.clock)
-        self._task: asyncio.Task[None] | None = None
-
-    def _load(self, order: Wanted) -> Numbered:
-        self.events.append(f"load {order.ref} {order.generation}")
-        self.load_gate.wait(PATIENCE)
-        if (error := self.fails.get(order.generation)) is not None:
-            raise anew(error)
-        runner = Numbered(order.generation, self._before_batch)
-        if (error := self.fails_warm.get(order.generation)) is not None:
-
-            def fail(error: Exception = error) -> None:
-                raise anew(error)
-
-            runner.warm_up = fail  # type: ignore[method-assign]
-        self.runners.append(weakref.ref(runner))
-        self.events.append(f"loaded {order.ref} {order.generation}")
-        return runner
-
-    def _before_batch(self) -> None:
-        self.num_running += 1
-        self.run_gate.wait(PATIENCE)
-
-    def _free(self) -> None:
-        self.alive_when_freed.append(self.alive)
-
-    @property
-    def alive(self) -> list[int]:
-        """The generations of the replicas that somebody still holds."""
-        return [runner.generation for each in self.runners if (runner := each()) is not None]
-
-    def start(self) -> None:
-        self._task = asyncio.create_task(self.engine.run())
-
-    async def stop(self) -> None:
-        self.load_gate.set()
-        self.run_gate.set()
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
-
-    def ask(self, *values: float, seconds: float = PATIENCE, ref: Ref = REF) -> asyncio.Future[Result]:
-        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self.engine.submit(ref, rows(*values), Deadline.after(seconds, now=self.clock()), future.set_result)
-        return future
-
-    async def answered_by(self, asked: asyncio.Future[Result]) -> set[int]:
-        """The generations that answered a request's rows."""
-        answer = await asyncio.wait_for(asked, PATIENCE)
-        assert isinstance(answer, Answer), answer
-        return set(answer.outputs[:, 1].astype(int).tolist())
-
-    async def until(self, true: Callable[[], bool]) -> None:
-        async with asyncio.timeout(PATIENCE):
-            while not true():
-                await asyncio.sleep(0)
-
-    async def busy(self) -> asyncio.Future[Result]:
-        """Keep the device busy with a row until the gate of batches opens."""
-        self.run_gate.clear()
-        before = self.num_running
-        held = self.ask(0)
-        await self.until(lambda: self.num_running > before)
-        return held
-
-    def gauge(self, name: str, **more: str) -> float:
-        return sample(self.registry, f"servoloop_{name}", {**LABELS, **more})
+from tests.fakes import FakeRunner
+from tests.service.engine.bench import OTHER, PATIENCE, REF, Bench, Numbered, rows, wanted
 
 
 @pytest.fixture
@@ -514,110 +387,3 @@ async def test_a_version_that_is_being_unloaded_keeps_no_other_from_being_loaded
     bench.run_gate.set()
     await asyncio.gather(held, unloading, loading)
     assert bench.engine.loaded == [OTHER]
-
-
-# Any order
-
-
-step = st.one_of(
-    st.tuples(st.just("load"), st.integers(0, 3)),
-    st.tuples(st.just("unload"), st.just(0)),
-    st.tuples(st.just("ask"), st.integers(1, 60)),
-    st.tuples(st.just("cancel"), st.integers(1, 9)),
-    st.tuples(st.just("turns"), st.integers(1, 30)),
-    st.tuples(st.just("settle"), st.just(0)),
-)
-
-
-@settings(max_examples=60)
-@given(st.lists(st.tuples(step, st.sampled_from([REF, OTHER])), min_size=1, max_size=40))
-def test_in_any_order_each_request_is_answered_once_by_a_replica_of_its_time(
-    steps: list[tuple[tuple[str, int], Ref]],
-) -> None:
-    asyncio.run(_carry_out(steps))
-
-
-async def _carry_out(steps: Sequence[tuple[tuple[str, int], Ref]]) -> None:
-    bench = Bench(CollectorRegistry())
-    present: dict[Ref, list[tuple[int, float, float]]] = {REF: [], OTHER: []}
-    moments = itertools.count()
-    _remember_who_was_there(bench.engine, present, moments)
-    bench.start()
-    orders: dict[Ref, list[tuple[str, int]]] = {REF: [], OTHER: []}
-    tasks: list[asyncio.Task[object]] = []
-    open_requests: list[tuple[Ref, int, int, list[tuple[int, Result]]]] = []
-    cancelled: list[list[tuple[int, Result]]] = []
-    for (what, number), ref in steps:
-        match what:
-            case "load":
-                tasks.append(asyncio.create_task(bench.loader.load(wanted(ref, number))))
-                orders[ref].append((what, number))
-            case "unload":
-                tasks.append(asyncio.create_task(bench.loader.unload(ref)))
-                orders[ref].append((what, number))
-            case "ask" | "cancel":
-                answers: list[tuple[int, Result]] = []
-
-                def reply(result: Result, answers: list[tuple[int, Result]] = answers) -> None:
-                    answers.append((next(moments), result))
-
-                asked = next(moments)
-                request = bench.engine.submit(ref, rows(*range(number)), Deadline(1e9), reply)
-                if what == "cancel" and request is not None:
-                    bench.engine.cancel(ref, request)
-                    cancelled.append(answers)
-                else:
-                    open_requests.append((ref, number, asked, answers))
-            case "turns":
-                for _ in range(number):
-                    await asyncio.sleep(0)
-            case "settle":
-                await asyncio.gather(*tasks)
-    async with asyncio.timeout(PATIENCE):
-        await asyncio.gather(*tasks)
-        while any(not answers for *_, answers in open_requests):
-            await asyncio.sleep(0)
-    await bench.stop()
-    assert cancelled == [[] for _ in cancelled]
-    for ref, num_rows, asked, answers in open_requests:
-        ((at, result),) = answers
-        if isinstance(result, NotReady):
-            continue
-        assert isinstance(result, Answer)
-        assert result.outputs[:, 0].tolist() == list(range(num_rows))
-        of_its_time = {generation for generation, since, until in present[ref] if since < at and until > asked}
-        assert set(result.outputs[:, 1].astype(int)) <= of_its_time
-    for ref, given_orders in orders.items():
-        last = given_orders[-1] if given_orders else ("unload", 0)
-        resident = bench.engine.residents.get(ref)
-        assert (resident is not None) == (last[0] == "load")
-        assert resident is None or resident.wanted.generation == last[1]
-    generations = sorted(resident.wanted.generation for resident in bench.engine.residents.values())
-    del resident
-    assert sorted(bench.alive) == generations
-
-
-def _remember_who_was_there(
-    engine: Engine, present: dict[Ref, list[tuple[int, float, float]]], moments: "itertools.count[int]"
-) -> None:
-    """Keep for each version which generation was loaded from when to when."""
-    install, drain = engine.install, engine.drain
-
-    def end(ref: Ref) -> None:
-        if present[ref] and present[ref][-1][2] == float("inf"):
-            # A batch that began on it may end a little later: it was there when its rows were taken.
-            generation, since, _ = present[ref][-1]
-            present[ref][-1] = (generation, since, next(moments))
-
-    def install_and_remember(order: Wanted, runner: Numbered) -> object:
-        end(order.ref)
-        present[order.ref].append((order.generation, next(moments), float("inf")))
-        return install(order, runner)
-
-    async def drain_and_remember(ref: Ref) -> object:
-        resident = await drain(ref)
-        end(ref)
-        return resident
-
-    engine.install = install_and_remember  # type: ignore[method-assign,assignment]
-    engine.drain = drain_and_remember  # type: ignore[method-assign,assignment]
