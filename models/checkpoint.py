@@ -105,6 +105,14 @@ def load_network(source: Path | bytes, manifest: Manifest) -> Network:
     entry = manifest.files[WEIGHTS]
     if len(data) != entry.size or hashlib.sha256(data).hexdigest() != entry.sha256:
         raise BrokenCheckpoint(f"{WEIGHTS} is not the file that {MANIFEST} names: its size or sha256 differs")
+    return network_of(data, manifest)
+
+
+def network_of(data: bytes, manifest: Manifest) -> Network:
+    """Return the network of a weights file's bytes that were compared with the manifest already.
+
+    Raises BrokenCheckpoint.
+    """
     try:
         network = from_bytes(data, manifest.architecture)
     except BrokenCheckpoint:

@@ -266,9 +266,9 @@ class CheckpointFiles:
         """Raises BrokenCheckpoint where the manifest is missing, too large, or wrong."""
         self.folder = folder
         data = self._bytes(MANIFEST, MAX_MANIFEST_BYTES)
-        self.manifest = parse_manifest(data)
-        # Names the checkpoint: the manifest holds the digests of all its files.
         self.identity = hashlib.sha256(data).hexdigest()
+        """The sha256 of the manifest's bytes; since the manifest names its files' digests, that of the checkpoint."""
+        self.manifest = parse_manifest(data)
 
     def verify(self) -> None:
         """Check everything that can be checked without building the network. Raises BrokenCheckpoint."""

@@ -87,6 +87,8 @@ class Settings(BaseSettings):
 
     device: str = "auto"
     """auto (a GPU where there is one), cpu, cuda or cuda:N."""
+    model_memory_bytes: Annotated[int, Field(ge=0)] = 0
+    """Of each engine's device, for loaded versions; 0 is half of what is free at start on a CPU, 0.9 on a GPU."""
     engine_threads: Annotated[int, Field(ge=0, le=1024)] = 0
     """Threads that compute; 0 is one a core."""
     http_processes: Annotated[int, Field(ge=1, le=256)] = 1

@@ -17,6 +17,7 @@ _STAGE_BUCKETS = (
     1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10,
 )  # fmt: skip
 _LATENCY_BUCKETS = tuple(0.0005 * 2**i for i in range(17))  # 0.5 ms to 32.8 s
+_LOAD_BUCKETS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 600)
 _ROW_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 _GROUP_BUCKETS = (1, 4, 16, 64, 256, 1024, 4096)
 
@@ -145,6 +146,41 @@ class EngineTelemetry:
             registry=registry,
             multiprocess_mode="livesum",
         )
+        self.resident_bytes = Gauge(
+            "servoloop_resident_bytes",
+            "Memory of a device that a loaded version takes, as far as is measured.",
+            [*labels, "device"],
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+        self.memory_budget = Gauge(
+            "servoloop_memory_budget_bytes",
+            "Memory of a device that is for loaded versions.",
+            ["device"],
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self.device_free = Gauge(
+            "servoloop_device_free_bytes",
+            "Memory of a device that nobody uses.",
+            ["device"],
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self.load_duration = Histogram(
+            "servoloop_load_seconds",
+            "From the beginning of a load to the first batch that may run on it, for those that succeeded.",
+            labels,
+            buckets=_LOAD_BUCKETS,
+            registry=registry,
+        )
+        self.loads = Counter(
+            "servoloop_loads",
+            "Loads by outcome: ok, failed, or reloaded where the version was loaded before.",
+            [*labels, "outcome"],
+            registry=registry,
+        )
+        self.unloads = Counter("servoloop_unloads", "Versions unloaded.", labels, registry=registry)
 
 
 class RecorderTelemetry:

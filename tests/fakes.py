@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 from prometheus_client import CollectorRegistry
@@ -10,7 +11,8 @@ from prometheus_client import CollectorRegistry
 from models.preprocess import Tensors
 from models.preprocess.tensors import Array
 from service.domain import Deadline, Ref
-from service.engine.replica import Fill
+from service.engine.core import Engine
+from service.engine.wanted import Fill, Runner, Wanted
 from service.registry.fleet import EngineInfo, Standing, View
 from service.serving.held import Outputs
 from service.store.base import Record
@@ -37,10 +39,15 @@ class FakeRunner:
 
     POISON = -13.0
     canary = Tensors(np.zeros((1, 1), np.float32))
+    num_bytes = 64
 
     def __init__(self, before: Callable[[], None] = lambda: None) -> None:
         self.batches: list[list[Array]] = []
+        self.is_warm = False
         self._before = before
+
+    def warm_up(self) -> None:
+        self.is_warm = True
 
     def run(self, rows: Sequence[Array], *, ragged: bool) -> tuple[Array, Fill]:
         self._before()
@@ -50,6 +57,12 @@ class FakeRunner:
         used, longest = sum(map(len, rows)), max(map(len, rows))
         fill = Fill(longest * len(rows), longest * len(rows) - used) if ragged else Fill(len(rows), 0)
         return np.array([[row.sum(), row.size] for row in rows], np.float32), fill
+
+
+async def install(engine: Engine, ref: Ref, runner: Runner) -> None:
+    """Have an engine answer with a runner, warmed up as a loader does it."""
+    await engine.warm_up(ref, runner)
+    engine.install(Wanted(ref, Path(str(ref))), runner)
 
 
 Infer = Callable[[Ref, Tensors], Outputs]
@@ -77,6 +90,10 @@ class FakeFleet:
         self.view = view or View(engines=(EngineInfo("engine-0", "/run/engine-0.sock", "cpu"),))
         self.wanted: list[Ref] = []
         self._waiting: list[asyncio.Future[None]] = []
+        self._listeners: list[Callable[[View], None]] = []
+
+    def listen(self, use: Callable[[View], None]) -> None:
+        self._listeners.append(use)
 
     def want(self, ref: Ref) -> None:
         self.wanted.append(ref)
@@ -90,7 +107,13 @@ class FakeFleet:
         """Let a version stand so from now on; None takes it out."""
         versions = {**self.view.versions, ref: standing}
         known = {ref: standing for ref, standing in versions.items() if standing is not None}
-        self.view = replace(self.view, versions=known)
+        self.publish(replace(self.view, versions=known))
+
+    def publish(self, view: View) -> None:
+        """Let this be the view from now on."""
+        self.view = view
+        for use in self._listeners:
+            use(view)
         waiting, self._waiting = self._waiting, []
         for one in waiting:
             if not one.done():

@@ -14,8 +14,9 @@ import uvloop
 from prometheus_client import CollectorRegistry
 
 from service.engine.core import Engine
-from service.engine.devices import open_device
+from service.engine.devices import open_device, own_device
 from service.engine.failures import DeviceLost
+from service.engine.loading import Loader
 from service.engine.replica import Replica
 from service.engine.server import EngineServer
 from service.processes import EXIT_DEVICE_LOST, EXIT_MISCONFIGURED, configure_logging, parent_gone
@@ -33,6 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--listen-fd", type=int, required=True)
     parser.add_argument("--slot", required=True)
+    parser.add_argument("--device", help="the device that it owns, where that is not the settings'")
     parser.add_argument("--watch", type=Path, required=True, help="where the supervisor looks after this process")
     arguments = parser.parse_args()
     settings = Settings()
@@ -42,27 +44,28 @@ def main() -> None:
     try:
         with Heartbeat.open(folder / BEAT) as heartbeat, BlackBox.open(folder / BLACK_BOX) as box:
             history = History.from_bytes((folder / HISTORY).read_bytes())
-            uvloop.run(_serve(listener, settings, heartbeat, box, history))
+            device = arguments.device or settings.device
+            uvloop.run(_serve(listener, settings, device, heartbeat, box, history))
     except DeviceLost:
         # Without the usual farewell: what would be called then may wait for the device for ever.
         os._exit(EXIT_DEVICE_LOST)
 
 
 async def _serve(
-    listener: socket.socket, settings: Settings, heartbeat: Heartbeat, box: BlackBox, history: History
+    listener: socket.socket, settings: Settings, name: str, heartbeat: Heartbeat, box: BlackBox, history: History
 ) -> None:
     try:
-        device = open_device(settings.device, settings.engine_threads)
+        device = open_device(name, settings.engine_threads)
     except ValueError as error:
         log.error("the engine can't start", extra={"reason": str(error)})
         sys.exit(EXIT_MISCONFIGURED)
-    log.info("engine starts", extra={"device": str(device)})
-
-    def load(folder: Path) -> Replica:
-        return Replica.load(folder, device)
-
-    engine = Engine(load, settings.batch_policy, EngineTelemetry(CollectorRegistry()), show=box.write)
-    server = EngineServer(engine, history, heartbeat.beat)
+    own = own_device(device, settings.model_memory_bytes)
+    log.info("engine starts", extra={"device": own.name, "title": own.title, "budget": own.budget})
+    telemetry = EngineTelemetry(CollectorRegistry())
+    telemetry.memory_budget.labels(own.name).set(own.budget)
+    engine = Engine(settings.batch_policy, telemetry, show=box.write)
+    loader = Loader(engine, lambda wanted: Replica.load(wanted, device), telemetry, device=own.name)
+    server = EngineServer(engine, loader, history, heartbeat.beat, own, telemetry)
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
 

@@ -18,6 +18,10 @@ from service.errors import DeadlineExceeded, Overloaded, QueueFull
 _SLACK_ELEMENTS = 8
 # Of the time that is left, a batch is given so much: predictions err, and the answer has a way to go.
 _DEADLINE_SHARE = 0.8
+# What is held back leaves a little earlier than that, so that all of it still fits.
+_HELD_SHARE = 0.7
+# So few that are of no use any more are not worth a look.
+_FEW_ENTRIES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,19 +45,21 @@ class BatchQueue:
     The row whose turn it is is in every batch, so no length can starve another.
     """
 
-    def __init__(self, ref: Ref, policy: BatchPolicy) -> None:
+    def __init__(self, ref: Ref, policy: BatchPolicy, cost: CostModel | None = None) -> None:
         self.ref = ref
         self.policy = policy
-        self.cost = CostModel()
+        self.cost = cost or CostModel()
         self._waiting = Waiting()
         self._by_length: list[tuple[int, int]] = []  # (length, number), sequences only
         # A heap of (instant, first row, rows): numbers alone, so that it keeps no answered request's data alive.
         self._deadlines: list[tuple[float, int, int]] = []
+        self._left: dict[int, int] = {}  # rows that wait, by the first row of their request
         self._next = 0
         self._bytes = 0.0
         self._seconds = [0.0] * 10  # of the rows that wait, by level
         self._max_elements = policy.max_elements
         self._limited_until = -math.inf
+        self.is_closed = False
 
     def __len__(self) -> int:
         """Rows waiting."""
@@ -92,6 +98,8 @@ class BatchQueue:
             if request.lengths is not None and not request.alone:
                 insort(self._by_length, (row.length, self._next))
             self._next += 1
+        self._left[request.first_row] = request.num_rows
+        self._forget_answered()
         heapq.heappush(self._deadlines, (request.deadline.at - own, request.first_row, request.num_rows))
 
     def remove(self, request: Request) -> int:
@@ -109,9 +117,9 @@ class BatchQueue:
         late = []
         while self._deadlines and self._deadlines[0][0] <= now:
             _, first, num_rows = heapq.heappop(self._deadlines)
-            rows = [row for n in range(first, first + num_rows) if (row := self._waiting.get(n)) is not None]
-            if not rows:
+            if first not in self._left:
                 continue
+            rows = [row for n in range(first, first + num_rows) if (row := self._waiting.get(n)) is not None]
             request = rows[0].request
             own = self._least_seconds(request, len(rows), max(row.length for row in rows), now)
             if request.deadline.at - own > now:  # some of its rows have run, or runs are faster than they were
@@ -128,15 +136,17 @@ class BatchQueue:
     def take(self, now: float, max_seconds: float = math.inf) -> Batch | float | None:
         """A batch; or the seconds until there is one; or None while nothing waits.
 
-        Rows are held back only where `max_delay` asks for it, and never once a batch is full. A batch of several rows
-        is kept to an expected `max_seconds`, and to what its first row has left.
+        Rows are held back only where `max_delay` asks for it, never once a batch is full or the queue is closed, and
+        no longer than their deadlines allow. A batch of several rows is kept to an expected `max_seconds`, and to what
+        its first row has left.
         """
         if not len(self):
             return None
         number, first = self._waiting.first()
-        wait = first.request.arrived + self.policy.max_delay - now
-        if wait > 0 and len(self) < self.policy.max_rows and not first.request.alone:
-            return wait
+        if len(self) < self.policy.max_rows and not first.request.alone and not self.is_closed:
+            wait = self._held_until(first) - now
+            if wait > 0:
+                return wait
         max_seconds = min(max_seconds, _DEADLINE_SHARE * max(0.0, first.request.deadline.remaining(now)))
         if first.request.alone:
             numbers = [number]
@@ -145,6 +155,10 @@ class BatchQueue:
         else:
             numbers = self._of_similar_length(number, first, now, max_seconds)
         return Batch([row for number in numbers if (row := self._pop(number)) is not None])
+
+    def close(self) -> None:
+        """Hold nothing back any more: nothing further will come."""
+        self.is_closed = True
 
     def limit_elements(self, max_elements: int, until: float) -> None:
         """Keep batches to so many rows, or padded elements, for a while."""
@@ -173,6 +187,28 @@ class BatchQueue:
         long_enough = max(self.policy.max_batch_seconds, self._trusted(row.length, 1, now))
         return min(self._trusted(row.length, half, now), long_enough)
 
+    def _held_until(self, first: Row) -> float:
+        """When what waits has to leave: after `max_delay`, or earlier so that all of it comes in time."""
+        until = first.request.arrived + self.policy.max_delay
+        if not self.policy.max_delay:
+            return until
+        while self._deadlines[0][1] not in self._left:
+            heapq.heappop(self._deadlines)
+        _, start, num_rows = self._deadlines[0]
+        hurried = next(row for n in range(start, start + num_rows) if (row := self._waiting.get(n)) is not None)
+        longest = max(first.length, hurried.length)
+        needed = self.cost.seconds(longest, len(self)) / _HELD_SHARE
+        for request in (first.request, hurried.request):
+            least = request.arrived + _HELD_SHARE * request.deadline.remaining(request.arrived)
+            until = min(until, least, request.deadline.at - needed)
+        return until
+
+    def _forget_answered(self) -> None:
+        """Shrink the heap of deadlines once most of it is of requests that don't wait any more."""
+        if len(self._deadlines) > 2 * len(self._left) + _FEW_ENTRIES:
+            self._deadlines = [entry for entry in self._deadlines if entry[1] in self._left]
+            heapq.heapify(self._deadlines)
+
     def _trusted(self, longest: int, num_rows: int, now: float) -> float:
         return self.cost.seconds(longest, num_rows) * self.cost.trust(longest, now)
 
@@ -181,6 +217,9 @@ class BatchQueue:
         if row is not None:
             if row.request.lengths is not None and not row.request.alone:
                 del self._by_length[bisect_left(self._by_length, (row.length, number))]
+            self._left[row.request.first_row] -= 1
+            if not self._left[row.request.first_row]:
+                del self._left[row.request.first_row]
             self._count(row.request, -1)
         return row
 

@@ -3,25 +3,27 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
 
 from models.preprocess import Tensors
 from models.preprocess.tensors import Array
-from service.domain import BatchPolicy, Deadline, Ref
+from service.domain import BatchPolicy, Deadline, Precision, Ref
+from service.engine.devices import device_thread
+from service.engine.failures import DeviceLost
 from service.engine.isolation import Results, RowFailure, run_isolating
 from service.engine.jobs import Answer, Job, Order, Reply
-from service.engine.replica import Fill
 from service.engine.requests import Request, Row
 from service.engine.scheduler import Scheduler, Work
+from service.engine.wanted import Fill, Runner, Wanted
 from service.errors import DeadlineExceeded, Overloaded, QueueFull, ServoloopError
 from service.telemetry import EngineTelemetry
 from service.watch.blackbox import Doing, Running
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
 Clock = Callable[[], float]
 Show = Callable[[Running | None], None]
 
@@ -33,13 +35,17 @@ _UNHURRIED = Deadline(float("inf"))
 _AS_USUAL = Order()
 
 
-class Runner(Protocol):
-    """What the engine asks of a loaded version; `canary` is one prepared row."""
+@dataclass(slots=True, eq=False)
+class Resident:
+    """A version that is loaded, and when on the engine's clock it last answered a row, and was last asked by a caller.
 
-    @property
-    def canary(self) -> Tensors: ...
+    One that nobody asked yet counts as asked when it was loaded.
+    """
 
-    def run(self, rows: Sequence[Array], *, ragged: bool) -> tuple[Array, Fill]: ...
+    runner: Runner
+    wanted: Wanted
+    last_forward: float
+    last_asked: float
 
 
 class Engine:
@@ -50,53 +56,119 @@ class Engine:
 
     def __init__(
         self,
-        load: Callable[[Path], Runner],
         policy: BatchPolicy,
         telemetry: EngineTelemetry,
         clock: Clock = time.monotonic,
         show: Show = lambda _: None,
     ) -> None:
-        self._load = load
         self._scheduler = Scheduler(policy)
         self._telemetry = telemetry
         self._clock = clock
         self._show = show
-        self._replicas: dict[Ref, Runner] = {}
-        self._last_forward: dict[Ref, float] = {}
-        self._canaries: set[Ref] = set()
+        self._residents: dict[Ref, Resident] = {}
+        self._retiring: dict[Ref, asyncio.Event] = {}
+        self._costs_at: dict[Ref, Precision] = {}
+        self._canaries: dict[Ref, Request] = {}
+        self._running: Ref | None = None
         self._arrived = asyncio.Event()
-        self._device = ThreadPoolExecutor(1, thread_name_prefix="device")
+        self._device = device_thread()
+        self._lost: DeviceLost | None = None
 
     @property
     def loaded(self) -> list[Ref]:
-        """The versions that answer."""
-        return list(self._replicas)
+        """The versions that take requests."""
+        return [ref for ref in self._residents if ref not in self._retiring]
+
+    @property
+    def residents(self) -> Mapping[Ref, Resident]:
+        """All that lies on the device, also what is being unloaded."""
+        return self._residents
+
+    @property
+    def retiring(self) -> list[Ref]:
+        """The versions that only answer what waits for them."""
+        return list(self._retiring)
 
     def since_forward(self) -> dict[Ref, float]:
-        """Seconds since each version last answered a row, a caller's or its canary."""
+        """Seconds since each version that takes requests last answered a row, a caller's or its canary."""
         now = self._clock()
-        return {ref: now - last for ref, last in self._last_forward.items()}
+        return {ref: now - self._residents[ref].last_forward for ref in self.loaded}
 
-    async def load(self, ref: Ref, folder: Path) -> None:
-        """Load and warm up, in the device's thread. Raises BrokenCheckpoint."""
-        if ref in self._replicas:
-            return
+    def since_asked(self) -> dict[Ref, float]:
+        """Seconds since a caller last asked each version on the device, or since it was loaded where none has."""
+        now = self._clock()
+        return {ref: now - resident.last_asked for ref, resident in self._residents.items()}
 
-        def load() -> Runner:
+    async def warm_up(self, ref: Ref, runner: Runner) -> None:
+        """Have a version that was just loaded run its samples, between two batches.
+
+        Raises BrokenCheckpoint, and DeviceLost, which `run` raises then too.
+        """
+
+        def run() -> None:
+            self._check_device()
             self._show(Running(Doing.LOAD, ref, self._clock()))
             try:
-                return self._load(folder)
-            finally:
+                runner.warm_up()
+            except DeviceLost as error:
+                self._lost = error  # and what was shown stays: it is what the device was lost of
+                raise
+            except Exception:
                 self._show(None)
+                raise
+            self._show(None)
 
-        replica = await asyncio.get_running_loop().run_in_executor(self._device, load)
-        if ref in self._replicas:  # told twice: a second queue would lose what waits in the first
-            return
-        self._replicas[ref] = replica
-        self._last_forward[ref] = self._clock()  # its warm-up
-        self._scheduler.add(ref)
+        try:
+            await self._on_device(run)
+        except DeviceLost as error:
+            raise self.lose_device() from error
+
+    def lose_device(self) -> DeviceLost:
+        """Have `run` raise DeviceLost, and nothing run on the device any more; what to raise."""
+        self._lost = self._lost or DeviceLost()
+        self._arrived.set()
+        return self._lost
+
+    def install(self, wanted: Wanted, runner: Runner) -> Resident | None:
+        """Have a warm replica answer from the next batch on; what it takes the place of, if anything.
+
+        What waits is kept, and what is known of the cost too, unless it was measured with another precision.
+        """
+        ref, now = wanted.ref, self._clock()
+        replaced = self._residents.get(ref)
+        self._residents[ref] = Resident(runner, wanted, now, now if replaced is None else replaced.last_asked)
+        if replaced is None:
+            self._scheduler.add(ref)
+        if self._costs_at.setdefault(ref, wanted.precision) is not wanted.precision:
+            self._costs_at[ref] = wanted.precision
+            self._scheduler.forget_cost(ref)
         self._telemetry.replicas.labels(ref.model, ref.version).set(1)
-        self._telemetry.queue_rows.labels(ref.model, ref.version).set(0)
+        self._telemetry.queue_rows.labels(ref.model, ref.version).set(self._scheduler.waiting(ref))
+        return replaced
+
+    def close(self, ref: Ref) -> None:
+        """Refuse what comes for a loaded version from now on; what waits is still answered."""
+        self._retiring[ref] = asyncio.Event()
+        self._scheduler.close(ref)
+        if (canary := self._canaries.pop(ref, None)) is not None:
+            canary.payload.closed = True
+            self._scheduler.remove(ref, canary)
+        self._arrived.set()
+        self._check_answered(ref)
+
+    async def drain(self, ref: Ref) -> Resident:
+        """Let go of a version that was closed, once all that waited for it is answered."""
+        await self._retiring[ref].wait()
+        del self._retiring[ref]
+        resident = self._residents.pop(ref)
+        self._scheduler.discard(ref)
+        for gauge in (self._telemetry.replicas, self._telemetry.queue_rows, self._telemetry.queue_age):
+            gauge.labels(ref.model, ref.version).set(0)
+        return resident
+
+    async def let_pass(self) -> None:
+        """Wait until what the device runs at this moment has ended, and holds no replica any more."""
+        await self._on_device(lambda: None)
 
     def submit(
         self, ref: Ref, tensors: Tensors, deadline: Deadline, reply: Reply, order: Order = _AS_USUAL
@@ -113,6 +185,8 @@ class Engine:
             order.alone,
             tensors.values.nbytes,
         )
+        if not order.is_canary and ref in self._residents:
+            self._residents[ref].last_asked = request.arrived
         try:
             self._scheduler.put(ref, request)
         except ServoloopError as error:
@@ -131,26 +205,30 @@ class Engine:
         request.payload.closed = True
         self._count_dropped(ref, "cancelled", self._scheduler.remove(ref, request))
         self._show_depth(ref)
+        self._check_answered(ref)
 
     def tick(self) -> None:
         """Send canaries where they are due, and measure how long rows have waited. To be called every second or so."""
         now = self._clock()
-        for ref, replica in self._replicas.items():
+        for ref in self.loaded:
+            resident = self._residents[ref]
             age = self._scheduler.age(ref, now)
             self._telemetry.queue_age.labels(ref.model, ref.version).set(age)
-            if now - self._last_forward[ref] >= CANARY_SECONDS and ref not in self._canaries:
-                self._send_canary(ref, replica.canary)
+            if now - resident.last_forward >= CANARY_SECONDS and ref not in self._canaries:
+                self._send_canary(ref, resident.runner.canary)
 
     async def run(self) -> None:
         """Run batches until cancelled. Raises DeviceLost."""
         while True:
             self._arrived.clear()
+            self._check_device()
             now = self._clock()
             for ref, request, num_rows in self._scheduler.drop_late(now):
                 self._count_dropped(ref, "deadline", num_rows)
                 self._telemetry.deadline_misses.labels(ref.model, ref.version, "before").inc()
                 self._show_depth(ref)
                 request.payload.close(DeadlineExceeded(ref, "the queue"))
+                self._check_answered(ref)
             match self._scheduler.take(now):
                 case Work() as work:
                     await self._execute(work)
@@ -165,28 +243,32 @@ class Engine:
 
     async def _execute(self, work: Work) -> None:
         ref, rows = work.ref, work.batch.rows
+        resident = self._residents[ref]  # whatever comes in its place meanwhile, this batch is run by one replica
+        self._running = ref
         self._show_depth(ref)
         started = self._clock()
-        results = await asyncio.get_running_loop().run_in_executor(self._device, self._run, work)
+        results = await self._on_device(lambda: self._run(work, resident.runner))
         now = self._clock()
         seconds = now - started
         self._scheduler.charge(ref, seconds)
-        if results.in_one_piece:
+        if results.in_one_piece and self._residents[ref] is resident:
             self._scheduler.learn(work, seconds, now)
         if results.too_many is not None:
             self._make_smaller(work, results.too_many, now)
         if not rows[0].request.payload.order.is_canary:
             self._observe(ref, len(rows), seconds, results.fill)
         if not all(isinstance(result, RowFailure) for result in results.rows):
-            self._last_forward[ref] = now
+            resident.last_forward = now
         for row, result in zip(rows, results.rows, strict=True):
             is_last = row.request.payload.deliver(row.request, row.index, result, started, seconds)
             if is_last and row.request.deadline.expired(now):
                 self._telemetry.deadline_misses.labels(ref.model, ref.version, "after").inc()
+        self._running = None
+        self._check_answered(ref)
 
-    def _run(self, work: Work) -> Results:
+    def _run(self, work: Work, runner: Runner) -> Results:
         """Run a batch, in the device's thread."""
-        replica = self._replicas[work.ref]
+        self._check_device()
         first: Job = work.batch.rows[0].request.payload
 
         def run(rows: Sequence[Row]) -> tuple[Array, Fill]:
@@ -194,7 +276,7 @@ class Engine:
             digest = first.order.digest
             self._show(Running(Doing.BATCH, work.ref, self._clock(), work.predicted, ids, digest))
             arrays = [row.request.payload.rows[row.index] for row in rows]
-            return replica.run(arrays, ragged=first.ragged)
+            return runner.run(arrays, ragged=first.ragged)
 
         results = run_isolating(run, work.batch.rows)
         # Not where it raised: what a lost device was running last is what there is to know about it.
@@ -202,12 +284,23 @@ class Engine:
         return results
 
     def _send_canary(self, ref: Ref, tensors: Tensors) -> None:
-        self._canaries.add(ref)
-
         def done(_: Answer | ServoloopError) -> None:
-            self._canaries.discard(ref)
+            self._canaries.pop(ref, None)
 
-        self.submit(ref, tensors, _UNHURRIED, done, Order(is_canary=True))
+        request = self.submit(ref, tensors, _UNHURRIED, done, Order(is_canary=True))
+        if request is not None:
+            self._canaries[ref] = request
+
+    def _check_answered(self, ref: Ref) -> None:
+        if ref in self._retiring and self._running != ref and not self._scheduler.waiting(ref):
+            self._retiring[ref].set()
+
+    def _check_device(self) -> None:
+        if self._lost is not None:
+            raise self._lost
+
+    async def _on_device(self, do: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._device, do)
 
     def _make_smaller(self, work: Work, too_many: int, now: float) -> None:
         ref = work.ref

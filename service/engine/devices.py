@@ -1,8 +1,28 @@
-"""Which device this engine owns, and how it is set up."""
+"""Which device this engine owns, how it is set up, and how much memory it has."""
 
+import contextlib
+import ctypes
 import os
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol
 
 import torch
+from torch import nn
+
+from service.engine.failures import DeviceLost, Failure, failure_of
+from service.engine.memory import Memory, machine_memory, processor_name
+
+# Of what is free when the engine starts, so much is for replicas; the rest is for batches, and on a CPU for all else
+# that runs on the machine.
+_CPU_SHARE, _GPU_SHARE = 0.5, 0.9
+# What a tensor takes on a GPU is a multiple of this (CUDACachingAllocator.cpp, kMinBlockSize).
+_GPU_BLOCK_BYTES = 512
+# How much others go before the thread that loads: what it does may take a little longer, a batch may not.
+_LOADER_NICENESS = 10
 
 
 def open_device(name: str, threads: int) -> torch.device:
@@ -19,7 +39,133 @@ def open_device(name: str, threads: int) -> torch.device:
     if device.type == "cuda":
         if not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count():
             raise ValueError(f"there is no device {name}; torch sees {torch.cuda.device_count()} GPUs")
+        device = torch.device("cuda", device.index or 0)
     elif device.type != "cpu":
         raise ValueError(f"{name!r} is not supported; expected auto, cpu, cuda or cuda:N")
     torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
     return device
+
+
+# Memory
+
+
+class Gpus(Protocol):
+    """What there is to know of this machine's GPUs."""
+
+    def count(self) -> int: ...
+
+    def title(self, index: int) -> str: ...
+
+    def memory(self, index: int) -> Memory: ...
+
+
+class CudaGpus:
+    """The GPUs that torch sees."""
+
+    def count(self) -> int:
+        return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+    def title(self, index: int) -> str:
+        return torch.cuda.get_device_name(index)
+
+    def memory(self, index: int) -> Memory:
+        """What this process's allocator keeps without using it counts as free: replicas may have it.
+
+        Raises DeviceLost where the GPU answers nothing any more.
+        """
+        try:
+            free, total = torch.cuda.mem_get_info(index)
+        except Exception as error:
+            if failure_of(error) is Failure.DEVICE:
+                raise DeviceLost from error
+            raise
+        kept = torch.cuda.memory_reserved(index) - torch.cuda.memory_allocated(index)
+        return Memory(free=free + kept, total=total)
+
+
+@dataclass(frozen=True, slots=True)
+class OwnDevice:
+    """The device that an engine owns. `budget` are the bytes of its memory that are for replicas.
+
+    `peers` names every device on which this machine could have an engine like this one, its own too.
+    """
+
+    name: str
+    title: str
+    budget: int
+    peers: tuple[str, ...]
+    memory: Callable[[], Memory]
+
+
+def own_device(
+    device: torch.device,
+    budget: int,
+    gpus: Gpus | None = None,
+    machine: Callable[[], Memory] = machine_memory,
+) -> OwnDevice:
+    """What is known of the device at this moment; a budget of 0 is chosen by what is free now."""
+    if device.type == "cpu":
+        return OwnDevice("cpu", processor_name(), budget or int(_CPU_SHARE * machine().free), ("cpu",), machine)
+    gpus, index = gpus or CudaGpus(), device.index or 0
+    return OwnDevice(
+        f"cuda:{index}",
+        gpus.title(index),
+        budget or int(_GPU_SHARE * gpus.memory(index).free),
+        tuple(f"cuda:{number}" for number in range(gpus.count())),
+        lambda: gpus.memory(index),
+    )
+
+
+def resident_bytes(network: nn.Module, device: torch.device) -> int:
+    """What a network's parameters and buffers take; memory that several of them share counts once."""
+    storages = [tensor.untyped_storage() for tensor in (*network.parameters(), *network.buffers())]
+    sizes = {storage.data_ptr(): storage.nbytes() for storage in storages}
+    block = _GPU_BLOCK_BYTES if device.type == "cuda" else 1
+    return sum(-(-size // block) * block for size in sizes.values())
+
+
+def peak_of(run: Callable[[], None], device: torch.device) -> int:
+    """Run, and return the bytes of a GPU's memory that this took at its peak beyond what was taken before.
+
+    0 on a CPU, where what is taken can't be told from what other threads take.
+    """
+    if device.type != "cuda":
+        run()
+        return 0
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    run()
+    torch.cuda.synchronize(device)
+    return max(0, torch.cuda.max_memory_allocated(device) - before)
+
+
+def free_memory() -> None:
+    """Give back what PyTorch and the C library keep of the device's and the machine's memory for later."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    elif sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
+        # The supervisor has glibc keep what large tensors leave, which is right for batches and not for a replica.
+        trim(0)
+
+
+# Threads
+
+
+def device_thread() -> ThreadPoolExecutor:
+    """The thread that computes, with as many helpers as the thread that calls this was given."""
+    num_threads = torch.get_num_threads()
+    # Explicitly: a thread's number comes from a global one at its first use, and another thread may have set that.
+    return ThreadPoolExecutor(1, "device", initializer=lambda: torch.set_num_threads(num_threads))
+
+
+def loader_thread() -> ThreadPoolExecutor:
+    """The thread that loads: one core at most, and that only while nobody else wants it."""
+    return ThreadPoolExecutor(1, "loader", initializer=_be_modest)
+
+
+def _be_modest() -> None:
+    # Of this thread alone: OpenMP keeps the number by thread.
+    torch.set_num_threads(1)
+    if sys.platform == "linux":  # elsewhere niceness is the whole process's
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOADER_NICENESS)

@@ -8,8 +8,9 @@ from typing import TypeVar
 import numpy as np
 
 from models.preprocess.tensors import Array
+from service.engine.devices import free_memory
 from service.engine.failures import DeviceLost, Failure, failure_of
-from service.engine.replica import Fill, free_memory
+from service.engine.wanted import Fill
 
 log = logging.getLogger(__name__)
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from service.domain import BatchPolicy, Ref
 from service.engine.batching import Batch, BatchQueue
+from service.engine.cost import CostModel
 from service.engine.requests import Request
 from service.errors import NotReady
 
@@ -31,15 +32,33 @@ class Scheduler:
     def __init__(self, policy: BatchPolicy) -> None:
         self._policy = policy
         self._queues: dict[Ref, BatchQueue] = {}
+        self._costs: dict[Ref, CostModel] = {}
         self._used: dict[Ref, float] = {}
         self._asked: dict[Ref, float] = {}
         self._virtual_now = 0.0
         self._busy_until = -math.inf
 
     def add(self, ref: Ref) -> None:
-        """Give a version its queue."""
-        self._queues[ref] = BatchQueue(ref, self._policy)
+        """Give a version its queue; what its batches cost is known already where it had one before."""
+        self._queues[ref] = BatchQueue(ref, self._policy, self._costs.setdefault(ref, CostModel()))
         self._used[ref] = self._virtual_now
+
+    def close(self, ref: Ref) -> None:
+        """Take nothing more for a version, and hold nothing of it back."""
+        self._queues[ref].close()
+
+    def discard(self, ref: Ref) -> None:
+        """Take away a version's queue, in which nothing may wait; what its batches cost is kept."""
+        queue = self._queues.pop(ref)
+        assert not len(queue), f"{len(queue)} rows of {ref} wait"
+        del self._used[ref]
+        self._asked.pop(ref, None)
+
+    def forget_cost(self, ref: Ref) -> None:
+        """A version's batches will take other times than they did."""
+        cost = self._costs[ref] = CostModel()
+        if (queue := self._queues.get(ref)) is not None:
+            queue.cost = cost
 
     def waiting(self, ref: Ref) -> int:
         """Rows that wait for a version."""
@@ -54,6 +73,8 @@ class Scheduler:
         queue = self._queues.get(ref)
         if queue is None:
             raise NotReady(ref, "it is not loaded on this engine")
+        if queue.is_closed:
+            raise NotReady(ref, "it is being unloaded")
         if not len(queue):
             self._used[ref] = max(self._used[ref], self._virtual_now)
         self._asked[ref] = request.arrived

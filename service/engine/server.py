@@ -3,38 +3,56 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from models.manifest import BrokenCheckpoint
 from models.preprocess import Tensors
-from service.domain import DEFAULT_PRIORITY, LOWEST_PRIORITY, Deadline, Ref
+from service.domain import DEFAULT_PRIORITY, LOWEST_PRIORITY, Deadline, Precision, Ref
 from service.engine.core import Engine
+from service.engine.devices import OwnDevice
+from service.engine.failures import DeviceLost
 from service.engine.jobs import Answer, Order
+from service.engine.loading import Loader, LoadFailed
 from service.engine.requests import Request
+from service.engine.wanted import Wanted
 from service.errors import BrokenContract, DeadlineExceeded, NotReady, Overloaded, QueueFull, ServoloopError
 from service.link import Link
+from service.telemetry import EngineTelemetry
 from service.watch.history import History
 from service.wire import Frame, Kind
 
 log = logging.getLogger(__name__)
 
 _BEAT_SECONDS = 1.0
+Done = Callable[[Frame], None]
 
 
 class EngineServer:
     """Answers every process that connects, and tells all of them what is loaded: on a change, and once a second."""
 
-    def __init__(self, engine: Engine, history: History, heartbeat: Callable[[float], None]) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        loader: Loader,
+        history: History,
+        heartbeat: Callable[[float], None],
+        device: OwnDevice,
+        telemetry: EngineTelemetry,
+    ) -> None:
         self.engine = engine
+        self._loader = loader
         self._history = history
         self._heartbeat = heartbeat
+        self._device = device
+        self._telemetry = telemetry
+        self._memory = device.memory()
         self._connections: set[Connection] = set()
-        self._failed = {str(ref): reason for ref, reason in history.withdrawn.items()}
-        self._loading: set[asyncio.Task[None]] = set()
+        self._failed: dict[Ref, str] = {}
+        self._reload_failed: dict[Ref, str] = {}
+        self._orders: set[asyncio.Task[None]] = set()
 
     def connection(self) -> Link:
         """A protocol for one connection."""
@@ -42,9 +60,8 @@ class EngineServer:
 
     def opened(self, connection: "Connection") -> None:
         self._connections.add(connection)
-        status = self._status()
-        # Once is enough: whoever hears it knows it until this engine is gone.
-        connection.link.send(Frame(Kind.STATUS, meta={**status.meta, "history": self._history.to_meta()}))
+        # Once is enough: whoever hears it knows it until it is told another, or this engine is gone.
+        connection.link.send(self._status(with_history=True))
 
     def closed(self, connection: "Connection") -> None:
         self._connections.discard(connection)
@@ -54,47 +71,104 @@ class EngineServer:
         while True:
             self._heartbeat(time.monotonic())
             self.engine.tick()
+            self._memory = self._device.memory()  # DeviceLost, where the device is, ends this process
+            self._telemetry.device_free.labels(self._device.name).set(self._memory.free)
             await asyncio.sleep(_BEAT_SECONDS)
             self._broadcast()
 
-    def start_loading(self, ref: Ref, folder: Path, done: Callable[[Frame], None], request_id: int) -> None:
-        """Load without blocking the socket."""
+    def load(self, wanted: Wanted, done: Done, request_id: int, *, pardon: bool) -> None:
+        """Load without blocking the socket. With a pardon, forget what is held against the version first."""
+        ref = wanted.ref
+        if pardon:
+            self._history = self._history.pardon(ref)
+            self._broadcast(with_history=True)
         if (reason := self._history.withdrawn.get(ref)) is not None:
-            done(Frame(Kind.FAILED, request_id, meta={"error": "broken", "reason": reason}))
+            done(_refusal(request_id, reason))
             return
-        task = asyncio.create_task(self._load(ref, folder, done, request_id))
-        self._loading.add(task)
-        task.add_done_callback(self._loading.discard)
+        self._failed.pop(ref, None)
+        self._begin(self._load(wanted, done, request_id))
 
-    async def _load(self, ref: Ref, folder: Path, done: Callable[[Frame], None], request_id: int) -> None:
-        started = time.monotonic()
+    def unload(self, ref: Ref, done: Done, request_id: int) -> None:
+        """Unload without blocking the socket."""
+        self._begin(self._unload(ref, done, request_id))
+
+    def _begin(self, order: Coroutine[Any, Any, None]) -> None:
+        # Orders of one version are carried out in the order of their frames: tasks begin in the order of their making.
+        task = asyncio.create_task(order)
+        self._orders.add(task)
+        task.add_done_callback(self._orders.discard)
+
+    async def _load(self, wanted: Wanted, done: Done, request_id: int) -> None:
+        ref = wanted.ref
         try:
-            await self.engine.load(ref, folder)
-        except BrokenCheckpoint as error:
-            log.error("can't serve a checkpoint", extra={"ref": str(ref), "reason": str(error)})
-            self._fail(ref, str(error), done, request_id)
-        except Exception:  # whatever keeps one version from loading, others serve
-            log.exception("loading failed", extra={"ref": str(ref)})
-            self._fail(ref, "loading failed", done, request_id)
+            loaded = await self._loader.load(wanted)
+        except LoadFailed as error:
+            (self._reload_failed if error.still_answers else self._failed)[ref] = str(error)
+            done(_refusal(request_id, str(error)))
+        except DeviceLost:
+            return  # the engine ends of it, and whoever waits hears that
         else:
-            self._failed.pop(str(ref), None)
-            seconds = time.monotonic() - started
-            log.info("loaded", extra={"ref": str(ref), "seconds": round(seconds, 3)})
-            done(Frame(Kind.LOADED, request_id, meta={"seconds": seconds}))
+            self._failed.pop(ref, None)
+            self._reload_failed.pop(ref, None)
+            if loaded.seconds:
+                facts = {"seconds": round(loaded.seconds, 3), "bytes": loaded.num_bytes}
+                log.info("loaded", extra={"ref": str(ref), **facts})
+            done(Frame(Kind.LOADED, request_id, meta={"seconds": loaded.seconds, "bytes": loaded.num_bytes}))
         self._broadcast()
 
-    def _fail(self, ref: Ref, reason: str, done: Callable[[Frame], None], request_id: int) -> None:
-        self._failed[str(ref)] = reason
-        done(Frame(Kind.FAILED, request_id, meta={"error": "broken", "reason": reason}))
+    async def _unload(self, ref: Ref, done: Done, request_id: int) -> None:
+        num_bytes = await self._loader.unload(ref, self._broadcast)
+        self._failed.pop(ref, None)
+        self._reload_failed.pop(ref, None)
+        log.info("unloaded", extra={"ref": str(ref), "bytes": num_bytes})
+        done(Frame(Kind.UNLOADED, request_id, meta={"bytes": num_bytes}))
+        self._broadcast()
 
-    def _status(self) -> Frame:
+    def _status(self, *, with_history: bool = False) -> Frame:
         forwards = {str(ref): round(seconds, 3) for ref, seconds in self.engine.since_forward().items()}
-        return Frame(Kind.STATUS, meta={"ready": list(forwards), "forwards": forwards, "failed": self._failed})
+        meta = {
+            "ready": list(forwards),
+            "forwards": forwards,
+            "failed": _by_name({**self._history.withdrawn, **self._failed}),
+            "reload_failed": _by_name(self._reload_failed),
+            "loading": [str(ref) for ref in self._loader.loading],
+            "unloading": [str(ref) for ref in self.engine.retiring],
+            "device": self._device_meta(),
+            "replicas": self._replicas_meta(),
+        }
+        return Frame(Kind.STATUS, meta={**meta, "history": self._history.to_meta()} if with_history else meta)
 
-    def _broadcast(self) -> None:
-        status = self._status()
+    def _device_meta(self) -> dict[str, Any]:
+        device = self._device
+        return {
+            "name": device.name,
+            "title": device.title,
+            "budget": device.budget,
+            "free": self._memory.free,
+            "total": self._memory.total,
+            "peers": device.peers,
+        }
+
+    def _replicas_meta(self) -> dict[str, dict[str, Any]]:
+        asked = self.engine.since_asked()
+        return {
+            str(ref): {
+                "bytes": resident.runner.num_bytes,
+                "generation": resident.wanted.generation,
+                "precision": resident.wanted.precision,
+                "idle": round(asked[ref], 3),
+            }
+            for ref, resident in self.engine.residents.items()
+        }
+
+    def _broadcast(self, *, with_history: bool = False) -> None:
+        status = self._status(with_history=with_history)
         for connection in self._connections:
             connection.link.send(status)
+
+
+def _by_name(reasons: dict[Ref, str]) -> dict[str, str]:
+    return {str(ref): reason for ref, reason in reasons.items()}
 
 
 class Connection:
@@ -119,13 +193,15 @@ class Connection:
                 if (entry := self._open.pop(frame.request_id, None)) is not None:
                     self._server.engine.cancel(*entry)
             case Kind.LOAD:
-                ref = Ref(frame.meta["model"], frame.meta["version"])
-                self._server.start_loading(ref, Path(frame.meta["folder"]), self.link.send, frame.request_id)
+                wanted, pardon = _wanted(frame), frame.meta.get("pardon", False) is True
+                self._server.load(wanted, self.link.send, frame.request_id, pardon=pardon)
+            case Kind.UNLOAD:
+                self._server.unload(_ref(frame), self.link.send, frame.request_id)
             case kind:
-                raise BrokenContract("kind of frame", expected="INFER, CANCEL or LOAD", got=kind)
+                raise BrokenContract("kind of frame", expected="INFER, CANCEL, LOAD or UNLOAD", got=kind)
 
     def _infer(self, frame: Frame) -> None:
-        ref = Ref(frame.meta["model"], frame.meta["version"])
+        ref = _ref(frame)
         values, *lengths = frame.arrays
         tensors = Tensors(values, lengths[0] if lengths else None)
         if not len(tensors) or frame.time_left < 0:
@@ -146,6 +222,26 @@ class Connection:
         request = self._server.engine.submit(ref, tensors, deadline, reply, order)
         if request is not None:
             self._open[request_id] = (ref, request)
+
+
+def _ref(frame: Frame) -> Ref:
+    return Ref(frame.meta["model"], frame.meta["version"])
+
+
+def _wanted(frame: Frame) -> Wanted:
+    """What a LOAD asks for. Raises KeyError, TypeError or ValueError."""
+    meta = frame.meta
+    return Wanted(
+        _ref(frame),
+        Path(meta["folder"]),
+        meta.get("identity", ""),
+        Precision(meta.get("precision", Precision.FLOAT32)),
+        int(meta.get("generation", 0)),
+    )
+
+
+def _refusal(request_id: int, reason: str) -> Frame:
+    return Frame(Kind.FAILED, request_id, meta={"error": "broken", "reason": reason})
 
 
 def _answer_frame(request_id: int, result: Answer | ServoloopError) -> Frame:

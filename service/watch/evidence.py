@@ -66,7 +66,7 @@ class Evidence:
         self.deaths: deque[Death] = deque(maxlen=_REMEMBERED)
         """The last ones, for those who had requests there."""
         self._counted: list[Death] = []
-        self._alone: Counter[bytes] = Counter()
+        self._alone: Counter[tuple[bytes, Ref]] = Counter()
 
     def weigh(self, death: Death) -> None:
         """Take in a death, and come to a verdict where there is enough evidence for one."""
@@ -81,11 +81,21 @@ class Evidence:
         if death.running is not None:
             self._weigh_version(death.running.ref, death.cause)
 
+    def pardon(self, ref: Ref) -> None:
+        """Hold nothing against a version any more, nor against its inputs: an operator had it loaded anew."""
+        self.verdicts.withdrawn.pop(ref, None)
+        for digest in [digest for digest, of in self.verdicts.quarantined.items() if of == ref]:
+            del self.verdicts.quarantined[digest]
+        for name in [name for name in self._alone if name[1] == ref]:
+            del self._alone[name]
+        self._counted = [each for each in self._counted if each.running is None or each.running.ref != ref]
+
     def _weigh_input(self, death: Death, running: Running) -> None:
-        self._alone[running.digest] += 1
-        if self._alone[running.digest] < _LONE_DEATHS:
+        name = running.digest, running.ref
+        self._alone[name] += 1
+        if self._alone[name] < _LONE_DEATHS:
             return
-        del self._alone[running.digest]
+        del self._alone[name]
         if len(self.verdicts.quarantined) >= _MAX_QUARANTINED:
             del self.verdicts.quarantined[next(iter(self.verdicts.quarantined))]
         self.verdicts.quarantined[running.digest] = running.ref

@@ -98,6 +98,7 @@ def test_the_batch_policy_is_made_of_the_settings() -> None:
         ("max_queue_delay_seconds", 11),
         ("max_queued_rows", 0),
         ("max_queued_bytes", 0),
+        ("model_memory_bytes", -1),
         ("max_batch_seconds", 0),
         ("watchdog_seconds", 1),
         ("watchdog_seconds", "inf"),

@@ -1,25 +1,22 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Awaitable
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
-from models.manifest import BrokenCheckpoint
 from models.preprocess import Tensors
 from service.domain import BatchPolicy, Deadline, Ref
 from service.engine.core import Engine
 from service.engine.jobs import Answer
 from service.errors import DeadlineExceeded, NotReady, QueueFull, ServoloopError
 from service.telemetry import EngineTelemetry
-from tests.fakes import FakeRunner, ManualClock, sample
+from tests.fakes import FakeRunner, ManualClock, install, sample
 
 REF = Ref("fashion", 1)
 LABELS = {"model": "fashion", "version": "1"}
-FOLDER = Path("fashion/1")
 Result = Answer | ServoloopError
 GENEROUS = 10.0
 
@@ -70,10 +67,10 @@ async def start(registry: CollectorRegistry) -> AsyncIterator[Start]:
     async def start(**bounds: float) -> Harness:
         clock = ManualClock()
         runner = FakeRunner(before=lambda: harness.gate.wait(GENEROUS) or None)
-        engine = Engine(lambda _: runner, BatchPolicy(**bounds), EngineTelemetry(registry), clock)  # type: ignore[arg-type]
+        engine = Engine(BatchPolicy(**bounds), EngineTelemetry(registry), clock)  # type: ignore[arg-type]
         harness = Harness(engine, clock, runner, registry)
         harnesses.append(harness)
-        await engine.load(REF, FOLDER)
+        await install(engine, REF, runner)
         running.append(asyncio.create_task(engine.run()))
         return harness
 
@@ -241,8 +238,8 @@ async def test_times_are_told_with_the_answer(start: Start) -> None:
 
 async def test_a_delay_is_waited_for_and_ends_by_itself(registry: CollectorRegistry) -> None:
     runner = FakeRunner()
-    engine = Engine(lambda _: runner, BatchPolicy(max_delay=0.05), EngineTelemetry(registry))
-    await engine.load(REF, FOLDER)
+    engine = Engine(BatchPolicy(max_delay=0.05), EngineTelemetry(registry))
+    await install(engine, REF, runner)
     running = asyncio.create_task(engine.run())
     futures: list[asyncio.Future[Result]] = [asyncio.get_running_loop().create_future() for _ in range(2)]
     for future in futures:
@@ -281,46 +278,3 @@ async def test_a_loaded_version_is_counted(start: Start) -> None:
     harness = await start()
     assert harness.engine.loaded == [REF]
     assert sample(harness.registry, "servoloop_replicas", LABELS) == 1
-
-
-async def test_a_version_that_is_told_to_load_twice_keeps_what_waits(registry: CollectorRegistry) -> None:
-    """The second load begins before the first has ended, as when its sender connected anew."""
-    go_on = threading.Semaphore(1)
-
-    def load(_: Path) -> FakeRunner:
-        go_on.acquire(timeout=GENEROUS)
-        return FakeRunner()
-
-    engine = Engine(load, BatchPolicy(), EngineTelemetry(registry))
-    first, second = (asyncio.create_task(engine.load(REF, FOLDER)) for _ in range(2))
-    await first
-    future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-    engine.submit(REF, dense(4), Deadline(1e9), future.set_result)
-    go_on.release()
-    await second
-    running = asyncio.create_task(engine.run())
-    assert isinstance(await asyncio.wait_for(future, 2), Answer)
-    running.cancel()
-
-
-async def test_a_version_that_is_loaded_is_not_loaded_again(registry: CollectorRegistry) -> None:
-    loads: list[Path] = []
-
-    def load(folder: Path) -> FakeRunner:
-        loads.append(folder)
-        return FakeRunner()
-
-    engine = Engine(load, BatchPolicy(), EngineTelemetry(registry))
-    await engine.load(REF, FOLDER)
-    await engine.load(REF, FOLDER)
-    assert loads == [FOLDER]
-
-
-async def test_a_checkpoint_that_is_broken_is_not_loaded(registry: CollectorRegistry) -> None:
-    def load(_: Path) -> FakeRunner:
-        raise BrokenCheckpoint("no weights")
-
-    engine = Engine(load, BatchPolicy(), EngineTelemetry(registry))
-    with pytest.raises(BrokenCheckpoint, match="no weights"):
-        await engine.load(REF, FOLDER)
-    assert engine.loaded == []

@@ -114,6 +114,77 @@ def test_what_left_is_no_backlog(queue: BatchQueue) -> None:
     assert queue.backlog == 0
 
 
+# Holding back
+
+
+def held_back(*asked: Request, taught: bool = True) -> BatchQueue:
+    """A queue that holds rows back for a second; it knows that a batch takes 10 ms, and 10 ms a row."""
+    queue = BatchQueue(REF, BatchPolicy(max_delay=1.0))
+    if taught:
+        teach(queue)
+    for each in asked:
+        queue.put(each)
+    return queue
+
+
+def test_rows_with_time_are_held_back_for_the_whole_delay() -> None:
+    assert held_back(request(seconds=10)).take(NOW) == 1.0
+
+
+def test_rows_are_held_back_no_longer_than_their_deadline_and_their_batch_allow() -> None:
+    queue = held_back(request(11, seconds=0.5))  # a batch of 0.12 s, which is given 0.17 s
+    assert queue.take(NOW) == pytest.approx(0.33, abs=0.005)
+    assert len(batch(queue, NOW + 0.34)) == 11
+
+
+def test_where_no_cost_is_known_a_share_of_the_time_is_left_for_it() -> None:
+    assert held_back(request(seconds=0.5), taught=False).take(NOW) == pytest.approx(0.35)
+
+
+def test_who_came_later_and_has_less_time_ends_the_wait_of_all() -> None:
+    queue = held_back(request(seconds=10), request(seconds=0.2), taught=False)
+    assert queue.take(NOW) == pytest.approx(0.14)
+    assert len(batch(queue, NOW + 0.15)) == 2
+
+
+def test_who_has_left_hurries_nobody() -> None:
+    hurried = request(seconds=0.2)
+    queue = held_back(request(seconds=10), hurried)
+    queue.remove(hurried)
+    assert queue.take(NOW) == 1.0
+
+
+def test_a_closed_queue_holds_nothing_back() -> None:
+    queue = held_back(request())
+    queue.close()
+    assert len(batch(queue)) == 1
+
+
+# What is remembered of requests that were answered
+
+
+def test_the_deadlines_of_answered_requests_are_forgotten_long_before_they_pass() -> None:
+    queue = BatchQueue(REF, BatchPolicy(max_rows=4))
+    for _ in range(1000):
+        queue.put(request(4, seconds=120))
+        batch(queue)
+    assert len(queue._deadlines) < 50
+
+
+@given(st.lists(st.tuples(st.integers(1, 5), st.integers(1, 50), st.booleans()), min_size=1, max_size=120))
+def test_no_deadline_of_a_waiting_request_is_forgotten(asked: list[tuple[int, int, bool]]) -> None:
+    queue, waiting = BatchQueue(REF, BatchPolicy(max_rows=3)), []
+    for num_rows, seconds, leaves in asked:
+        new = request(num_rows, seconds=seconds)
+        queue.put(new)
+        if leaves:
+            queue.remove(new)
+        else:
+            waiting.append(new)
+        assert len(queue._deadlines) <= 2 * len(waiting) + 20
+    assert [each for each, _ in queue.drop_late(NOW + 51)] == sorted(waiting, key=lambda each: each.deadline.at)
+
+
 # Priorities
 
 

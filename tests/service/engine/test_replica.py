@@ -15,75 +15,28 @@ from torch import nn
 
 from models import checkpoint
 from models.architectures import build
-from models.manifest import MANIFEST, WEIGHTS, BrokenCheckpoint, Manifest
+from models.manifest import MANIFEST, WEIGHTS, BrokenCheckpoint, CheckpointFiles
+from models.preprocess import Tensors
 from models.preprocess.tensors import Array
-from service.engine.replica import Fill, Replica
+from service.domain import Ref
+from service.engine.failures import DeviceLost
+from service.engine.replica import Replica
+from service.engine.wanted import Fill, Wanted
 from service.errors import BrokenContract
 from tests import checkpoints
+from tests.service.engine.networks import (
+    IMAGE,
+    MAX_STEPS,
+    NETWORKS,
+    ROW,
+    TOKENS,
+    VECTORS,
+    manifest_of,
+    rows_for,
+)
 
 CPU = torch.device("cpu")
 TOLERANCE = 1e-5  # of the logits' scale, float32
-VOCABULARY, FEATURES, MAX_STEPS = 50, 3, 70
-
-TOKENS = {"kind": "tensor", "shape": [-1], "dtype": "int64", "minimum": 0, "maximum": VOCABULARY - 1}
-VECTORS = {"kind": "tensor", "shape": [-1, FEATURES]}
-IMAGE = {"kind": "image", "channels": 3, "height": 12, "width": 10}
-ROW = {"kind": "tensor", "shape": [5]}
-
-
-def recurrent(**config: Any) -> dict[str, Any]:
-    return {"family": "recurrent", "config": {"hidden": 8, "outputs": 3, **config}}
-
-
-def tokens(**config: Any) -> dict[str, Any]:
-    return recurrent(vocabulary=VOCABULARY, embedding=6, **config)
-
-
-def transformer(**config: Any) -> dict[str, Any]:
-    sizes = {"vocabulary": VOCABULARY, "width": 8, "layers": 2, "heads": 2, "feedforward": 16, "max_length": MAX_STEPS}
-    return {"family": "transformer", "config": {**sizes, "outputs": 3, **config}}
-
-
-def cnn(**config: Any) -> dict[str, Any]:
-    blocks = [{"channels": 8, "batch_norm": True}, {"channels": 8, "padding": "same"}]
-    return {"family": "cnn", "config": {"input": [3, 12, 10], "blocks": blocks, "dense": [7], "outputs": 3, **config}}
-
-
-NETWORKS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    **{
-        f"{cell} {'both ways' if both else 'forward'}, {pool}, {layers} layers": (
-            TOKENS,
-            tokens(cell=cell, bidirectional=both, pool=pool, layers=layers),
-        )
-        for cell in ("lstm", "gru")
-        for both, pool, layers in ((False, "last", 1), (False, "mean", 2), (True, "last", 2), (True, "max", 1))
-    },
-    "lstm over features": (VECTORS, recurrent(features=FEATURES, cell="lstm", pool="mean")),
-    "gru over features both ways": (VECTORS, recurrent(features=FEATURES, cell="gru", bidirectional=True)),
-    **{
-        f"transformer {norm}-norm, {pool}": (TOKENS, transformer(norm=norm, pool=pool))
-        for norm in ("pre", "post")
-        for pool in ("mean", "cls", "last")
-    },
-    "transformer sinusoidal gelu": (TOKENS, transformer(positions="sinusoidal", activation="gelu", dense=[6])),
-    "cnn": (IMAGE, cnn()),
-    "mlp": (ROW, {"family": "mlp", "config": {"inputs": 5, "hidden": [9, 9], "activation": "tanh", "outputs": 3}}),
-    "linear": (ROW, {"family": "mlp", "config": {"inputs": 5, "outputs": 3}}),
-}
-
-
-def manifest_of(contract: dict[str, Any], architecture: dict[str, Any], **more: Any) -> Manifest:
-    described = {
-        "model": "m",
-        "version": 1,
-        "architecture": architecture,
-        "task": "multiclass",
-        "input": contract,
-        "labels": ["a", "b", "c"],
-        "files": {WEIGHTS: {"sha256": "0" * 64, "size": 0}},
-        **more,
-    }
-    return Manifest.model_validate(described)
 
 
 @cache
@@ -94,16 +47,6 @@ def replica_of(name: str) -> Replica:
     for parameter in network.parameters():  # larger than fresh ones, so that a leak would show
         parameter.data.mul_(2.0)
     return Replica(manifest_of(contract, architecture), network, CPU)
-
-
-def rows_for(contract: dict[str, Any], lengths: Sequence[int], seed: int) -> list[Array]:
-    rng = np.random.default_rng(seed)
-    if contract is TOKENS:
-        return [rng.integers(1, VOCABULARY, length) for length in lengths]
-    if contract is VECTORS:
-        return [rng.normal(size=(length, FEATURES)).astype(np.float32) for length in lengths]
-    shape = (3, 12, 10) if contract is IMAGE else (5,)
-    return [rng.normal(size=shape).astype(np.float32) for _ in lengths]
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -182,17 +125,24 @@ def test_an_embedding_may_have_any_width() -> None:
 # Loading
 
 
+def load(folder: Path, **more: Any) -> Replica:
+    """A warm replica of a checkpoint."""
+    replica = Replica.load(Wanted(Ref("m", 1), folder, **more), CPU)
+    replica.warm_up()
+    return replica
+
+
 def test_every_kind_of_checkpoint_loads_and_is_warm(tmp_path: Path) -> None:
     checkpoints.write_one_of_each(tmp_path)
     folders = [folder for model in tmp_path.iterdir() for folder in model.iterdir()]
     assert len(folders) == 8
     for folder in folders:
-        assert Replica.load(folder, CPU).manifest.model == folder.parent.name
+        assert load(folder).manifest.model == folder.parent.name
 
 
-def reason_for(folder: Path) -> str:
+def reason_for(folder: Path, **more: Any) -> str:
     with pytest.raises(BrokenCheckpoint) as raised:
-        Replica.load(folder, CPU)
+        load(folder, **more)
     return str(raised.value)
 
 
@@ -276,3 +226,63 @@ def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
 def test_an_architecture_that_cannot_be_built_is_refused(tmp_path: Path, architecture: Any, said: str) -> None:
     checkpoints.write_vector(tmp_path)
     assert said in reason_for(damage(tmp_path / "sensors" / "1", architecture=architecture))
+
+
+@pytest.mark.parametrize(("identity", "is_checked"), [("", False), ("f" * 64, True)])
+def test_a_checkpoint_that_changed_since_it_was_found_is_refused(
+    tmp_path: Path, identity: str, is_checked: bool
+) -> None:
+    checkpoints.write_vector(tmp_path)
+    folder = tmp_path / "sensors" / "1"
+    load(folder, identity=CheckpointFiles(folder).identity)
+    if is_checked:
+        assert reason_for(folder, identity=identity) == (
+            "its files changed since they were found; register them as a new version, or restart the service"
+        )
+    else:
+        load(folder, identity=identity)
+
+
+def test_loading_runs_nothing_on_the_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoints.write_vector(tmp_path)
+    runs: list[Sequence[Array]] = []
+    monkeypatch.setattr(Replica, "run", lambda self, rows, *, ragged: (runs.append(rows), 1 / 0))
+    replica = Replica.load(Wanted(Ref("sensors", 1), tmp_path / "sensors" / "1"), CPU)
+    assert (runs, len(replica.canary)) == ([], 1)
+
+
+# Memory
+
+
+def test_a_replica_takes_what_its_weights_take() -> None:
+    assert replica_of("linear").num_bytes == 4 * (5 * 3 + 3)
+
+
+def test_weights_that_are_shared_count_once_and_buffers_count_too() -> None:
+    network: Any = nn.Module()
+    network.one = nn.Linear(10, 10, bias=False)
+    network.other = nn.Linear(10, 10, bias=False)
+    network.other.weight = network.one.weight
+    network.register_buffer("table", torch.zeros(7))
+    assert Replica(manifest_of(*NETWORKS["mlp"]), network, CPU).num_bytes == 400 + 28
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected"),
+    [
+        (RuntimeError("CUDA error: device-side assert triggered"), DeviceLost),
+        (torch.OutOfMemoryError("CUDA out of memory"), torch.OutOfMemoryError),
+        (RuntimeError("sizes differ"), BrokenCheckpoint),
+    ],
+)
+def test_a_warm_up_tells_a_lost_device_and_lacking_memory_from_a_broken_network(
+    raised: Exception, expected: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise raised
+
+    monkeypatch.setattr(Replica, "run", fail)
+    samples = [Tensors(np.zeros((1, 5), np.float32))]
+    network: Any = Answering(1, 3)
+    with pytest.raises(expected):
+        Replica(manifest_of(*NETWORKS["mlp"]), network, CPU, samples=samples).warm_up()

@@ -12,7 +12,11 @@ from models.manifest import BrokenCheckpoint
 from models.preprocess.tensors import Array
 from service.domain import BatchPolicy, Ref
 from service.engine.core import Engine
+from service.engine.devices import OwnDevice
+from service.engine.loading import Loader
+from service.engine.memory import Memory
 from service.engine.server import EngineServer
+from service.engine.wanted import Wanted
 from service.link import Link
 from service.telemetry import EngineTelemetry
 from service.watch.history import History
@@ -21,16 +25,27 @@ from tests.fakes import FakeRunner, sample
 
 META = {"model": "m", "version": 1}
 LABELS = {"model": "m", "version": "1"}
+OUTCOMES = ("ok", "reloaded", "failed")
 PATIENCE = 10.0
-GONE = Ref("gone", 3)
-HISTORY = History(2, {1: frozenset({(7, 0)})}, frozenset({b"d" * 16}), {GONE: "it was taken out"})
+GONE, KEPT = Ref("gone", 3), Ref("kept", 1)
+HISTORY = History(2, {1: frozenset({(7, 0)})}, {b"d" * 16: GONE, b"k" * 16: KEPT}, {GONE: "it was taken out"})
 SAID_OF_HISTORY = {
     "incarnation": 2,
     "suspects": {"1": [[7, 0]]},
-    "quarantined": [(b"d" * 16).hex()],
+    "quarantined": {(b"d" * 16).hex(): "gone/3", (b"k" * 16).hex(): "kept/1"},
     "withdrawn": {"gone/3": "it was taken out"},
 }
-NOTHING = {"ready": [], "forwards": {}, "failed": {"gone/3": "it was taken out"}}
+DEVICE = OwnDevice("cpu", "a processor", 1000, ("cpu",), lambda: Memory(free=400, total=2000))
+NOTHING = {
+    "ready": [],
+    "forwards": {},
+    "failed": {"gone/3": "it was taken out"},
+    "reload_failed": {},
+    "loading": [],
+    "unloading": [],
+    "device": {"name": "cpu", "title": "a processor", "budget": 1000, "free": 400, "total": 2000, "peers": ["cpu"]},
+    "replicas": {},
+}
 
 
 class Peer:
@@ -47,8 +62,11 @@ class Peer:
             if kind in (None, frame.kind):
                 return frame
 
-    def load(self, request_id: int, folder: str = "good") -> None:
-        self.link.send(Frame(Kind.LOAD, request_id, meta={**META, "folder": folder}))
+    def load(self, request_id: int, folder: str = "good", **more: object) -> None:
+        self.link.send(Frame(Kind.LOAD, request_id, meta={**META, "folder": folder, **more}))
+
+    def unload(self, request_id: int, **more: object) -> None:
+        self.link.send(Frame(Kind.UNLOAD, request_id, meta={**META, **more}))
 
     def infer(self, request_id: int, *arrays: Array, time_left: float = PATIENCE) -> None:
         self.link.send(Frame(Kind.INFER, request_id, time_left, META, arrays))
@@ -85,15 +103,19 @@ def gate() -> Iterator[Gate]:
 
 @pytest.fixture
 async def connect(tmp_path: Path, registry: CollectorRegistry, gate: Gate) -> AsyncIterator[Connect]:
-    def load(folder: Path) -> FakeRunner:
-        if folder.name == "broken":
-            raise BrokenCheckpoint("its sha256 differs")
-        if folder.name == "crash":
-            raise MemoryError("no more")
+    def load(wanted: Wanted) -> FakeRunner:
+        match wanted.folder.name:
+            case "broken":
+                raise BrokenCheckpoint("its sha256 differs")
+            case "crash":
+                raise RuntimeError("no idea")
+            case "large":
+                raise MemoryError("no more")
         return FakeRunner(before=gate.enter)
 
-    engine = Engine(load, BatchPolicy(max_queued_rows=4), EngineTelemetry(registry))
-    server = EngineServer(engine, HISTORY, heartbeat=lambda _: None)
+    telemetry = EngineTelemetry(registry)
+    engine = Engine(BatchPolicy(max_queued_rows=4), telemetry)
+    server = EngineServer(engine, Loader(engine, load, telemetry), HISTORY, lambda _: None, DEVICE, telemetry)
     loop = asyncio.get_running_loop()
     listening = await loop.create_unix_server(server.connection, str(tmp_path / "engine.sock"))
     running = asyncio.create_task(engine.run())
@@ -125,7 +147,14 @@ async def test_whoever_connects_hears_what_is_loaded(connect: Connect) -> None:
     assert (greeting["ready"], greeting["history"]) == (["m/1"], SAID_OF_HISTORY)
 
 
-@pytest.mark.parametrize(("folder", "reason"), [("broken", "its sha256 differs"), ("crash", "loading failed")])
+@pytest.mark.parametrize(
+    ("folder", "reason"),
+    [
+        ("broken", "its sha256 differs"),
+        ("crash", "loading failed"),
+        ("large", "the device's memory does not suffice for it"),
+    ],
+)
 async def test_every_load_is_answered_also_one_that_fails(
     connect: Connect, folder: str, reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -193,8 +222,10 @@ async def test_refusals_carry_their_facts(connect: Connect) -> None:
         Frame(Kind.INFER, 1, 1.0, META, [np.zeros((0, 3), np.float32)]),
         Frame(Kind.INFER, 1, meta=META, arrays=[np.zeros((1, 3), np.float32)]),
         Frame(Kind.LOAD, 1, meta=META),
+        Frame(Kind.LOAD, 1, meta={**META, "folder": "good", "precision": "int8"}),
+        Frame(Kind.UNLOAD, 1),
     ],
-    ids=["a result", "no model", "no rows", "zero rows", "no time left", "no folder"],
+    ids=["a result", "no model", "no rows", "zero rows", "no time left", "no folder", "no precision", "no version"],
 )
 async def test_a_peer_that_breaks_the_contract_is_cut_off_and_others_are_served(
     connect: Connect, frame: Frame, caplog: pytest.LogCaptureFixture
@@ -240,9 +271,10 @@ async def test_a_beat_tells_all_that_the_engine_lives(
 ) -> None:
     beats: list[float] = []
     monkeypatch.setattr("service.engine.server._BEAT_SECONDS", 0.001)
-    server = EngineServer(
-        Engine(lambda _: FakeRunner(), BatchPolicy(), EngineTelemetry(registry)), HISTORY, beats.append
-    )
+    telemetry = EngineTelemetry(registry)
+    engine = Engine(BatchPolicy(), telemetry)
+    loader = Loader(engine, lambda _: FakeRunner(), telemetry)
+    server = EngineServer(engine, loader, HISTORY, beats.append, DEVICE, telemetry)
     path = str(tmp_path / "engine.sock")
     listening = await asyncio.get_running_loop().create_unix_server(server.connection, path)
     peer = Peer()
@@ -252,6 +284,119 @@ async def test_a_beat_tells_all_that_the_engine_lives(
     assert [(await peer.next()).kind for _ in range(3)] == [Kind.STATUS] * 3
     assert len(beats) >= 3
     assert beats == sorted(beats)
+    assert sample(registry, "servoloop_device_free_bytes", {"device": "cpu"}) == 400
     beating.cancel()
     peer.link.close()
     listening.close()
+
+
+# Loading again, and unloading
+
+
+async def ready(peer: Peer, *names: str) -> Frame:
+    """The next status in which exactly these versions take requests."""
+    while (status := await peer.next(Kind.STATUS)).meta["ready"] != list(names):
+        pass
+    return status
+
+
+async def test_what_lies_on_the_device_is_told_with_its_size_and_how_long_nobody_asked(connect: Connect) -> None:
+    peer = await connect()
+    peer.load(1, generation=4, precision="bfloat16")
+    assert (await peer.next(Kind.LOADED)).meta["bytes"] == FakeRunner.num_bytes
+    replicas = (await ready(peer, "m/1")).meta["replicas"]
+    assert 0 <= replicas["m/1"].pop("idle") < PATIENCE
+    assert replicas == {"m/1": {"bytes": FakeRunner.num_bytes, "generation": 4, "precision": "bfloat16"}}
+
+
+async def test_what_is_loaded_already_is_answered_at_once_and_another_generation_takes_its_place(
+    connect: Connect, registry: CollectorRegistry
+) -> None:
+    peer = await loaded(connect)
+    peer.load(2, "broken")  # it is not looked at
+    assert (await peer.next(Kind.LOADED)).meta == {"seconds": 0, "bytes": FakeRunner.num_bytes}
+    peer.load(3, generation=1)
+    assert (await peer.next(Kind.LOADED)).request_id == 3
+    assert (await peer.next(Kind.STATUS)).meta["replicas"]["m/1"]["generation"] == 1
+    outcomes = {name: sample(registry, "servoloop_loads_total", {**LABELS, "outcome": name}) for name in OUTCOMES}
+    assert outcomes == {"ok": 1, "reloaded": 1, "failed": 0}
+
+
+async def test_a_reload_that_fails_is_told_and_what_was_loaded_answers(
+    connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL)
+    peer = await loaded(connect)
+    peer.load(2, "broken", generation=1)
+    failed = await peer.next(Kind.FAILED)
+    assert failed.meta == {"error": "broken", "reason": "its sha256 differs"}
+    said = (await peer.next(Kind.STATUS)).meta
+    assert (said["ready"], said["failed"]) == (["m/1"], NOTHING["failed"])
+    assert said["reload_failed"] == {"m/1": "its sha256 differs"}
+    assert said["replicas"]["m/1"]["generation"] == 0
+    peer.infer(3, np.ones((1, 1), np.float32))
+    await peer.next(Kind.RESULT)
+    peer.load(4, generation=1)
+    await peer.next(Kind.LOADED)
+    assert (await peer.next(Kind.STATUS)).meta["reload_failed"] == {}
+
+
+async def test_an_unload_answers_what_waits_and_refuses_what_comes(connect: Connect, gate: Gate) -> None:
+    peer = await loaded(connect)
+    gate.open.clear()
+    row = np.ones((1, 1), np.float32)
+    peer.infer(11, row)
+    await until(lambda: gate.num_entered == 1)
+    peer.infer(12, row)
+    peer.unload(2)
+    said = (await ready(peer)).meta
+    assert (said["unloading"], list(said["replicas"]), said["forwards"]) == (["m/1"], ["m/1"], {})
+    peer.infer(13, row)
+    refused = await peer.next(Kind.FAILED)
+    assert (refused.request_id, refused.meta) == (13, {"error": "not_ready", "reason": "it is being unloaded"})
+    gate.open.set()
+    answered = [await peer.next() for _ in range(3)]
+    assert [(frame.kind, frame.request_id) for frame in answered] == [
+        (Kind.RESULT, 11),
+        (Kind.RESULT, 12),
+        (Kind.UNLOADED, 2),
+    ]
+    assert answered[-1].meta == {"bytes": FakeRunner.num_bytes}
+    assert (await peer.next()).meta == NOTHING
+    peer.infer(14, row)
+    assert (await peer.next(Kind.FAILED)).meta["reason"] == "it is not loaded on this engine"
+
+
+async def test_what_is_not_loaded_is_unloaded_at_once(connect: Connect) -> None:
+    peer = await connect()
+    peer.unload(2)
+    assert (await peer.next(Kind.UNLOADED)).meta == {"bytes": 0}
+
+
+async def test_the_failure_of_a_version_is_forgotten_when_it_is_unloaded(
+    connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL)
+    peer = await connect()
+    peer.load(1, "broken")
+    await peer.next(Kind.FAILED)
+    peer.unload(2)
+    await peer.next(Kind.UNLOADED)
+    assert (await peer.next(Kind.STATUS)).meta == NOTHING
+
+
+async def test_a_version_taken_out_is_loaded_only_with_a_pardon_which_all_hear_of(connect: Connect) -> None:
+    peer, other = await connect(), await connect()
+    for each in (peer, other):
+        await each.next(Kind.STATUS)
+    peer.load(1, model="gone", version=3)
+    assert (await peer.next(Kind.FAILED)).meta == {"error": "broken", "reason": "it was taken out"}
+    peer.load(2, model="gone", version=3, pardon=True)
+    for each in (peer, other):
+        said = (await each.next(Kind.STATUS)).meta
+        assert said["history"] == {**SAID_OF_HISTORY, "quarantined": {(b"k" * 16).hex(): "kept/1"}, "withdrawn": {}}
+        assert said["failed"] == {}
+    await peer.next(Kind.LOADED)
+    await ready(other, "gone/3")
+    greeting = (await (await connect()).next()).meta
+    assert greeting["history"]["withdrawn"] == {}

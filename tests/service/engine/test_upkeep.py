@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,11 +15,11 @@ from service.engine.core import CANARY_SECONDS, Engine
 from service.engine.failures import DeviceLost
 from service.engine.isolation import run_isolating
 from service.engine.jobs import Answer, Order
-from service.engine.replica import Fill
+from service.engine.wanted import Fill
 from service.errors import ServoloopError
 from service.telemetry import EngineTelemetry
 from service.watch.blackbox import Doing, Running
-from tests.fakes import FakeRunner, ManualClock, sample
+from tests.fakes import FakeRunner, ManualClock, install, sample
 
 REF = Ref("m", 1)
 LABELS = {"model": "m", "version": "1"}
@@ -35,7 +34,7 @@ class Upkeep:
         self.shown: list[Running | None] = []
         self.runner = runner
         policy = BatchPolicy(max_rows=8)
-        self.engine = Engine(lambda _: runner, policy, EngineTelemetry(registry), self.clock, self.shown.append)
+        self.engine = Engine(policy, EngineTelemetry(registry), self.clock, self.shown.append)
 
     async def answer(self, *values: float, order: Order | None = None) -> Answer:
         future: asyncio.Future[Answer | ServoloopError] = asyncio.get_running_loop().create_future()
@@ -91,7 +90,7 @@ class Broken(FakeRunner):
 
 async def upkeep_of(runner: FakeRunner, registry: CollectorRegistry) -> Upkeep:
     upkeep = Upkeep(runner, registry)
-    await upkeep.engine.load(REF, Path("m/1"))
+    await install(upkeep.engine, REF, runner)
     return upkeep
 
 

@@ -41,7 +41,7 @@ class Engines:
     ) -> None:
         self._incarnation += 1
         suspected = {number: frozenset(rows) for number, rows in (suspects or {}).items()}
-        history = History(self._incarnation, suspected, quarantined)
+        history = History(self._incarnation, suspected, dict.fromkeys(quarantined, REF))
         meta = {"ready": [str(REF)], "forwards": {str(REF): 0.0}, "failed": {}, "history": history.to_meta()}
 
         def connection() -> Link:

@@ -150,6 +150,54 @@ def test_a_successor_is_told_what_there_is_to_know(deaths: Deaths) -> None:
     history = History.of(8, deaths.evidence.deaths, deaths.evidence.verdicts)
     assert history.suspects[1] == {(1, 0), (2, 1)}
     assert 2 not in history.suspects
-    assert history.quarantined == {POISON}
+    assert history.quarantined == {POISON: REF}
     assert set(history.withdrawn) == {OTHER}
     assert History.from_bytes(history.to_bytes()) == history
+
+
+# Pardon
+
+
+def condemn(deaths: Deaths, ref: Ref, digest: bytes) -> None:
+    """Have an input quarantined, and its version taken out."""
+    for _ in range(2):
+        deaths.of((2, 1), ref=ref, digest=digest)
+    for number in range(3):
+        deaths.of((10 + number, 0), ref=ref, after=100 if number == 0 else 1)
+
+
+def test_who_is_pardoned_is_held_nothing_against_and_others_are_still(deaths: Deaths) -> None:
+    condemn(deaths, REF, POISON)
+    condemn(deaths, OTHER, INNOCENT)
+    deaths.evidence.pardon(REF)
+    assert (deaths.quarantined, deaths.withdrawn) == ({INNOCENT}, {OTHER})
+
+
+def test_deaths_before_a_pardon_count_no_more(deaths: Deaths) -> None:
+    for number in range(2):
+        deaths.of((number, 0))
+    deaths.of((2, 1), digest=POISON)
+    deaths.evidence.pardon(REF)
+    for number in range(2):
+        deaths.of((number, 0))
+    deaths.of((2, 1), digest=POISON)
+    assert (deaths.quarantined, deaths.withdrawn) == (set(), set())
+
+
+def test_the_deaths_of_others_count_on_after_a_pardon(deaths: Deaths) -> None:
+    for number in range(2):
+        deaths.of((number, 0), ref=OTHER)
+    deaths.evidence.pardon(REF)
+    deaths.of((3, 0), ref=OTHER)
+    assert deaths.withdrawn == {OTHER}
+
+
+def test_a_pardon_of_who_was_never_accused_changes_nothing(deaths: Deaths) -> None:
+    condemn(deaths, OTHER, INNOCENT)
+    deaths.evidence.pardon(REF)
+    assert (deaths.quarantined, deaths.withdrawn) == ({INNOCENT}, {OTHER})
+
+
+def test_a_history_forgets_what_one_version_is_pardoned() -> None:
+    history = History(4, {1: frozenset({(1, 0)})}, {POISON: REF, INNOCENT: OTHER}, {REF: "out", OTHER: "out"})
+    assert history.pardon(REF) == History(4, history.suspects, {INNOCENT: OTHER}, {OTHER: "out"})

@@ -169,7 +169,7 @@ async def test_verdicts_are_counted_told_to_the_next_engine_and_nothing_is_left_
     assert list(tmp_path.iterdir()) == []
     history = History.from_bytes((folder_of(keeper.begin()) / HISTORY).read_bytes())
     assert history.incarnation == 3
-    assert history.quarantined == {b"p" * 16}
+    assert history.quarantined.keys() == {b"p" * 16}
     assert history.suspects == {1: {(5, 0)}, 2: {(5, 0)}}
     labels = {"model": "m", "version": "1"}
     assert sample(registry, "servoloop_quarantined_inputs_total", labels) == 1

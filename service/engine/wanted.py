@@ -1,0 +1,59 @@
+"""What the engine is told to have, and what it asks of a version that it has."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from models.preprocess import Tensors
+from models.preprocess.tensors import Array
+from service.domain import Precision, Ref
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A version to be loaded.
+
+    `identity` is the sha256 of its manifest's bytes, empty where it is not to be checked. What was loaded under
+    another generation, or with another precision, is replaced.
+    """
+
+    ref: Ref
+    folder: Path
+    identity: str = ""
+    precision: Precision = Precision.FLOAT32
+    generation: int = 0
+
+    def is_met_by(self, other: "Wanted") -> bool:
+        """Whether what was loaded for `other` is what is wanted here."""
+        return (self.generation, self.precision) == (other.generation, other.precision)
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """Elements that a batch ran over, and how many of them were padding."""
+
+    elements: int
+    padding: int
+
+
+class Runner(Protocol):
+    """A loaded version. Only the device's thread calls `warm_up`, and `run` after it."""
+
+    @property
+    def canary(self) -> Tensors:
+        """One prepared sample row."""
+        ...
+
+    @property
+    def num_bytes(self) -> int:
+        """The device's memory that it takes, as far as is measured; final once it is warm."""
+        ...
+
+    def warm_up(self) -> None:
+        """Run sample rows. Raises BrokenCheckpoint where it can't answer them, and DeviceLost."""
+        ...
+
+    def run(self, rows: Sequence[Array], *, ragged: bool) -> tuple[Array, Fill]:
+        """One line of finite or not finite numbers a row, float32."""
+        ...
