@@ -25,7 +25,7 @@ from service.api.connection import Draining
 from service.api.deps import Services
 from service.api.server import DrainPolicy, HttpServer
 from service.errors import Misconfigured, StoreUnavailable
-from service.processes import EXIT_MISCONFIGURED, configure_logging, parent_gone
+from service.processes import EXIT_MISCONFIGURED, configure_logging, parent_gone, settle
 from service.registry.aliases import LiveAliases
 from service.registry.catalog import scan
 from service.serving.engine_client import EngineClient
@@ -67,6 +67,7 @@ def main() -> None:
         log.error("the aliases can't be read", extra={"reason": error.reason})
         sys.exit(1)
     server = HttpServer(app, draining, DrainPolicy(settings.unready_seconds, settings.drain_seconds))
+    settle()
     server.run(sockets=[socket.socket(fileno=arguments.listen_fd)])
 
 
