@@ -98,6 +98,7 @@ def compose(settings: Settings, engine_socket: Path, recorder_socket: Path, drai
         settings.default_timeout_seconds,
         settings.max_timeout_seconds,
         settings.max_waiting_decodes,
+        2 * settings.max_queued_rows,
     )
     pipeline = Pipeline(router, engines, prediction_log, telemetry, threads, limits)
 
