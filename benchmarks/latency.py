@@ -276,9 +276,9 @@ def main() -> None:
         for part in arguments.parts or PARTS:
             with console.status(part):
                 figures = kept[part] = PARTS[part](homes, arguments.seconds)
-            table = Table(*(name.replace("_", " ") for name in figures[0]), title=part)
-            for row in figures:
-                table.add_row(*map(str, row.values()))
+            table = Table(title=part, show_header=False)
+            for name in figures[0]:
+                table.add_row(name.replace("_", " "), *(str(row[name]) for row in figures))
             console.print(table)
     finally:
         homes.remove()

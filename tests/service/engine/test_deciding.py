@@ -270,6 +270,6 @@ def test_what_runs_now_delays_who_comes_now() -> None:
     shared.put(REF, request(32, arrived=NOW + 61))
     assert isinstance(shared.take(NOW + 61), Work)
     with pytest.raises(Overloaded):
-        shared.put(REF, request(seconds=0.2, arrived=NOW + 61))
+        shared.put(REF, request(seconds=0.05, arrived=NOW + 61))
     shared.charge(REF, 0.33)
-    shared.put(REF, request(seconds=0.2, arrived=NOW + 61))
+    shared.put(REF, request(seconds=0.05, arrived=NOW + 61))
