@@ -1,6 +1,7 @@
-"""What each of our processes does at its start: logging, and a tie to the life of its parent."""
+"""What each of our processes does at its start: logging, a tie to its parent's life, memory that is there to stay."""
 
 import asyncio
+import gc
 import logging
 import sys
 from typing import Any
@@ -60,3 +61,13 @@ async def parent_gone() -> None:
         await reader.read()
     finally:
         transport.close()
+
+
+def settle() -> None:
+    """Spare the garbage collector everything that is there by now. To be called once a process has set itself up.
+
+    Of 116,000 objects, most of them modules and the API's schemas, a full collection takes 75 ms, in which an http
+    process answers nobody; under full load there was one every 0.6 s (two cores of an AMD EPYC, 2026-11-22).
+    """
+    gc.collect()
+    gc.freeze()

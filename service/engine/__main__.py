@@ -19,7 +19,7 @@ from service.engine.failures import DeviceLost
 from service.engine.loading import Loader
 from service.engine.replica import Replica
 from service.engine.server import EngineServer
-from service.processes import EXIT_DEVICE_LOST, EXIT_MISCONFIGURED, configure_logging, parent_gone
+from service.processes import EXIT_DEVICE_LOST, EXIT_MISCONFIGURED, configure_logging, parent_gone, settle
 from service.settings import Settings
 from service.telemetry import EngineTelemetry, use_slot
 from service.watch.blackbox import BlackBox
@@ -68,6 +68,7 @@ async def _serve(
     server = EngineServer(engine, loader, history, heartbeat.beat, own, telemetry)
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
+    settle()
 
     def stop() -> None:
         box.stopping()

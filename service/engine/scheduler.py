@@ -9,8 +9,9 @@ from service.engine.cost import CostModel
 from service.engine.requests import Request
 from service.errors import NotReady
 
-# Who asked so lately is taken to want the device still: its next row must not find it busy for long.
-_LATELY_SECONDS = 1.0
+# Who asked so lately is taken to want the device still: its next row must not find it busy for long. Callers that ask
+# every few seconds have no less of a claim than those that ask all the time.
+_LATELY_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,8 @@ class Scheduler:
             raise NotReady(ref, "it is being unloaded")
         if not len(queue):
             self._used[ref] = max(self._used[ref], self._virtual_now)
-        self._asked[ref] = request.arrived
+        if not request.alone:  # a canary's wish is no caller's, and it has no hurry
+            self._asked[ref] = request.arrived
         queue.put(request, busy=max(0.0, self._busy_until - request.arrived))
 
     def remove(self, ref: Ref, request: Request) -> int:

@@ -14,6 +14,7 @@ from models.preprocess import RawRows, Tensors
 from service.domain import Address, Caller, Deadline, PredictParameters, Ref
 from service.errors import BodyTooSlow, PredictionFailed, QuarantinedInput, ServoloopError, UnprocessableInput
 from service.serving import codec
+from service.serving.admission import Admission
 from service.serving.allowance import Allowance
 from service.serving.codec import Body, Parsed
 from service.serving.held import Outputs
@@ -66,6 +67,8 @@ class Limits:
     default_timeout: float
     max_timeout: float
     max_waiting_decodes: int = 1024
+    max_requests: int = 4096
+    """Of one version, being worked on at once."""
 
 
 class Pipeline:
@@ -86,6 +89,7 @@ class Pipeline:
         self._log = log
         self._telemetry = telemetry
         self._offloader = Offloader(threads, limits.max_waiting_decodes, clock)
+        self._admission = Admission(limits.max_requests)
         self._limits = limits
         self._clock = clock
 
@@ -98,14 +102,17 @@ class Pipeline:
         with self._measured(target.ref, caller):
             # The body may name another time, which can't be known before it is parsed.
             deadline = self._deadline(caller.timeout, caller)
+            self._admission.check(target.ref)
             body = Body(await self._read(incoming, deadline), incoming.content_type, incoming.query)
-            with self._stage(target.ref, "parse"):
-                parsed = await self._parse(body, target, deadline)
-                wanted = parsed.parameters
-                deadline = self._deadline(wanted.timeout or caller.timeout, caller)
-                rows = await self._decode(parsed, target, deadline, body)
-            tensors = await self._preprocess(rows, target, deadline, body)
-            outputs = await self._engines.infer(target.ref, tensors, deadline, wanted.priority)
+            # Only now: clients that send slowly take nobody's place.
+            with self._admission.of(target.ref):
+                with self._stage(target.ref, "parse"):
+                    parsed = await self._parse(body, target, deadline)
+                    wanted = parsed.parameters
+                    deadline = self._deadline(wanted.timeout or caller.timeout, caller)
+                    rows = await self._decode(parsed, target, deadline, body)
+                tensors = await self._preprocess(rows, target, deadline, body)
+                outputs = await self._engines.infer(target.ref, tensors, deadline, wanted.priority)
             self._account(target.ref, outputs)
             with self._stage(target.ref, "encode"):
                 predictions = _predictions(outputs, target, wanted)

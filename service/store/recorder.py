@@ -15,7 +15,7 @@ import uvloop
 from prometheus_client import CollectorRegistry
 
 from service.errors import Misconfigured, StoreUnavailable
-from service.processes import EXIT_MISCONFIGURED, configure_logging, parent_gone
+from service.processes import EXIT_MISCONFIGURED, configure_logging, parent_gone, settle
 from service.settings import Settings
 from service.store.alias_file import import_alias_file
 from service.store.databases import Location, Part
@@ -55,6 +55,7 @@ def main() -> None:
     telemetry = RecorderTelemetry(CollectorRegistry())
     retention = Retention(settings.retention_days * _SECONDS_A_DAY)
     server = RecorderServer(control, predictions, telemetry, retention)
+    settle()
     uvloop.run(_serve(socket.socket(fileno=arguments.listen_fd), server))
 
 

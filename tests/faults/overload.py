@@ -16,7 +16,7 @@ MEGABYTE = 1 << 20
 
 
 async def overload(home: Path, *, clients: int, seconds: float) -> Report:
-    """Many clients ask a slow model again and again, through a short queue."""
+    """Many clients come one after another, and ask a slow model again and again, through a short queue."""
     slow.write(home / "data" / "models")
     settings = {"shipped_checkpoints": "", "max_queued_rows": 16, "max_batch_rows": 4, "engine_threads": 1}
     with Service(home, **settings) as service:
@@ -27,6 +27,7 @@ async def overload(home: Path, *, clients: int, seconds: float) -> Report:
         ends = time.monotonic() + seconds
 
         async def ask(connection: Connection) -> None:
+            await asyncio.sleep(random.uniform(0, 1))
             while time.monotonic() < ends:
                 begun = time.monotonic()
                 connection.send(slow.ask(_STEPS))
@@ -34,7 +35,7 @@ async def overload(home: Path, *, clients: int, seconds: float) -> Report:
                 statuses.append(answer.status)
                 if answer.status == 503:
                     refusals.append(time.monotonic() - begun)
-                    # About 100 refusals a second, and not all at once: what is measured is the service.
+                    # About 100 refusals a second, and not all at once: benchmarks/latency.py measures bursts.
                     await asyncio.sleep(random.uniform(0, 2 * clients / 100))
 
         async with AsyncExitStack() as stack:

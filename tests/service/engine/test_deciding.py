@@ -311,28 +311,36 @@ def test_while_another_version_wants_the_device_a_batch_is_capped() -> None:
     assert sizes[REF] == pytest.approx(9, abs=1)
 
 
-def test_a_version_that_asked_just_now_counts_as_wanting_the_device() -> None:
-    shared = scheduler()
-    shared.put(REF, request(64, arrived=NOW + 0.9))
-    work = shared.take(NOW + 0.9)
+def sole_work(shared: Scheduler, *, after: float) -> Work:
+    """What runs when 64 rows of one version come so many seconds later, and none of another's wait."""
+    shared.put(REF, request(64, arrived=NOW + after))
+    work = shared.take(NOW + after)
     assert isinstance(work, Work)
-    assert work.predicted <= 0.1
+    return work
+
+
+def test_a_version_that_is_asked_every_few_seconds_counts_as_wanting_the_device() -> None:
+    assert sole_work(scheduler(), after=20).predicted <= 0.1
 
 
 def test_a_version_that_has_the_device_to_itself_is_not_capped() -> None:
-    shared = scheduler()
-    shared.put(REF, request(64, arrived=NOW + 5))
-    work = shared.take(NOW + 5)
-    assert isinstance(work, Work)
+    work = sole_work(scheduler(), after=61)
     assert len(work.batch) == 32
     assert work.predicted == pytest.approx(0.33, rel=0.05)
 
 
+def test_the_canary_of_a_version_that_nobody_asks_keeps_no_batch_small() -> None:
+    shared = scheduler()
+    shared.put(OTHER, Request(1, Deadline(math.inf), arrived=NOW + 60, alone=True))
+    assert isinstance(shared.take(NOW + 60), Work)
+    assert len(sole_work(shared, after=61).batch) == 32
+
+
 def test_what_runs_now_delays_who_comes_now() -> None:
     shared = scheduler()
-    shared.put(REF, request(32, arrived=NOW + 5))
-    assert isinstance(shared.take(NOW + 5), Work)
+    shared.put(REF, request(32, arrived=NOW + 61))
+    assert isinstance(shared.take(NOW + 61), Work)
     with pytest.raises(Overloaded):
-        shared.put(REF, request(seconds=0.2, arrived=NOW + 5))
+        shared.put(REF, request(seconds=0.05, arrived=NOW + 61))
     shared.charge(REF, 0.33)
-    shared.put(REF, request(seconds=0.2, arrived=NOW + 5))
+    shared.put(REF, request(seconds=0.05, arrived=NOW + 61))

@@ -33,6 +33,7 @@ from tests.fakes import FakeEngines, FakeLog, ManualClock, sample
 
 RENT, MOOD, CLOTHES = Ref("rent", 1), Ref("mood", 1), Ref("clothes", 1)
 FLATS = [[50, 2], [70, 3], [90, 4]]
+MAX_REQUESTS = 8
 
 
 class Sent:
@@ -63,7 +64,7 @@ class Journey:
         self.engines = FakeEngines(ones)
         aliases = {model: {"champion": 1} for model in ("clothes", "mood", "rent")}
         router = Router(scan([root], aliases))
-        limits = Limits(max_rows=4, default_timeout=10.0, max_timeout=60.0)
+        limits = Limits(max_rows=4, default_timeout=10.0, max_timeout=60.0, max_requests=MAX_REQUESTS)
         self.log = FakeLog()
         telemetry = HttpTelemetry(registry)
         self.pipeline = Pipeline(router, self.engines, self.log, telemetry, threads, limits, self.clock)
@@ -148,6 +149,16 @@ async def test_the_body_of_an_unknown_model_is_not_even_read(journey: Journey) -
     with pytest.raises(UnknownModel):
         await journey.send(sent, "shoes")
     assert sent.times_read == 0
+
+
+async def test_where_too_much_is_under_way_the_body_is_not_even_read(journey: Journey) -> None:
+    sent = [Sent({"instances": FLATS}) for _ in range(MAX_REQUESTS + 3)]
+    # The engine takes a turn of the event loop to answer, in which all of them begin.
+    answers = await asyncio.gather(*(journey.send(one) for one in sent), return_exceptions=True)
+    refused = [isinstance(answer, QueueFull) for answer in answers]
+    assert refused == [False] * MAX_REQUESTS + [True] * 3
+    assert [one.times_read for one in sent] == [1] * MAX_REQUESTS + [0] * 3
+    await journey.predict({"instances": FLATS})
 
 
 async def test_more_rows_than_the_limit_are_refused(journey: Journey) -> None:

@@ -1,0 +1,37 @@
+"""Requests that are sure to be refused, refused before any work is spent on them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from service.domain import Ref
+from service.errors import QueueFull
+
+
+class Admission:
+    """Counts the requests of each version that are being parsed, prepared or computed.
+
+    That costs several times what a refusal does. Without a bound here all of a burst is parsed before the first of it
+    hears from the engine that there is no room.
+    """
+
+    def __init__(self, max_requests: int) -> None:
+        self._max_requests = max_requests
+        self._under_way: dict[Ref, int] = {}
+
+    def check(self, ref: Ref) -> None:
+        """Raises QueueFull where there is no room for one more."""
+        under_way = self._under_way.get(ref, 0)
+        if under_way >= self._max_requests:
+            raise QueueFull(ref, queued=under_way, limit=self._max_requests, unit="requests")
+
+    @contextmanager
+    def of(self, ref: Ref) -> Iterator[None]:
+        """Around the work on one request. Raises QueueFull as `check` does."""
+        self.check(ref)
+        self._under_way[ref] = self._under_way.get(ref, 0) + 1
+        try:
+            yield
+        finally:
+            self._under_way[ref] -= 1
+            if not self._under_way[ref]:
+                del self._under_way[ref]
