@@ -13,7 +13,7 @@ ServoloopError
 ├── VersionInUse              an alias names the version that shall be unloaded or deleted
 ├── VersionUnloaded           an operator wants the version unloaded, and something else needs it
 ├── NotRemovable              the versions are not ours to delete
-├── Unavailable               try again, after `retry_after` seconds: QueueFull, Overloaded, NotReady,
+├── Unavailable               try again, after `retry_after` seconds: QueueFull, Overloaded, NotReady (NotLoaded),
 │                             BuffersFull, DecodersBusy, EngineLost, StoreUnavailable, Stopping
 ├── DeadlineExceeded
 ├── BodyTooSlow               the request's time was over before its body had arrived
@@ -185,6 +185,10 @@ class NotReady(Unavailable):
     def __init__(self, ref: Ref, reason: str) -> None:
         self.ref, self.reason = ref, reason
         super().__init__(f"{ref} is not ready: {reason}")
+
+
+class NotLoaded(NotReady):
+    """The engine does not have it, or not any more: its rows were not touched."""
 
 
 class EngineLost(Unavailable):

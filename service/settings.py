@@ -13,6 +13,8 @@ from service.domain import BatchPolicy
 
 SHIPPED_CHECKPOINTS = Path(models.__file__).parent / "checkpoints"
 
+_DEVICES = r"^(auto|cpu|cuda|cuda:[0-9]{1,3}(,cuda:[0-9]{1,3})*)$"
+
 PositiveInt = Annotated[int, Field(ge=1)]
 PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -85,8 +87,8 @@ class Settings(BaseSettings):
     max_batch_seconds: PositiveSeconds = 0.1
     """What a batch may be expected to take while other versions want the device."""
 
-    device: str = "auto"
-    """auto (a GPU where there is one), cpu, cuda or cuda:N."""
+    device: Annotated[str, Field(pattern=_DEVICES)] = "auto"
+    """auto (every GPU, or the CPU where there is none), cpu, cuda (every GPU), or cuda:N, several by commas."""
     model_memory_bytes: Annotated[int, Field(ge=0)] = 0
     """Of each engine's device, for loaded versions; 0 is half of what is free at start on a CPU, 0.9 on a GPU."""
     engine_threads: Annotated[int, Field(ge=0, le=1024)] = 0
@@ -114,6 +116,15 @@ class Settings(BaseSettings):
         """Where checkpoints are looked for, in order."""
         shipped = [self.shipped_checkpoints] if self.shipped_checkpoints else []
         return [*shipped, self.registered_models]
+
+    @property
+    def devices(self) -> list[str]:
+        """What the first engines are started on; those for further GPUs follow once one tells of them."""
+        return list(dict.fromkeys(self.device.split(",")))
+
+    @property
+    def wants_every_gpu(self) -> bool:
+        return self.device in ("auto", "cuda")
 
     @property
     def batch_policy(self) -> BatchPolicy:

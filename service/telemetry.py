@@ -6,9 +6,13 @@ in its slot's files, so nothing is counted twice and nothing is left behind.
 """
 
 import os
+from collections.abc import Collection, Iterator
+from copy import copy
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, multiprocess, values
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, multiprocess, values
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+from service.domain import Ref
 
 MULTIPROCESS_DIR = "PROMETHEUS_MULTIPROC_DIR"
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -33,12 +37,34 @@ def forget_gauges(slot: str) -> None:
     multiprocess.mark_process_dead(slot)  # type: ignore[no-untyped-call]
 
 
-def expose(registry: CollectorRegistry) -> bytes:
-    """The Prometheus text of all processes, or of `registry` alone where there is only one."""
+def expose(registry: CollectorRegistry, gone: Collection[Ref] = ()) -> bytes:
+    """The Prometheus text of all processes, or of `registry` alone where there is only one.
+
+    Series of versions that are `gone` are left out: their files stay until the service ends, but nobody asks for them.
+    """
     if MULTIPROCESS_DIR in os.environ:
         registry = CollectorRegistry()
         multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    return generate_latest(registry)
+    return generate_latest(_Without(registry, {(ref.model, str(ref.version)) for ref in gone}) if gone else registry)
+
+
+class _Without(CollectorRegistry):
+    """Another registry, but for the series of some versions."""
+
+    def __init__(self, registry: CollectorRegistry, versions: set[tuple[str, str]]) -> None:
+        super().__init__()
+        self._registry = registry
+        self._versions = versions
+
+    def collect(self) -> Iterator[Metric]:
+        for metric in self._registry.collect():
+            kept = copy(metric)
+            kept.samples = [
+                sample
+                for sample in metric.samples
+                if (sample.labels.get("model"), sample.labels.get("version")) not in self._versions
+            ]
+            yield kept
 
 
 class HttpTelemetry:
@@ -215,6 +241,12 @@ class SupervisorTelemetry:
         self.quarantined = Counter(
             "servoloop_quarantined_inputs",
             "Inputs that are refused since engines died of them.",
+            ["model", "version"],
+            registry=registry,
+        )
+        self.evictions = Counter(
+            "servoloop_evictions",
+            "Versions unloaded to make room for others.",
             ["model", "version"],
             registry=registry,
         )

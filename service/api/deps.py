@@ -31,11 +31,14 @@ _PRINTABLE = re.compile(r"[^\x00-\x1f\x7f]{1,256}\Z")
 class EngineView(Protocol):
     """What routes ask about engines."""
 
-    status: EngineStatus
+    @property
+    def status(self) -> EngineStatus: ...
 
     def is_ready(self, ref: Ref) -> bool: ...
 
     def why_unready(self, ref: Ref) -> str | None: ...
+
+    def is_on_demand(self, ref: Ref) -> bool: ...
 
 
 class Changes(Protocol):

@@ -37,10 +37,14 @@ def is_loaded(services: Services, ref: Ref, wish: Wish) -> bool:
     """Whether a version answers, and is loaded as wished. Raises NotReady where it can't be."""
     view = services.fleet.view
     standing = view.versions.get(ref)
-    if standing is None or standing.generation < wish.generation:
+    if standing is None or standing.wished < wish.generation:
         return False
     if standing.state in (VersionState.FAILED, VersionState.NO_ROOM):
         raise NotReady(ref, standing.reason or _REASONS[standing.state])
+    if standing.generation < wish.generation:
+        if standing.state is VersionState.LOADED and standing.reason is not None:
+            raise NotReady(ref, f"it could not be loaded anew, and answers as before: {standing.reason}")
+        return False
     has_replicas = len(standing.slots) >= min(wish.replicas, len(view.engines))
     return standing.state is VersionState.LOADED and has_replicas and services.engines.is_ready(ref)
 
@@ -53,8 +57,7 @@ def is_unloaded(services: Services, ref: Ref) -> bool:
 
 def is_gone(services: Services, ref: Ref) -> bool:
     """Whether a version that was deleted is on no device any more."""
-    standing = services.fleet.view.versions.get(ref)
-    return standing is None or not (standing.slots or standing.state is VersionState.LOADING)
+    return ref not in services.fleet.view.versions and not services.engines.is_ready(ref)
 
 
 async def until(services: Services, is_so: Callable[[], bool], seconds: float) -> bool:

@@ -1,20 +1,68 @@
-"""Which versions the aliases name, in an http process: followed, moved and looked back on."""
+"""What the store says shall be, followed by the processes that act on it; aliases moved and looked back on."""
 
 import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from types import TracebackType
 from typing import Protocol, Self
 
 from service.errors import StoreUnavailable
-from service.store.base import Aliases, AliasMove, ControlReader
+from service.store.base import AliasMove, ControlReader, State
 
 log = logging.getLogger(__name__)
 
 # A move made anywhere is to be seen here within 250 ms; the rest of that is for a busy machine.
 _POLL_SECONDS = 0.1
+NOTHING = State(-1, {})
+
+
+class StateFollower:
+    """Use as an async context manager: inside, `apply` is called with the store's state at every new revision.
+
+    While the store can't be read, what was known last goes on to hold; `known` is what was applied before.
+    """
+
+    def __init__(self, store: ControlReader, apply: Callable[[State], None], *, known: State = NOTHING) -> None:
+        self._store = store
+        self._apply = apply
+        self.state = known
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="state")
+        self._follower: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._follower = asyncio.create_task(self._follow())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._follower is not None
+        self._follower.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._follower
+        self._thread.shutdown()
+
+    async def refresh(self) -> None:
+        """Apply the store's state if it is newer than ours. Raises StoreUnavailable."""
+        loop = asyncio.get_running_loop()
+        if await loop.run_in_executor(self._thread, self._store.revision) <= self.state.revision:
+            return
+        state = await loop.run_in_executor(self._thread, self._store.state)
+        # Another refresh may have been quicker, with a newer state.
+        if state.revision > self.state.revision:
+            self.state = state
+            self._apply(state)
+
+    async def _follow(self) -> None:
+        reachable = True
+        while True:
+            try:
+                await self.refresh()
+                reachable = True
+            except StoreUnavailable as error:
+                if reachable:
+                    log.error("the store's state can't be followed", extra={"reason": error.reason})
+                reachable = False
+            await asyncio.sleep(_POLL_SECONDS)
 
 
 class AliasMover(Protocol):
@@ -25,34 +73,14 @@ class AliasMover(Protocol):
     ) -> AliasMove: ...
 
 
-class LiveAliases:
-    """Use as an async context manager: inside, `apply` is called with all aliases at every new revision.
-
-    While the store can't be read, what was known last goes on to hold.
-    """
+class LiveAliases(StateFollower):
+    """The follower in an http process, where aliases are moved too."""
 
     def __init__(
-        self, store: ControlReader, mover: AliasMover, apply: Callable[[Aliases], None], *, revision: int = -1
+        self, store: ControlReader, mover: AliasMover, apply: Callable[[State], None], *, known: State = NOTHING
     ) -> None:
-        self._store = store
+        super().__init__(store, apply, known=known)
         self._mover = mover
-        self._apply = apply
-        self._revision = revision
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="aliases")
-        self._follower: asyncio.Task[None] | None = None
-
-    async def __aenter__(self) -> Self:
-        self._follower = asyncio.create_task(self._follow())
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        assert self._follower is not None
-        self._follower.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._follower
-        self._thread.shutdown()
 
     async def move(
         self, model: str, alias: str, version: int, *, actor: str, reason: str, expected: int | None = None
@@ -69,26 +97,3 @@ class LiveAliases:
     async def history(self, model: str, *, limit: int) -> list[AliasMove]:
         """The moves of a model's aliases, the newest first. Raises StoreUnavailable."""
         return await asyncio.to_thread(self._store.history, model, limit=limit)
-
-    async def refresh(self) -> None:
-        """Apply the store's aliases if they are newer than ours. Raises StoreUnavailable."""
-        loop = asyncio.get_running_loop()
-        if await loop.run_in_executor(self._thread, self._store.revision) <= self._revision:
-            return
-        state = await loop.run_in_executor(self._thread, self._store.state)
-        # Another refresh may have been quicker, with a newer state.
-        if state.revision > self._revision:
-            self._revision = state.revision
-            self._apply(state.aliases)
-
-    async def _follow(self) -> None:
-        reachable = True
-        while True:
-            try:
-                await self.refresh()
-                reachable = True
-            except StoreUnavailable as error:
-                if reachable:
-                    log.error("the aliases can't be followed", extra={"reason": error.reason})
-                reachable = False
-            await asyncio.sleep(_POLL_SECONDS)

@@ -1,6 +1,6 @@
 """What can be served: the checkpoints found under the model roots, and those that can't be, with the reason."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -8,6 +8,8 @@ from models.manifest import BrokenCheckpoint, InputContract, Manifest, parse_ver
 from service.domain import CHAMPION, Address, Ref
 from service.errors import NotReady, UnknownAlias, UnknownModel, UnknownVersion
 from service.store.base import Aliases
+
+CHANGED = "its files changed while the service runs; register them as a new version, or restart the service"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,35 @@ class Catalog:
         """The same versions under other aliases."""
         models = {name: replace(model, aliases=aliases.get(name, {})) for name, model in self.models.items()}
         return Catalog(models, self.broken)
+
+    def only(self, identities: Mapping[Ref, str]) -> "Catalog":
+        """Those of the versions that are named, and that are what is named."""
+        models, broken = {}, list(self.broken)
+        for model in self.models.values():
+            kept = {n: v for n, v in model.versions.items() if identities.get(v.ref) == v.identity}
+            changed = [v.ref for n, v in model.versions.items() if n not in kept and v.ref in identities]
+            broken += [Broken(ref.model, str(ref.version), CHANGED) for ref in changed]
+            if kept:
+                models[model.name] = replace(model, versions=kept)
+        return Catalog(models, broken)
+
+    def without(self, refs: Collection[Ref]) -> "Catalog":
+        """All but these versions."""
+        if not refs:
+            return self
+        models = {}
+        for model in self.models.values():
+            kept = {number: version for number, version in model.versions.items() if version.ref not in refs}
+            if kept:
+                models[model.name] = replace(model, versions=kept)
+        return Catalog(models, self.broken)
+
+    def digests(self) -> dict[str, dict[int, str]]:
+        """Model -> version -> sha256 of its weights."""
+        return {
+            name: {number: version.manifest.digest for number, version in model.versions.items()}
+            for name, model in self.models.items()
+        }
 
     def model(self, name: str) -> Model:
         """Raises UnknownModel."""

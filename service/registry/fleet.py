@@ -1,6 +1,6 @@
 """What is actual: which engines there are, and where each version stands. Made by the supervisor, known to all."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
@@ -33,10 +33,12 @@ class EngineInfo:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where one version stands: why, in which slots it answers, and the bytes of one replica as measured, 0 before.
+    """Where one version stands: why, in which slots it answers (or, where it is to be unloaded, is still held), and the
+    bytes of one replica as measured, 0 before.
 
-    `identity` is the sha256 of the manifest that the engines were told to load. `generation` is that of the wish which
-    this comes of: the lowest that its replicas are at, or where there are none, the one that was tried last.
+    `identity` is the sha256 of the manifest that the engines were told to load. `wished` is the generation of the wish
+    which this comes of, `generation` the lowest that its replicas are at, or that of the wish where there are none. A
+    version that is loaded and has a `reason` could not be loaded anew.
     """
 
     state: VersionState
@@ -45,6 +47,7 @@ class Standing:
     slots: tuple[str, ...] = ()
     num_bytes: int = 0
     generation: int = 0
+    wished: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,7 @@ class View:
                     "slots": standing.slots,
                     "bytes": standing.num_bytes,
                     "generation": standing.generation,
+                    "wished": standing.wished,
                 }
                 for ref, standing in self.versions.items()
             },
@@ -87,6 +91,7 @@ class View:
                     tuple(facts["slots"]),
                     facts["bytes"],
                     facts["generation"],
+                    facts["wished"],
                 )
                 for name, facts in meta["versions"].items()
             },
@@ -98,6 +103,10 @@ class Fleet(Protocol):
 
     @property
     def view(self) -> View: ...
+
+    def listen(self, use: Callable[[View], None]) -> None:
+        """Have `use` called with every view that comes."""
+        ...
 
     def want(self, ref: Ref) -> None:
         """Say that a version is asked for: one that is loaded on demand will be."""

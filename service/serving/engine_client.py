@@ -46,7 +46,9 @@ class EngineStatus:
 
 
 class EngineClient:
-    """Use as an async context manager: it keeps one connection, and opens it anew when the engine is replaced.
+    """Use as an async context manager, or between `start` and `stop`.
+
+    It keeps one connection, and opens it anew when the engine is replaced; `tell` is called at every news of it.
 
     What an engine held when it died is sent again to its successor, and what arrives while there is none waits, both
     within their deadlines. Rows that an engine may have died of are sent alone: docs/decisions/0005.
@@ -61,12 +63,14 @@ class EngineClient:
         max_pending_bytes: int = 1 << 30,
         stale_seconds: float = STALE_SECONDS,
         clock: Callable[[], float] = time.monotonic,
+        tell: Callable[[], None] = lambda: None,
     ) -> None:
         self._path = path
         self._telemetry = telemetry
         self._bounds = Bounds(max_pending_rows, max_pending_bytes)
         self._stale_seconds = stale_seconds
         self._clock = clock
+        self._tell = tell
         self._held: dict[int, Held] = {}
         # Other processes ask the same engine; what it says of requests must not be taken for ours.
         self._next_id = secrets.randbits(31) << 32
@@ -78,16 +82,34 @@ class EngineClient:
         self.status = EngineStatus()
 
     async def __aenter__(self) -> "EngineClient":
-        self._keeper = asyncio.create_task(self._keep_connected())
+        self.start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    def start(self) -> None:
+        """Connect, and stay connected until `stop`."""
+        self._keeper = asyncio.create_task(self._keep_connected())
+
+    async def stop(self) -> None:
+        """Let go of the connection."""
         assert self._keeper is not None
         self._keeper.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._keeper
         if self._link is not None:
             self._link.close()
+
+    @property
+    def held_rows(self) -> int:
+        """Rows that this engine owes an answer for."""
+        return self._bounds.num_rows
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether the engine gave a sign of life lately."""
+        return self._clock() - self.status.heard < self._stale_seconds
 
     def is_ready(self, ref: Ref) -> bool:
         """Whether this version answered lately, as far as was heard lately."""
@@ -199,6 +221,7 @@ class EngineClient:
     def _lose(self) -> None:
         self._link = None
         self.status = EngineStatus()
+        self._tell()
         lost = [held for held in self._held.values() if held.sends and not held.future.done()]
         log.warning("the engine is gone", extra={"held_requests": len(lost)})
         for held in lost:
@@ -239,6 +262,8 @@ class EngineClient:
                 self._send(request_id, held)
             elif held.ref in failed:
                 held.future.set_exception(NotReady(held.ref, "it could not be loaded"))
+        if fresh or failed or before - self.status.ready:
+            self._tell()
 
     def _learn(self, history: History) -> None:
         """Take in what became of the engines that requests were sent to, before these are sent again."""

@@ -13,7 +13,7 @@ from service.domain import DEFAULT_PRIORITY, Deadline, Ref
 from service.errors import (
     BrokenContract,
     DeadlineExceeded,
-    NotReady,
+    NotLoaded,
     Overloaded,
     PredictionFailed,
     QuarantinedInput,
@@ -77,6 +77,8 @@ class Bounds:
 
     max_rows: int
     max_bytes: int
+    num_rows: int = field(default=0, init=False)
+    """Of all versions together."""
     _held: dict[Ref, tuple[int, int]] = field(default_factory=dict, init=False)
 
     def enter(self, ref: Ref, tensors: Tensors) -> None:
@@ -86,10 +88,12 @@ class Bounds:
         if rows and num_bytes + tensors.values.nbytes > self.max_bytes:
             raise QueueFull(ref, queued=num_bytes, limit=self.max_bytes, unit="bytes")
         self._held[ref] = rows + len(tensors), num_bytes + tensors.values.nbytes
+        self.num_rows += len(tensors)
 
     def leave(self, ref: Ref, tensors: Tensors) -> None:
         rows, num_bytes = self._held[ref]
         self._held[ref] = rows - len(tensors), num_bytes - tensors.values.nbytes
+        self.num_rows -= len(tensors)
         if rows == len(tensors):
             del self._held[ref]
 
@@ -104,7 +108,7 @@ def error_of(ref: Ref, facts: Mapping[str, Any]) -> ServoloopError:
         case "deadline":
             return DeadlineExceeded(ref, facts["where"])
         case "not_ready":
-            return NotReady(ref, facts["reason"])
+            return NotLoaded(ref, facts["reason"])
         case _:
             return PredictionFailed(ref, "the engine failed")
 

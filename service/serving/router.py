@@ -8,7 +8,7 @@ from models.preprocess import Preprocessor
 from service.domain import Address, Ref
 from service.errors import NotReady
 from service.registry.catalog import Catalog, Version
-from service.store.base import Aliases
+from service.store.base import Aliases, State
 
 log = logging.getLogger(__name__)
 
@@ -18,28 +18,65 @@ class Target:
     """A version as the path of a prediction needs it."""
 
     ref: Ref
+    identity: str
     manifest: Manifest
     preprocess: Preprocessor
 
 
 class Router:
-    """Chooses among the versions of a catalog; each one's tokenizer and tables are read once, here.
+    """Chooses among the versions of a catalog; each one's tokenizer and tables are read once, when it is new.
 
     A request is routed once, by one look at `catalog`, which is replaced as a whole: no answer mixes versions.
     """
 
     def __init__(self, catalog: Catalog) -> None:
         self.catalog = catalog
+        self._aliases = {name: model.aliases for name, model in catalog.models.items()}
         self._targets: dict[Ref, Target] = {}
+        self._targets = self.prepare(catalog)
+
+    def prepare(self, catalog: Catalog) -> dict[Ref, Target]:
+        """What `use` needs beside a catalog. Takes its time, and may be called in any thread."""
+        targets = {}
         for version in catalog.versions():
+            target = self._targets.get(version.ref)
+            if target is not None and target.identity == version.identity:
+                targets[version.ref] = target
+                continue
             try:
-                self._targets[version.ref] = _target(version)
+                targets[version.ref] = _target(version)
             except Exception as error:  # noqa: BLE001  whatever one version holds, the others serve
                 log.error("can't prepare input", extra={"ref": str(version.ref), "reason": str(error)})
+        return targets
+
+    def use(self, catalog: Catalog, targets: dict[Ref, Target]) -> None:
+        """Route what comes from now on among these versions; what is under way keeps its own."""
+        self._targets = targets
+        self.catalog = catalog.with_aliases(self._followable(catalog))
 
     def use_aliases(self, aliases: Aliases) -> None:
-        """Route what comes from now on by these; what is under way keeps its version."""
-        self.catalog = self.catalog.with_aliases(aliases)
+        """Route what comes from now on by these; what is under way keeps its version.
+
+        An alias moves here once its version is here: it may be so new that this process has not read it yet.
+        """
+        self._aliases = aliases
+        self.catalog = self.catalog.with_aliases(self._followable(self.catalog))
+
+    def use_state(self, state: State) -> None:
+        """As `use_aliases`, of all that the store says."""
+        self.use_aliases(state.aliases)
+
+    def _followable(self, catalog: Catalog) -> Aliases:
+        return {name: self._aliases_of(name) for name in catalog.models}
+
+    def _aliases_of(self, name: str) -> dict[str, int]:
+        before = self.catalog.models[name].aliases if name in self.catalog.models else {}
+        aliases = dict(self._aliases.get(name, {}))
+        for alias, version in aliases.items():
+            old = before.get(alias)
+            if Ref(name, version) not in self._targets and old is not None and Ref(name, old) in self._targets:
+                aliases[alias] = old
+        return aliases
 
     def choose(self, address: Address) -> Target:
         """Raises UnknownModel, UnknownVersion, UnknownAlias or NotReady."""
@@ -52,4 +89,4 @@ class Router:
 
 def _target(version: Version) -> Target:
     read = CheckpointFiles(version.folder).read
-    return Target(version.ref, version.manifest, Preprocessor(version.manifest.preprocess, read))
+    return Target(version.ref, version.identity, version.manifest, Preprocessor(version.manifest.preprocess, read))

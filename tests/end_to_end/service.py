@@ -23,7 +23,7 @@ STOP_SECONDS = 40.0
 _COMMAND = Path(sysconfig.get_path("scripts")) / "servoloop"
 
 
-def until(condition: Callable[[], T], what: str, seconds: float = START_SECONDS) -> T:
+def until(condition: Callable[[], T | None], what: str, seconds: float = START_SECONDS) -> T:
     """Ask until the answer is truthy, and return it. The only place where tests wait for something to come about."""
     ends = time.monotonic() + seconds
     while not (found := condition()):

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from tests import checkpoints
 from tests.end_to_end.service import Homes, Service, until
-from tests.faults import disconnects, drains, hostile, kills, overload
+from tests.faults import disconnects, drains, hostile, kills, overload, versions
 from tests.faults.report import Report
 
 Done = Callable[[], None]
@@ -32,10 +32,23 @@ class Scale:
     disconnects: int
     drains: int
     overload_seconds: float
+    swaps: int
+    crowding: int
 
 
-FULL = Scale(kill_seconds=120, kill_every=15, http_kills=10, disconnects=4000, drains=50, overload_seconds=20)
-QUICK = Scale(kill_seconds=15, kill_every=6, http_kills=2, disconnects=400, drains=3, overload_seconds=4)
+FULL = Scale(
+    kill_seconds=120,
+    kill_every=15,
+    http_kills=10,
+    disconnects=4000,
+    drains=50,
+    overload_seconds=20,
+    swaps=200,
+    crowding=100,
+)
+QUICK = Scale(
+    kill_seconds=15, kill_every=6, http_kills=2, disconnects=400, drains=3, overload_seconds=4, swaps=30, crowding=20
+)
 
 
 @dataclass(frozen=True)
@@ -65,6 +78,8 @@ def faults(homes: Homes, scale: Scale) -> list[Fault]:
         Fault("disconnects", 1, leave),
         Fault("drains", scale.drains, lambda done: drains.drain_often(homes, scale.drains, done)),
         Fault("overload", 1, lambda _: overload.overload(homes(), clients=100, seconds=scale.overload_seconds)),
+        Fault("swaps", scale.swaps, lambda done: versions.swap_often(homes(), scale.swaps, done)),
+        Fault("crowd", scale.crowding, lambda done: versions.crowd(homes(), scale.crowding, done)),
         Fault("checkpoints", 1, lambda _: refuse_hostile(homes)),
     ]
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
+from service.domain import Ref
 from service.telemetry import HttpTelemetry, expose
 
 COUNT_ONE = """
@@ -46,6 +47,18 @@ def test_a_single_process_tells_its_own_registry(registry: CollectorRegistry) ->
     telemetry.requests.labels("fashion", "1", "ok").inc()
     text = expose(registry).decode()
     assert 'servoloop_requests_total{model="fashion",outcome="ok",version="1"} 1.0' in text
+
+
+def test_series_vanish_with_their_version(registry: CollectorRegistry) -> None:
+    telemetry = HttpTelemetry(registry)
+    for model, version in (("fashion", 1), ("fashion", 2), ("mood", 1)):
+        telemetry.requests.labels(model, version, "ok").inc()
+    telemetry.resent.inc()
+    text = expose(registry, {Ref("fashion", 1)}).decode()
+    assert 'model="fashion",outcome="ok",version="1"' not in text
+    assert 'servoloop_requests_total{model="fashion",outcome="ok",version="2"} 1.0' in text
+    assert 'servoloop_requests_total{model="mood",outcome="ok",version="1"} 1.0' in text
+    assert "servoloop_requests_resent_total 1.0" in text
 
 
 def test_stages_are_told_apart_from_ten_microseconds_on(registry: CollectorRegistry) -> None:

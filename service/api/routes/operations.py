@@ -26,20 +26,22 @@ async def live(services: UseServices, response: Response) -> Health:
 async def ready(services: UseServices, response: Response) -> Readiness:
     """Every champion that can be served answered rows lately, callers' or its canary, and its engine was just heard of.
 
-    A broken checkpoint costs its own model, which answers 503; the others serve, so it does not hold back readiness.
+    One that was unloaded to leave its room to others counts too, as long as an engine is there that would load it. A
+    broken checkpoint costs its own model, which answers 503; the others serve, so it does not hold back readiness.
     """
     if services.draining.begun:
         response.status_code = 503
         return Readiness(ready=False, waiting_for={"service": "it was told to stop"}, broken={})
+    engines = services.engines
     answering, waiting, broken = 0, {}, {}
     for model in services.catalog.models.values():
         champion = model.champion
         if champion is None:
             broken[model.name] = "its champion's checkpoint is missing or broken"
-        elif (reason := services.engines.why_unready(champion.ref)) is None:
+        elif (reason := engines.why_unready(champion.ref)) is None or engines.is_on_demand(champion.ref):
             answering += 1
-        elif champion.ref in services.engines.status.failed:
-            broken[model.name] = services.engines.status.failed[champion.ref]
+        elif champion.ref in engines.status.failed:
+            broken[model.name] = engines.status.failed[champion.ref]
         else:
             waiting[model.name] = reason
     is_ready = not waiting and (answering > 0 or not broken)
@@ -51,4 +53,5 @@ async def ready(services: UseServices, response: Response) -> Readiness:
 @router.get("/metrics", response_class=Response)
 async def metrics(services: UseServices) -> Response:
     """Prometheus metrics of all processes."""
-    return Response(await asyncio.to_thread(expose, services.registry), media_type=CONTENT_TYPE)
+    text = await asyncio.to_thread(expose, services.registry, services.aliases.state.deleted)
+    return Response(text, media_type=CONTENT_TYPE)

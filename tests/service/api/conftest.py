@@ -83,7 +83,7 @@ def services(
     telemetry = HttpTelemetry(CollectorRegistry())
     limits = Limits(MAX_ROWS, default_timeout=10, max_timeout=120)
     pipeline = Pipeline(router, engine, store, telemetry, threads, limits)
-    aliases = LiveAliases(store.control, store, router.use_aliases)
+    aliases = LiveAliases(store.control, store, router.use_state)
     return Services(
         pipeline,
         router,

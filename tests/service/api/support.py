@@ -39,12 +39,16 @@ class CountingEngine:
     calls: list[Call] = field(default_factory=list)
     error: BaseException | None = None
     failures: dict[int, str] = field(default_factory=dict)
+    on_demand: set[Ref] = field(default_factory=set)
 
     def is_ready(self, ref: Ref) -> bool:
         return self.why_unready(ref) is None
 
     def why_unready(self, ref: Ref) -> str | None:
         return None if ref in self.status.ready else self.status.failed.get(ref, "its engine has not loaded it yet")
+
+    def is_on_demand(self, ref: Ref) -> bool:
+        return ref in self.on_demand
 
     async def infer(self, ref: Ref, tensors: Tensors, deadline: Deadline, priority: int = 0) -> Outputs:
         self.calls.append(Call(ref, tensors, deadline))
@@ -86,11 +90,12 @@ class Supervised:
 def loaded(wish: Wish | None = None) -> Standing:
     """On the only engine."""
     wish = wish or Wish()
-    return Standing(VersionState.LOADED, "", None, ("engine-0",), 4096, wish.generation)
+    return Standing(VersionState.LOADED, "", None, ("engine-0",), 4096, wish.generation, wish.generation)
 
 
 def unloaded(wish: Wish | None = None) -> Standing:
-    return Standing(VersionState.UNLOADED, "", None, (), 4096, (wish or Wish()).generation)
+    wish = wish or Wish()
+    return Standing(VersionState.UNLOADED, "", None, (), 4096, wish.generation, wish.generation)
 
 
 def problem_of(response: httpx.Response) -> dict[str, Any]:

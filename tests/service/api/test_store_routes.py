@@ -256,7 +256,7 @@ async def test_while_the_store_is_away_predictions_are_answered_and_the_rest_is_
     client: httpx.AsyncClient, app: FastAPI, services: Services
 ) -> None:
     away: Any = Away()
-    aliases = LiveAliases(away, away, services.router.use_aliases)
+    aliases = LiveAliases(away, away, services.router.use_state)
     app.state.services = replace(services, predictions=away, aliases=aliases)
     await predict(client, "mood", ["good"])
     for response in (

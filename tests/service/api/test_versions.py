@@ -199,6 +199,19 @@ async def test_a_reload_is_done_when_the_new_generation_is_loaded(
     assert fleet.wanted == [OTHER]
 
 
+async def test_a_reload_that_fails_says_why_although_the_old_replica_answers(
+    client: httpx.AsyncClient, slow: Supervised, store: OpenStore, fleet: FakeFleet
+) -> None:
+    fleet.show(OTHER, replace(loaded(), reason="what went wrong last time"))
+    asked = await while_it_waits(client.post(f"{PATH}/reload"), store, store.control.revision())
+    await asyncio.sleep(0.01)
+    assert not asked.done()
+    fleet.show(OTHER, replace(loaded(), wished=1, reason="its sha256 differs"))
+    problem = problem_of(await asked)
+    assert problem["status"] == 503
+    assert "answers as before: its sha256 differs" in problem["detail"]
+
+
 async def test_a_load_is_not_done_before_the_engine_answers(
     client: httpx.AsyncClient, engine: CountingEngine, store: OpenStore
 ) -> None:
@@ -288,10 +301,13 @@ async def test_an_alias_does_not_move_to_what_can_t_be_loaded(
 
 
 async def test_a_deleted_version_is_answered_for_once_no_device_has_it(
-    client: httpx.AsyncClient, slow: Supervised, store: OpenStore, fleet: FakeFleet
+    client: httpx.AsyncClient, slow: Supervised, store: OpenStore, fleet: FakeFleet, engine: CountingEngine
 ) -> None:
     asked = await while_it_waits(client.delete(PATH), store, store.control.revision())
     fleet.show(OTHER, None)
+    await asyncio.sleep(0.01)
+    assert not asked.done(), "its engine answers still"
+    engine.status = EngineStatus(ready=frozenset({CHAMPION}))
     response = await asked
     assert (response.status_code, response.json()) == (200, {"model": "clothes", "versions": ["2"], "unloaded": True})
     assert store.control.state().to_remove == {OTHER}
@@ -305,7 +321,10 @@ async def test_a_deletion_may_be_left_to_itself(
     assert problem_of(await client.delete(PATH))["status"] == 404
 
 
-async def test_a_deleted_model_loses_every_version_and_alias(client: httpx.AsyncClient, store: OpenStore) -> None:
+async def test_a_deleted_model_loses_every_version_and_alias(
+    client: httpx.AsyncClient, store: OpenStore, engine: CountingEngine
+) -> None:
+    engine.status = EngineStatus()
     response = await client.delete("/v1/models/clothes")
     assert response.json() == {"model": "clothes", "versions": ["1", "2"], "unloaded": True}
     state = store.control.state()

@@ -1,7 +1,7 @@
 """Aliases as an http process follows them."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -48,6 +48,10 @@ def applied() -> list[Aliases]:
     return []
 
 
+def into(applied: list[Aliases]) -> Callable[[State], None]:
+    return lambda state: applied.append(state.aliases)
+
+
 async def come(applied: list[Aliases], expected: Aliases) -> None:
     async with asyncio.timeout(20):
         while not applied or applied[-1] != expected:
@@ -55,7 +59,7 @@ async def come(applied: list[Aliases], expected: Aliases) -> None:
 
 
 async def test_a_move_made_elsewhere_is_applied(store: OpenStore, applied: list[Aliases]) -> None:
-    async with LiveAliases(store.control, store, applied.append):
+    async with LiveAliases(store.control, store, into(applied)):
         await come(applied, {"fashion": {"champion": 1}})
         store.control.move_alias("fashion", "champion", 2, actor="ann", reason="")
         await come(applied, {"fashion": {"champion": 2}})
@@ -63,20 +67,20 @@ async def test_a_move_made_elsewhere_is_applied(store: OpenStore, applied: list[
 
 
 async def test_a_move_asked_for_here_is_applied_when_it_returns(store: OpenStore, applied: list[Aliases]) -> None:
-    aliases = LiveAliases(store.control, store, applied.append, revision=store.control.revision())
+    aliases = LiveAliases(store.control, store, into(applied), known=store.control.state())
     move = await aliases.move("fashion", "trial", 2, actor="ann", reason="a trial")
     assert applied == [{"fashion": {"champion": 1, "trial": 2}}]
     assert (await aliases.history("fashion", limit=1)) == [move]
 
 
 async def test_what_is_known_already_is_not_applied_again(store: OpenStore, applied: list[Aliases]) -> None:
-    aliases = LiveAliases(store.control, store, applied.append, revision=store.control.revision())
+    aliases = LiveAliases(store.control, store, into(applied), known=store.control.state())
     await aliases.refresh()
     assert applied == []
 
 
 async def test_an_older_state_never_replaces_a_newer_one(store: OpenStore, applied: list[Aliases]) -> None:
-    aliases = LiveAliases(store.control, store, applied.append)
+    aliases = LiveAliases(store.control, store, into(applied))
     await asyncio.gather(*(aliases.refresh() for _ in range(5)))
     assert applied == [{"fashion": {"champion": 1}}]
 
@@ -87,7 +91,7 @@ async def test_while_the_store_is_away_what_was_known_holds_and_one_line_says_so
     monkeypatch.setattr("service.registry.aliases._POLL_SECONDS", 0.001)
     unsteady = Unsteady(store)
     unsteady.away = True
-    async with LiveAliases(unsteady, store, applied.append):  # type: ignore[arg-type]
+    async with LiveAliases(unsteady, store, into(applied)):  # type: ignore[arg-type]
         async with asyncio.timeout(20):
             while unsteady.times_asked < 5:
                 await asyncio.sleep(0.001)
@@ -102,5 +106,5 @@ async def test_a_move_counts_even_where_the_store_cannot_be_read_afterwards(
 ) -> None:
     unsteady = Unsteady(store)
     unsteady.away = True
-    aliases = LiveAliases(unsteady, store, applied.append)  # type: ignore[arg-type]
+    aliases = LiveAliases(unsteady, store, into(applied))  # type: ignore[arg-type]
     assert (await aliases.move("fashion", "champion", 2, actor="ann", reason="")).version == 2

@@ -3,7 +3,7 @@ import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -17,73 +17,22 @@ from service.errors import (
     BrokenContract,
     DeadlineExceeded,
     EngineLost,
+    NotLoaded,
     NotReady,
     Overloaded,
     PredictionFailed,
     QueueFull,
     ServoloopError,
 )
-from service.link import Link
 from service.serving.engine_client import STALE_SECONDS, EngineClient
 from service.serving.held import Outputs
 from service.telemetry import HttpTelemetry
 from service.wire import Frame, Kind
 from tests.fakes import ManualClock, sample
+from tests.service.serving.fake_engine import PATIENCE, FakeEngine
 
 REF, OTHER = Ref("m", 1), Ref("m", 2)
-PATIENCE = 10.0
 ROWS = Tensors(np.array([[1.0], [2.0]], np.float32))
-
-
-class FakeEngine:
-    """Listens on a real socket and does what a test tells it to."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.frames: asyncio.Queue[Frame] = asyncio.Queue()
-        self._links: list[Link] = []
-        self._server: asyncio.Server | None = None
-
-    async def start(self, *ready: Ref, failed: Mapping[str, str] | None = None) -> None:
-        """Listen, and tell each who connects what is ready."""
-        status = self._status(ready, failed or {})
-
-        def connection() -> Link:
-            link = Link(self.frames.put_nowait, opened=lambda: link.send(status))
-            self._links.append(link)
-            return link
-
-        self._server = await asyncio.get_running_loop().create_unix_server(connection, str(self.path))
-
-    async def die(self) -> None:
-        """As kill -9 would: the socket is gone, and what was held is never answered."""
-        assert self._server is not None
-        self._server.close()
-        self.path.unlink(missing_ok=True)
-        for link in self._links:
-            link.close()
-        await asyncio.gather(*(link.lost for link in self._links))
-        self._links.clear()
-
-    def say(self, *ready: Ref, failed: Mapping[str, str] | None = None) -> None:
-        self.send(self._status(ready, failed or {}))
-
-    def send(self, frame: Frame) -> None:
-        for link in self._links:
-            link.send(frame)
-
-    def answer(self, request: Frame, **changes: Any) -> None:
-        meta = {"queue": 0.25, "compute": 0.5, **changes}
-        self.send(Frame(Kind.RESULT, request.request_id, meta=meta, arrays=[request.arrays[0] * 10]))
-
-    async def next(self, kind: Kind = Kind.INFER) -> Frame:
-        frame = await asyncio.wait_for(self.frames.get(), PATIENCE)
-        assert frame.kind is kind
-        return frame
-
-    @staticmethod
-    def _status(ready: tuple[Ref, ...], failed: Mapping[str, str]) -> Frame:
-        return Frame(Kind.STATUS, meta={"ready": [str(ref) for ref in ready], "failed": failed})
 
 
 @pytest.fixture
@@ -180,7 +129,7 @@ async def test_failed_rows_come_with_their_reason(engine: FakeEngine, client: En
         ),
         ({"error": "overloaded", "wait": 4.0}, Overloaded, {"wait": 4.0, "retry_after": 4}),
         ({"error": "deadline", "where": "the queue"}, DeadlineExceeded, {"where": "the queue"}),
-        ({"error": "not_ready", "reason": "gone"}, NotReady, {"reason": "gone"}),
+        ({"error": "not_ready", "reason": "gone"}, NotLoaded, {"reason": "gone"}),
         ({"error": "internal"}, PredictionFailed, {"reason": "the engine failed"}),
         ({}, PredictionFailed, {"reason": "the engine failed"}),
     ],

@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from service.errors import NotReady, UnknownAlias, UnknownModel, UnknownVersion
 from service.registry.scanner import scan
 from service.serving.router import Router
 from service.store.base import Aliases
+from tests.checkpoints import write_image, write_text, write_vector
 
 ALIASES: Aliases = {"clothes": {"champion": 1, "challenger": 2}, "mood": {"champion": 1}, "rent": {"champion": 1}}
 
@@ -70,3 +72,35 @@ def test_other_aliases_hold_for_what_is_routed_from_then_on(router: Router) -> N
     with pytest.raises(UnknownAlias):
         router.choose(Address("clothes", alias="challenger"))
     assert "gone" not in router.catalog.models
+
+
+def test_versions_that_come_and_go_are_routed_from_then_on(router: Router, root: Path) -> None:
+    before = router.catalog
+    known = router.choose(Address("mood"))
+    write_vector(root, "sensors", version=5)
+    shutil.rmtree(root / "clothes" / "2")
+    catalog = scan([root], {})
+    router.use(catalog, router.prepare(catalog))
+    assert router.choose(Address("sensors", version="5")).ref == Ref("sensors", 5)
+    with pytest.raises(UnknownVersion):
+        router.choose(Address("clothes", version="2"))
+    assert before.models["clothes"].versions.keys() == {1, 2}
+    assert router.choose(Address("mood")) is known, "what was prepared is not prepared again"
+
+
+def test_an_alias_moves_here_once_its_version_is_here(router: Router, root: Path) -> None:
+    router.use_aliases({**ALIASES, "clothes": {"champion": 3}})
+    assert router.choose(Address("clothes")).ref == Ref("clothes", 1), "it has not read version 3 yet"
+    write_image(root, version=3)
+    catalog = scan([root], {})
+    router.use(catalog, router.prepare(catalog))
+    assert router.choose(Address("clothes")).ref == Ref("clothes", 3)
+
+
+def test_an_alias_of_a_version_that_went_away_is_not_ready(router: Router, root: Path) -> None:
+    shutil.rmtree(root / "mood")
+    write_text(root, version=2)
+    catalog = scan([root], {})
+    router.use(catalog, router.prepare(catalog))
+    with pytest.raises(NotReady):
+        router.choose(Address("mood"))

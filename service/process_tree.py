@@ -1,0 +1,118 @@
+"""Child processes: how they are started, started again after they ended, and stopped."""
+
+import asyncio
+import contextlib
+import logging
+import socket
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Self
+
+from service.processes import EXIT_MISCONFIGURED
+from service.telemetry import SupervisorTelemetry, forget_gauges
+from service.watch.keeper import EngineKeeper, cause_of
+
+log = logging.getLogger(__name__)
+
+_FIRST_DELAY, _LONGEST_DELAY = 0.1, 5.0
+_SETTLED_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Child:
+    """How a process is started. It inherits `sockets`, and reads its parent's death from stdin."""
+
+    slot: str
+    module: str
+    arguments: tuple[str, ...]
+    sockets: tuple[socket.socket, ...]
+    environment: dict[str, str]
+    stop_seconds: float
+    """How long it may take to stop before it is killed."""
+    keeper: EngineKeeper | None = None
+
+
+class ProcessTree:
+    """Use as an async context manager: at its end all children are asked to stop, together, and waited for.
+
+    `give_up` is called with a slot whose process can't start as it is configured: it is not tried again.
+    """
+
+    def __init__(self, telemetry: SupervisorTelemetry, give_up: Callable[[str], None]) -> None:
+        self._telemetry = telemetry
+        self._give_up = give_up
+        self._keepers: list[asyncio.Task[None]] = []
+        self._running: set[asyncio.subprocess.Process] = set()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for keeper in self._keepers:
+            keeper.cancel()
+        for keeper in self._keepers:
+            with contextlib.suppress(asyncio.CancelledError):
+                await keeper
+
+    def keep(self, child: Child) -> None:
+        """Start a process, and start it again whenever it ends."""
+        self._keepers.append(asyncio.create_task(self._restart(child)))
+
+    def kill(self) -> None:
+        """End everything at once."""
+        for process in self._running:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+
+    async def _restart(self, child: Child) -> None:
+        delay = _FIRST_DELAY
+        while True:
+            started = time.monotonic()
+            code = await self._run(child)
+            forget_gauges(child.slot)
+            if code == EXIT_MISCONFIGURED:
+                self._give_up(child.slot)
+                return
+            if time.monotonic() - started > _SETTLED_SECONDS:
+                delay = _FIRST_DELAY
+            cause = cause_of(code) if child.keeper is None else child.keeper.end(code)
+            if not cause.is_own_fault:
+                delay = _FIRST_DELAY  # waiting keeps a process from failing too often; this one did not fail
+            log.error("a process ended and is started again", extra={"slot": child.slot, "code": code, "in": delay})
+            self._telemetry.restarts.labels(child.slot, str(cause)).inc()
+            await asyncio.sleep(delay)
+            delay = min(2 * delay, _LONGEST_DELAY)
+
+    async def _run(self, child: Child) -> int:
+        """Run a process to its end. Cancelled, ask it to stop, wait, and in the end kill it."""
+        numbers = [str(sock.fileno()) for sock in child.sockets]
+        watched = child.keeper.begin() if child.keeper is not None else []
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-P",  # a folder named `models` where the operator stands must not be taken for ours
+            *("-m", child.module, "--slot", child.slot, "--listen-fd", *numbers, *child.arguments, *watched),
+            stdin=asyncio.subprocess.PIPE,
+            pass_fds=[sock.fileno() for sock in child.sockets],
+            env=child.environment,
+            start_new_session=True,  # a Ctrl-C is for the supervisor, which stops the others in order
+        )
+        self._running.add(process)
+        watching = asyncio.create_task(child.keeper.watch(process)) if child.keeper is not None else None
+        try:
+            return await process.wait()
+        except asyncio.CancelledError:
+            with contextlib.suppress(ProcessLookupError):
+                process.terminate()
+            try:
+                await asyncio.wait_for(process.wait(), child.stop_seconds)
+            except TimeoutError:
+                log.error("a process did not stop in time and is killed", extra={"slot": child.slot})
+                process.kill()
+                await process.wait()
+            raise
+        finally:
+            self._running.discard(process)
+            if watching is not None:
+                watching.cancel()

@@ -1,0 +1,133 @@
+"""The supervisor's connection to one engine: its reports come in, loads and unloads go out."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from service.domain import Ref
+from service.link import Link
+from service.reconciling.report import Report
+from service.registry.placement import Claim
+from service.registry.steps import Holding, Replica
+from service.wire import Frame, Kind
+
+log = logging.getLogger(__name__)
+
+_RECONNECT_SECONDS = 0.1
+
+
+class EngineLink:
+    """Connected between `start` and `stop`, anew when the engine is replaced; `tell` is called at every report.
+
+    A command is sent once: until a report shows what came of it, it is under way.
+    """
+
+    def __init__(
+        self, slot: str, path: Path, tell: Callable[[], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.slot = slot
+        self.path = path
+        self._tell = tell
+        self._clock = clock
+        self._link: Link | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._next_id = 0
+        self._commanded: dict[int, tuple[Kind, Ref]] = {}
+        self._ended: set[int] = set()
+        self._tried: dict[Ref, Replica] = {}
+        self.report: Report | None = None
+        """What it said last; None while it is not there."""
+        self.last_report: Report | None = None
+        """The same, of the last one that was there."""
+        self.heard = self.gone_since = clock()
+        """When it reported last, and when it went."""
+
+    def start(self) -> None:
+        """Connect, and stay connected until `stop`."""
+        self._keeper = asyncio.create_task(self._keep_connected())
+
+    async def stop(self) -> None:
+        """Let go of the connection."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._keeper
+        if self._link is not None:
+            self._link.close()
+
+    @property
+    def held(self) -> frozenset[Ref]:
+        """Versions whose files it may still read."""
+        told = frozenset(ref for _, ref in self._commanded.values())
+        return told if self.report is None else told | self.report.replicas.keys() | self.report.loading
+
+    def holding(self, identities: Mapping[Ref, str]) -> Holding | None:
+        """What it holds, with the loads and unloads that were commanded; None while it is not there.
+
+        `identities` are those of the versions: none changes while they are served.
+        """
+        report = self.report
+        if report is None or self._link is None:
+            return None
+        loaded = {
+            ref: Replica(facts.num_bytes, identities.get(ref, ""), facts.generation, facts.precision)
+            for ref, facts in report.replicas.items()
+        }
+        told = {
+            kind: {ref for each, ref in self._commanded.values() if each is kind} for kind in (Kind.LOAD, Kind.UNLOAD)
+        }
+        loading = (report.loading | told[Kind.LOAD]) & self._tried.keys()
+        failed = (report.failed.keys() | report.reload_failed.keys()) & self._tried.keys() - loading
+        return Holding(
+            loaded,
+            {ref: self._tried[ref] for ref in loading},
+            frozenset(report.unloading | told[Kind.UNLOAD]),
+            {ref: self._tried[ref] for ref in failed},
+        )
+
+    def load(self, claim: Claim, folder: Path, *, pardon: bool) -> None:
+        """Have a version loaded, or loaded anew beside what runs and then put in its place."""
+        self._tried[claim.ref] = Replica(claim.num_bytes, claim.identity, claim.generation, claim.precision)
+        facts = {"folder": str(folder), "identity": claim.identity, "precision": claim.precision}
+        self._command(Kind.LOAD, claim.ref, **facts, generation=claim.generation, pardon=pardon)
+
+    def unload(self, ref: Ref) -> None:
+        """Have a version unloaded once what waits for it is answered."""
+        self._command(Kind.UNLOAD, ref)
+
+    def _command(self, kind: Kind, ref: Ref, **facts: object) -> None:
+        if self._link is None:
+            return
+        self._next_id += 1
+        self._commanded[self._next_id] = kind, ref
+        self._link.send(Frame(kind, self._next_id, meta={"model": ref.model, "version": ref.version, **facts}))
+
+    async def _keep_connected(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            with contextlib.suppress(OSError):
+                _, self._link = await loop.create_unix_connection(lambda: Link(self._receive), str(self.path))
+                await self._link.lost
+                self._link = None
+                self._commanded.clear()
+                self._ended.clear()
+                self._tried.clear()
+                self.report = None
+                self.gone_since = self._clock()
+                self._tell()
+            await asyncio.sleep(_RECONNECT_SECONDS)
+
+    def _receive(self, frame: Frame) -> None:
+        if frame.kind is not Kind.STATUS:
+            # LOADED, UNLOADED or FAILED. What came of it is in the next report: until then it is under way.
+            self._ended.add(frame.request_id)
+            return
+        self.report = self.last_report = Report.from_meta(frame.meta)
+        self.heard = self._clock()
+        for number in self._ended:
+            self._commanded.pop(number, None)
+        self._ended.clear()
+        self._tell()

@@ -1,0 +1,49 @@
+"""The supervisor's socket for http processes: they are sent each view, and say which versions are asked for."""
+
+import logging
+from collections.abc import Callable
+
+from service.domain import Ref
+from service.errors import BrokenContract
+from service.link import Link
+from service.registry.fleet import View
+from service.wire import Frame, Kind
+
+log = logging.getLogger(__name__)
+
+
+class Publisher:
+    """Holds the newest view, once there is one; `want` is called with each version that an http process asks for."""
+
+    def __init__(self, want: Callable[[Ref], None]) -> None:
+        self._want = want
+        self._links: set[Link] = set()
+        self._view: View | None = None
+
+    def publish(self, view: View) -> None:
+        """Send a view to all, if it is not the one they have."""
+        if view != self._view:
+            self._view = view
+            for link in self._links:
+                self._send(link, view)
+
+    def connection(self) -> Link:
+        """A protocol for one connection."""
+        link: Link
+
+        def opened() -> None:
+            self._links.add(link)
+            if self._view is not None:
+                self._send(link, self._view)
+
+        link = Link(self._receive, opened=opened, closed=lambda: self._links.discard(link))
+        return link
+
+    def _receive(self, frame: Frame) -> None:
+        if frame.kind is not Kind.WANT:
+            raise BrokenContract("kind of frame", expected="WANT", got=frame.kind)
+        self._want(Ref(frame.meta["model"], frame.meta["version"]))
+
+    @staticmethod
+    def _send(link: Link, view: View) -> None:
+        link.send(Frame(Kind.VIEW, meta=view.to_meta()))

@@ -1,0 +1,227 @@
+"""Makes what is the same as what shall be: follows store, model roots and engines, and commands loads and unloads."""
+
+import asyncio
+import contextlib
+import logging
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+from typing import Protocol
+
+from service.domain import Precision, Ref
+from service.errors import ServoloopError
+from service.reconciling.decision import Decision, EngineFacts, Facts, decide
+from service.reconciling.engine_link import EngineLink
+from service.reconciling.publisher import Publisher
+from service.reconciling.removal import remove_files
+from service.registry.aliases import StateFollower
+from service.registry.catalog import Catalog
+from service.registry.scanner import Scanner
+from service.registry.steps import Load, Unload
+from service.store.base import Aliases, ControlReader, Found, State
+from service.telemetry import SupervisorTelemetry
+from service.watch.keeper import EngineKeeper
+
+log = logging.getLogger(__name__)
+
+_SCAN_SECONDS = 1.0
+
+
+class Engines(Protocol):
+    """The engine processes, by slot."""
+
+    @property
+    def keepers(self) -> Mapping[str, EngineKeeper]: ...
+
+    def path(self, slot: str) -> Path:
+        """Where the engine in this slot answers."""
+        ...
+
+    def start(self, device: str) -> str:
+        """Have an engine run on a device, from now on; its slot."""
+        ...
+
+
+class Changes(Protocol):
+    """What the store is told of what was found and done."""
+
+    async def crown_new_models(self, found: Found) -> Aliases: ...
+
+    async def note_removed(self, ref: Ref) -> None: ...
+
+
+class Reconciler:
+    """Use `serving` once. `registered` is the model root whose files may be removed."""
+
+    def __init__(
+        self,
+        scanner: Scanner,
+        catalog: Catalog,
+        store: ControlReader,
+        changes: Changes,
+        engines: Engines,
+        telemetry: SupervisorTelemetry,
+        *,
+        registered: Path,
+        wants_every_gpu: bool,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._scanner = scanner
+        self._catalog = catalog
+        self._scan = scanner.number
+        self._changes = changes
+        self._engines = engines
+        self._telemetry = telemetry
+        self._registered = registered
+        self._wants_every_gpu = wants_every_gpu
+        self._clock = clock
+        self._follower = StateFollower(store, self._use_state)
+        self._state: State | None = None
+        self._links: dict[str, EngineLink] = {}
+        self._devices: set[str] = set()
+        self._asked: dict[Ref, float] = {}
+        self._loaded_at: dict[Ref, float] = {}
+        self._measured: dict[tuple[str, Precision], int] = {}
+        self._pardoned: set[tuple[str, Ref, int]] = set()
+        self._news = asyncio.Event()
+        self._publisher = Publisher(self._want)
+
+    @contextlib.asynccontextmanager
+    async def serving(self, listener: socket.socket) -> AsyncIterator[None]:
+        """Reconcile inside the block, and tell http processes of it on the socket."""
+        loop = asyncio.get_running_loop()
+        listening = await loop.create_unix_server(self._publisher.connection, sock=listener)
+        for slot in self._engines.keepers:
+            self._connect(slot)
+        async with listening, self._follower:
+            tasks = [asyncio.create_task(work()) for work in (self._run, self._look, self._remove)]
+            try:
+                yield
+            finally:
+                for task in tasks:
+                    task.cancel()
+                for task in tasks:
+                    with contextlib.suppress(asyncio.CancelledError):
+                        await task
+                for link in self._links.values():
+                    await link.stop()
+
+    def _connect(self, slot: str) -> None:
+        link = self._links[slot] = EngineLink(slot, self._engines.path(slot), self._news.set, self._clock)
+        link.start()
+
+    def _use_state(self, state: State) -> None:
+        self._state = state
+        self._news.set()
+
+    def _want(self, ref: Ref) -> None:
+        self._asked[ref] = self._clock()
+        self._news.set()
+
+    async def _run(self) -> None:
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            try:
+                self._start_engines()
+                self._reconcile()
+            except Exception:  # whatever one report holds, the next is looked at
+                log.exception("reconciling failed")
+
+    def _start_engines(self) -> None:
+        """One for each GPU, once the first engine tells which there are."""
+        reports = [link.report for link in self._links.values() if link.report is not None]
+        self._devices.update(report.device.name for report in reports)
+        peers = dict.fromkeys(peer for report in reports for peer in report.device.peers)
+        for device in peers if self._wants_every_gpu else ():
+            if device not in self._devices:
+                self._devices.add(device)
+                self._connect(self._engines.start(device))
+
+    def _reconcile(self) -> None:
+        if self._state is None:
+            return
+        now = self._clock()
+        state, catalog = self._state, self._catalog.without(self._state.deleted).with_aliases(self._state.aliases)
+        identities = {version.ref: version.identity for version in catalog.versions()}
+        engines = [
+            EngineFacts(
+                link.slot,
+                str(link.path),
+                link.report or link.last_report,
+                link.holding(identities),
+                now - link.gone_since,
+            )
+            for link in self._links.values()
+        ]
+        self._learn(identities, now)
+        facts = Facts(now, self._scan, catalog, state.wishes, engines, self._asked, self._loaded_at, self._measured)
+        decision = decide(facts)
+        for command in decision.commands:
+            self._execute(command, decision, catalog)
+        self._publisher.publish(decision.view)
+
+    def _learn(self, identities: Mapping[Ref, str], now: float) -> None:
+        """When versions were last asked for, since when they are loaded, and what their replicas take."""
+        reports = [(link.report, link.heard) for link in self._links.values() if link.report is not None]
+        loaded: set[Ref] = set()
+        for report, heard in reports:
+            for ref, facts in report.replicas.items():
+                loaded.add(ref)
+                self._asked[ref] = max(self._asked.get(ref, 0.0), heard - facts.idle)
+                if ref in identities:
+                    self._measured[identities[ref], facts.precision] = facts.num_bytes
+        self._loaded_at = {ref: self._loaded_at.get(ref, now) for ref in loaded}
+
+    def _execute(self, command: Load | Unload, decision: Decision, catalog: Catalog) -> None:
+        link, ref = self._links[command.slot], command.ref
+        if isinstance(command, Unload):
+            if ref in decision.claims:
+                log.info("a version makes room for others", extra={"ref": str(ref), "slot": link.slot})
+                self._telemetry.evictions.labels(ref.model, ref.version).inc()
+            link.unload(ref)
+            return
+        claim = decision.claims[ref]
+        # Once, when it is asked to be loaded anew: what comes to light after that counts again.
+        pardon = claim.generation > 0 and (link.slot, ref, claim.generation) not in self._pardoned
+        if pardon:
+            self._pardoned.add((link.slot, ref, claim.generation))
+            self._engines.keepers[link.slot].evidence.pardon(ref)
+        link.load(claim, catalog.models[ref.model].versions[ref.version].folder, pardon=pardon)
+
+    async def _look(self) -> None:
+        """Look through the model roots, again and again."""
+        while True:
+            await asyncio.sleep(_SCAN_SECONDS)
+            self._news.set()  # the clock alone may change a decision
+            catalog = await asyncio.to_thread(self._scanner.scan)
+            if self._scanner.number == self._scan:
+                continue
+            try:
+                await self._changes.crown_new_models(catalog.digests())
+            except ServoloopError as error:
+                log.error("the store does not take what was found", extra={"reason": str(error)})
+                continue
+            log.info("the model roots changed", extra={"versions": len(list(catalog.versions()))})
+            self._catalog, self._scan = catalog, self._scanner.number
+            self._news.set()
+
+    async def _remove(self) -> None:
+        """Remove the files of deleted versions, once no engine has them any more."""
+        while True:
+            await asyncio.sleep(_SCAN_SECONDS)
+            for ref in self._state.to_remove if self._state is not None else ():
+                if any(ref in link.held for link in self._links.values()):
+                    continue
+                try:
+                    await asyncio.to_thread(remove_files, self._registered, ref)
+                    await self._changes.note_removed(ref)
+                except OSError as error:
+                    log.error(
+                        "a deleted version's files can't be removed", extra={"ref": str(ref), "reason": str(error)}
+                    )
+                except ServoloopError as error:
+                    log.error("the store does not take what was removed", extra={"reason": str(error)})
+                else:
+                    log.info("a deleted version's files are removed", extra={"ref": str(ref)})

@@ -1,0 +1,129 @@
+"""All engines as one: which of them a request goes to, and how it waits for a version that none has loaded yet."""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from models.preprocess import Tensors
+from service.domain import DEFAULT_PRIORITY, Deadline, Ref
+from service.errors import NotLoaded, NotReady
+from service.registry.fleet import EngineInfo, Fleet, VersionState, View
+from service.serving.engine_client import EngineClient, EngineStatus
+from service.serving.held import Bounds, Outputs
+
+# Of a version in this state, waiting would not help.
+_HOPELESS = (VersionState.FAILED, VersionState.NO_ROOM, VersionState.UNLOADED)
+
+
+class EnginePool:
+    """Use as an async context manager, inside that of `fleet`.
+
+    `connect` makes a client for an engine, and is given what to call at every news of that engine.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[EngineInfo, Callable[[], None]], EngineClient],
+        fleet: Fleet,
+        bounds: Bounds,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._connect = connect
+        self._fleet = fleet
+        self._bounds = bounds
+        self._clock = clock
+        self._clients: dict[str, EngineClient] = {}
+        self._news = asyncio.Event()
+        fleet.listen(self._use)
+
+    async def __aenter__(self) -> "EnginePool":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for client in self._clients.values():
+            await client.stop()
+
+    @property
+    def status(self) -> EngineStatus:
+        """What all engines said, put together: failed is what answers nowhere."""
+        known = [client.status for client in self._clients.values()]
+        ready = frozenset[Ref]().union(*(status.ready for status in known))
+        failed = {ref: reason for status in known for ref, reason in status.failed.items() if ref not in ready}
+        return EngineStatus(max((status.heard for status in known), default=EngineStatus().heard), ready, failed)
+
+    def is_ready(self, ref: Ref) -> bool:
+        """Whether this version answered lately on some engine, as far as was heard lately."""
+        return self.why_unready(ref) is None
+
+    def why_unready(self, ref: Ref) -> str | None:
+        """What keeps a version from being ready; None where nothing does."""
+        reasons = {slot: client.why_unready(ref) for slot, client in self._clients.items()}
+        if None in reasons.values():
+            return None
+        standing = self._fleet.view.versions.get(ref)
+        if standing is not None and standing.reason is not None:
+            return standing.reason
+        expected = standing.slots if standing is not None else ()
+        first = next((reason for slot, reason in reasons.items() if slot in expected), None)
+        return first or next(iter(reasons.values()), None) or "its engine is starting"
+
+    def is_on_demand(self, ref: Ref) -> bool:
+        """Whether a version is not loaded, and would be if it were asked for: an engine is there for it."""
+        standing = self._fleet.view.versions.get(ref)
+        is_idle = standing is not None and standing.state is VersionState.ON_DEMAND
+        return is_idle and any(client.is_heard for client in self._clients.values())
+
+    async def infer(self, ref: Ref, tensors: Tensors, deadline: Deadline, priority: int = DEFAULT_PRIORITY) -> Outputs:
+        """Compute rows where the version is loaded, or once it is.
+
+        Raises QueueFull, Overloaded, NotReady, EngineLost, DeadlineExceeded, QuarantinedInput or PredictionFailed.
+        """
+        while True:
+            client = self._choose(ref) or await self._wait_for(ref, tensors, deadline)
+            try:
+                return await client.infer(ref, tensors, deadline, priority)
+            except NotLoaded as error:
+                # It was unloaded while the rows were on their way. They were not computed, so they may wait again.
+                if ref in client.status.ready:
+                    raise NotReady(ref, error.reason) from None
+
+    def _use(self, view: View) -> None:
+        """Connect to engines that are new. An engine's slot stays, whatever becomes of its processes."""
+        for info in view.engines:
+            if info.slot not in self._clients:
+                client = self._clients[info.slot] = self._connect(info, self._tell)
+                client.start()
+        self._tell()
+
+    def _choose(self, ref: Ref) -> EngineClient | None:
+        """Of the engines that have the version loaded, the one that owes the fewest rows."""
+        ready = [client for client in self._clients.values() if ref in client.status.ready]
+        return min(ready, key=lambda client: client.held_rows, default=None) if len(ready) != 1 else ready[0]
+
+    async def _wait_for(self, ref: Ref, tensors: Tensors, deadline: Deadline) -> EngineClient:
+        self._bounds.enter(ref, tensors)
+        try:
+            async with asyncio.timeout(deadline.remaining(self._clock())):
+                while (client := self._choose(ref)) is None:
+                    news = self._news
+                    self._ask_for(ref)
+                    await news.wait()
+                return client
+        except TimeoutError:
+            raise NotReady(ref, self.why_unready(ref) or "its engine is starting") from None
+        finally:
+            self._bounds.leave(ref, tensors)
+
+    def _ask_for(self, ref: Ref) -> None:
+        """Have a version loaded. Raises NotReady where it won't be."""
+        standing = self._fleet.view.versions.get(ref)
+        if standing is None:
+            return
+        if standing.state in _HOPELESS:
+            raise NotReady(ref, standing.reason or "it is not loaded")
+        if standing.state is VersionState.ON_DEMAND:
+            self._fleet.want(ref)
+
+    def _tell(self) -> None:
+        self._news.set()
+        self._news = asyncio.Event()

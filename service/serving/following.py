@@ -1,0 +1,71 @@
+"""How an http process takes up versions that come and go while it runs."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from typing import Self
+
+from service.domain import Ref
+from service.registry.catalog import Catalog
+from service.registry.fleet import Fleet, View
+from service.serving.router import Router
+
+log = logging.getLogger(__name__)
+
+_AGAIN_SECONDS = 1.0
+
+
+class VersionFollower:
+    """Use as an async context manager: inside, the router chooses among the versions that the view tells of.
+
+    Files are read here, not sent: each process verifies what it reads (docs/decisions/0001). `look` reads them, in a
+    thread. A version counts only as the one that engines were told to load, by its identity.
+    """
+
+    def __init__(self, look: Callable[[], Catalog], fleet: Fleet, router: Router) -> None:
+        self._look = look
+        self._fleet = fleet
+        self._router = router
+        self._follower: asyncio.Task[None] | None = None
+        self._news = asyncio.Event()
+        self._taken: tuple[int, dict[Ref, str]] = (-1, {})
+        fleet.listen(self._hear)
+
+    async def __aenter__(self) -> Self:
+        self._follower = asyncio.create_task(self._follow())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._follower is not None
+        self._follower.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._follower
+
+    def _hear(self, view: View) -> None:
+        if (view.scan, _identities(view)) != self._taken:
+            self._news.set()
+
+    async def _follow(self) -> None:
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            view = self._fleet.view
+            identities = _identities(view)
+            catalog = (await asyncio.to_thread(self._look_twice)).only(identities)
+            self._router.use(catalog, await asyncio.to_thread(self._router.prepare, catalog))
+            self._taken = view.scan, identities
+            log.info("versions are taken up", extra={"scan": view.scan, "versions": len(identities)})
+            if identities.keys() - {version.ref for version in catalog.versions()}:
+                # The supervisor saw more than is seen here: on a file system that is slow to show it, perhaps.
+                await asyncio.sleep(_AGAIN_SECONDS)
+                self._news.set()
+
+    def _look_twice(self) -> Catalog:
+        """What is new counts from the second look on, unless it changes meanwhile: the supervisor saw it steady."""
+        self._look()
+        return self._look()
+
+
+def _identities(view: View) -> dict[Ref, str]:
+    return {ref: standing.identity for ref, standing in view.versions.items()}

@@ -1,0 +1,258 @@
+"""What the supervisor decides, on engines that do at once what they are told."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from models.manifest import WEIGHTS, FileEntry, Manifest
+from service.domain import Loading, Precision, Ref, Wish
+from service.reconciling.decision import Decision, EngineFacts, Facts, decide
+from service.reconciling.report import DeviceReport, ReplicaReport, Report
+from service.registry.catalog import Catalog, Model, Version
+from service.registry.fleet import VersionState
+from service.registry.steps import Holding, Load, Replica, Unload
+
+A, B, C = Ref("a", 1), Ref("b", 1), Ref("c", 1)
+SIZES = {A: 40, B: 40, C: 40}
+
+
+def version(ref: Ref, size: int) -> Version:
+    files = {WEIGHTS: FileEntry(sha256="0" * 64, size=size)}
+    return Version(ref, Path(str(ref)), Manifest.model_construct(files=files), identity=f"identity of {ref}")
+
+
+class World:
+    """Engines with budgets in bytes; a load succeeds at once unless it is in `broken`."""
+
+    def __init__(self, *budgets: int, sizes: Mapping[Ref, int] = SIZES) -> None:
+        self.now = 1000.0
+        self.versions = {ref: version(ref, size) for ref, size in sizes.items()}
+        self.wishes: dict[Ref, Wish] = {}
+        self.asked: dict[Ref, float] = {}
+        self.loaded_at: dict[Ref, float] = {}
+        self.aliases = {ref: {"champion": ref.version} for ref in sizes}
+        self.broken: set[Ref] = set()
+        self.budgets = {f"engine-{number}": budget for number, budget in enumerate(budgets)}
+        self.holdings: dict[str, Holding | None] = {slot: Holding() for slot in self.budgets}
+        self.reasons: dict[Ref, str] = {}
+        self.gone: dict[str, float] = {}
+        self.before: dict[str, Holding] = {}
+
+    @property
+    def facts(self) -> Facts:
+        models = {
+            ref.model: Model(ref.model, {ref.version: one}, self.aliases[ref]) for ref, one in self.versions.items()
+        }
+        return Facts(
+            self.now,
+            7,
+            Catalog(models),
+            self.wishes,
+            [self._engine(slot) for slot in self.budgets],
+            self.asked,
+            self.loaded_at,
+        )
+
+    def settle(self) -> Decision:
+        """Do what is decided until nothing is left to do."""
+        for _ in range(20):
+            decision = decide(self.facts)
+            if not decision.commands:
+                return decision
+            for command in decision.commands:
+                self.obey(command, decision)
+        raise AssertionError("it never ends")
+
+    def obey(self, command: Load | Unload, decision: Decision) -> None:
+        holding = self.holdings[command.slot]
+        assert holding is not None
+        loaded, failed = dict(holding.loaded), dict(holding.failed)
+        if isinstance(command, Unload):
+            del loaded[command.ref]
+        else:
+            claim = decision.claims[command.ref]
+            replica = Replica(claim.num_bytes, claim.identity, claim.generation, claim.precision)
+            if command.ref in self.broken:
+                failed[command.ref] = replica
+                self.reasons[command.ref] = "it is broken"
+            else:
+                loaded[command.ref] = replica
+                failed.pop(command.ref, None)
+        self.holdings[command.slot] = replace(holding, loaded=loaded, failed=failed)
+        assert sum(replica.num_bytes for replica in loaded.values()) <= self.budgets[command.slot]
+
+    def lies(self) -> dict[str, set[Ref]]:
+        return {slot: set(holding.loaded) for slot, holding in self.holdings.items() if holding is not None}
+
+    def lose(self, slot: str, seconds: float) -> None:
+        """The engine is gone since so many seconds."""
+        holding = self.holdings[slot]
+        if holding is not None:
+            self.before[slot] = holding
+        self.holdings[slot] = None
+        self.gone[slot] = seconds
+
+    def _engine(self, slot: str) -> EngineFacts:
+        holding = self.holdings[slot]
+        shown = holding if holding is not None else self.before[slot]
+        replicas = {ref: ReplicaReport(r.num_bytes, r.generation, r.precision, 0.0) for ref, r in shown.loaded.items()}
+        device = DeviceReport("cpu", "a CPU", self.budgets[slot], 0, 0, ("cpu",))
+        failed = {ref: self.reasons[ref] for ref in shown.failed if ref not in shown.loaded}
+        again = {ref: self.reasons[ref] for ref in shown.failed if ref in shown.loaded}
+        report = Report(device, replicas, frozenset(replicas), failed, again, frozenset(), frozenset())
+        return EngineFacts(slot, f"/{slot}.sock", report, holding, self.gone.get(slot, 0.0))
+
+
+def states(decision: Decision) -> dict[Ref, VersionState]:
+    return {ref: standing.state for ref, standing in decision.view.versions.items()}
+
+
+def test_where_there_is_room_everything_is_loaded() -> None:
+    world = World(200)
+    decision = world.settle()
+    assert world.lies() == {"engine-0": {A, B, C}}
+    assert set(states(decision).values()) == {VersionState.LOADED}
+    assert decision.view.scan == 7
+    assert decision.view.versions[A].identity == "identity of a/1"
+    assert decision.view.versions[A].slots == ("engine-0",)
+    assert [(engine.slot, engine.device) for engine in decision.view.engines] == [("engine-0", "cpu")]
+
+
+def test_over_budget_the_least_recently_used_goes_and_comes_when_it_is_asked_for() -> None:
+    world = World(100)
+    world.asked = {A: 3, B: 2, C: 1}
+    assert states(world.settle()) == {
+        A: VersionState.LOADED,
+        B: VersionState.LOADED,
+        C: VersionState.ON_DEMAND,
+    }
+    world.asked[C] = 4
+    assert states(world.settle()) == {
+        A: VersionState.LOADED,
+        B: VersionState.ON_DEMAND,
+        C: VersionState.LOADED,
+    }
+
+
+def test_what_is_pinned_stays_and_others_are_told() -> None:
+    world = World(100)
+    world.wishes = {A: Wish(Loading.PINNED), B: Wish(Loading.PINNED)}
+    world.settle()
+    world.asked[C] = 10
+    decision = world.settle()
+    assert world.lies() == {"engine-0": {A, B}}
+    assert decision.view.versions[C].state is VersionState.NO_ROOM
+    assert "pinned" in (decision.view.versions[C].reason or "")
+
+
+def test_what_shall_not_be_loaded_is_unloaded() -> None:
+    world = World(200)
+    world.settle()
+    world.wishes = {B: Wish(Loading.UNLOADED)}
+    decision = world.settle()
+    assert world.lies() == {"engine-0": {A, C}}
+    assert decision.view.versions[B].state is VersionState.UNLOADED
+    assert "load it first" in (decision.view.versions[B].reason or "")
+
+
+def test_what_is_not_there_any_more_is_unloaded() -> None:
+    world = World(200)
+    world.settle()
+    del world.versions[B]
+    world.settle()
+    assert world.lies() == {"engine-0": {A, C}}
+
+
+def test_a_reload_is_a_load_beside_what_answers() -> None:
+    world = World(200)
+    world.settle()
+    world.wishes = {A: Wish(generation=1)}
+    decision = decide(world.facts)
+    assert decision.commands == [Load("engine-0", A)]
+    assert decision.view.versions[A].state is VersionState.LOADED
+    assert decision.view.versions[A].generation == 0, "the old one answers still"
+    assert world.settle().view.versions[A].generation == 1
+
+
+def test_another_precision_is_loaded_anew() -> None:
+    world = World(200)
+    world.settle()
+    world.wishes = {A: Wish(precision=Precision.BFLOAT16, generation=1)}
+    world.settle()
+    holding = world.holdings["engine-0"]
+    assert holding is not None
+    assert holding.loaded[A].precision is Precision.BFLOAT16
+
+
+def test_what_failed_is_not_tried_again_until_it_is_reloaded() -> None:
+    world = World(200)
+    world.broken = {B}
+    decision = world.settle()
+    assert decision.view.versions[B].state is VersionState.FAILED
+    assert decision.view.versions[B].reason == "it is broken"
+    world.broken.clear()
+    assert not decide(world.facts).commands
+    world.wishes = {B: Wish(generation=1)}
+    assert world.settle().view.versions[B].state is VersionState.LOADED
+
+
+def test_a_reload_that_fails_leaves_the_old_one_answering_and_says_why() -> None:
+    world = World(200)
+    world.settle()
+    world.broken = {B}
+    world.wishes = {B: Wish(generation=1)}
+    standing = world.settle().view.versions[B]
+    assert (standing.state, standing.generation, standing.reason) == (VersionState.LOADED, 0, "it is broken")
+
+
+def test_replicas_lie_on_different_devices() -> None:
+    world = World(100, 100)
+    world.wishes = {A: Wish(replicas=2)}
+    decision = world.settle()
+    assert all(A in refs for refs in world.lies().values())
+    assert decision.view.versions[A].slots == ("engine-0", "engine-1")
+
+
+def test_an_engine_that_is_restarted_keeps_its_place_for_a_while() -> None:
+    world = World(100, 100)
+    world.settle()
+    [slot] = [slot for slot, refs in world.lies().items() if B in refs]
+    world.lose(slot, 3.0)
+    decision = decide(world.facts)
+    assert not decision.commands
+    assert decision.view.versions[B].state is VersionState.LOADING
+    assert decision.view.versions[B].reason == "its engine is starting"
+    world.asked[B] = world.now
+    world.lose(slot, 3600.0)
+    assert world.settle().view.versions[B].state is VersionState.LOADED
+
+
+def test_what_was_just_loaded_is_not_unloaded_at_once_for_another() -> None:
+    world = World(50, sizes={A: 40, B: 40})
+    world.asked = {A: 999.0}
+    world.settle()
+    assert world.lies() == {"engine-0": {A}}
+    world.loaded_at = {A: world.now - 0.1}
+    world.asked[B] = world.now
+    decision = decide(world.facts)
+    assert not decision.commands
+    assert decision.view.versions[B].state is VersionState.LOADING, "it will come"
+    world.now += 5
+    assert world.settle().view.versions[B].state is VersionState.LOADED
+    assert world.lies() == {"engine-0": {B}}
+
+
+def test_before_any_engine_was_heard_of_all_wait_for_it() -> None:
+    world = World()
+    decision = world.settle()
+    assert set(states(decision).values()) == {VersionState.LOADING}
+    assert decision.view.versions[A].reason == "its engine is starting"
+
+
+@pytest.mark.parametrize("budget", [10, 39])
+def test_what_is_too_large_for_every_device_is_said_to_be(budget: int) -> None:
+    standing = World(budget).settle().view.versions[A]
+    assert standing.state is VersionState.NO_ROOM
+    assert "needs 40 bytes" in (standing.reason or "")

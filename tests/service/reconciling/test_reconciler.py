@@ -1,0 +1,269 @@
+"""The supervisor's part in having versions loaded: a real store, real files and real engines but for their networks."""
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from models.manifest import WEIGHTS, BrokenCheckpoint
+from service.domain import BatchPolicy, Loading, Ref
+from service.engine.core import Engine
+from service.engine.devices import OwnDevice
+from service.engine.loading import Loader
+from service.engine.memory import Memory
+from service.engine.server import EngineServer
+from service.engine.wanted import Wanted
+from service.folders import listen_unix
+from service.reconciling.reconciler import Reconciler
+from service.registry.fleet import Standing, VersionState, View
+from service.registry.fleet_client import FleetClient
+from service.registry.scanner import Scanner
+from service.store.base import Aliases, Found, WishChange
+from service.telemetry import EngineTelemetry, SupervisorTelemetry
+from service.watch.evidence import Cause, Death
+from service.watch.history import History
+from service.watch.keeper import EngineKeeper
+from tests import checkpoints
+from tests.fakes import FakeRunner
+from tests.stores import OpenStore, open_store
+
+PATIENCE = 20.0
+SENSORS, RENT = Ref("sensors", 1), Ref("rent", 1)
+LARGE = 1 << 40
+
+
+class SizedRunner(FakeRunner):
+    """Takes as many bytes as its file has."""
+
+    def __init__(self, wanted: Wanted) -> None:
+        super().__init__()
+        self.num_bytes = (wanted.folder / WEIGHTS).stat().st_size
+
+
+class Engines:
+    """Engines in this process, one for each device that is started."""
+
+    def __init__(self, folder: Path, peers: tuple[str, ...], budget: int) -> None:
+        self.folder = folder
+        self.peers = peers
+        self.budget = budget
+        self.started: list[str] = []
+        self.loads: list[Wanted] = []
+        self.broken: set[Ref] = set()
+        self.keepers: dict[str, EngineKeeper] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._stack = AsyncExitStack()
+
+    def path(self, slot: str) -> Path:
+        return self.folder / f"{slot}.sock"
+
+    def start(self, device: str) -> str:
+        slot = f"engine-{len(self.started)}"
+        self.started.append(device)
+        telemetry = SupervisorTelemetry(CollectorRegistry())
+        self.keepers[slot] = EngineKeeper(self.folder / slot, 8, 5.0, telemetry)
+        self._tasks.append(asyncio.create_task(self._serve(slot, device)))
+        return slot
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _serve(self, slot: str, device: str) -> None:
+        telemetry = EngineTelemetry(CollectorRegistry())
+        engine = Engine(BatchPolicy(), telemetry)
+        own = OwnDevice(device, "a device", self.budget, self.peers, lambda: Memory(free=1, total=2))
+        loader = Loader(engine, self._load, telemetry, device=device)
+        server = EngineServer(engine, loader, History(), lambda _: None, own, telemetry)
+        listening = await asyncio.get_running_loop().create_unix_server(server.connection, str(self.path(slot)))
+        async with listening:
+            await asyncio.gather(engine.run(), server.beat())
+
+    def _load(self, wanted: Wanted) -> FakeRunner:
+        self.loads.append(wanted)
+        if wanted.ref in self.broken:
+            raise BrokenCheckpoint("it is broken today")
+        return SizedRunner(wanted)
+
+
+class Service:
+    """What a test drives: files, store and engines, and what http processes are told."""
+
+    def __init__(self, root: Path, store: OpenStore, engines: Engines, fleet: FleetClient) -> None:
+        self.root = root
+        self.store = store
+        self.engines = engines
+        self.fleet = fleet
+
+    @property
+    def view(self) -> View:
+        return self.fleet.view
+
+    async def come(self, expected: Mapping[Ref, VersionState]) -> Mapping[Ref, Standing]:
+        await self.until(lambda: {ref: found.state for ref, found in self.view.versions.items()} == expected)
+        return self.view.versions
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while not condition():
+                    await asyncio.sleep(0.002)
+        except TimeoutError:
+            raise AssertionError(f"it did not come about; the view is {self.view}") from None
+
+
+class Changes:
+    """The recorder's part, done at once."""
+
+    def __init__(self, store: OpenStore) -> None:
+        self._control = store.control
+
+    async def crown_new_models(self, found: Found) -> Aliases:
+        return self._control.crown_new_models(found)
+
+    async def note_removed(self, ref: Ref) -> None:
+        self._control.note_removed(ref)
+
+
+@asynccontextmanager
+async def running(
+    folder: Path, *, peers: tuple[str, ...] = ("cpu",), budget: int = LARGE, every_gpu: bool = True
+) -> AsyncIterator[Service]:
+    root = folder / "models"
+    (folder / "store").mkdir()
+    store = open_store(folder / "store")
+    engines = Engines(folder, peers, budget)
+    engines.start(peers[0])
+    scanner, changes = Scanner([root]), Changes(store)
+    catalog = scanner.scan()
+    await changes.crown_new_models(catalog.digests())
+    reconciler = Reconciler(
+        scanner,
+        catalog,
+        store.control,
+        changes,
+        engines,
+        SupervisorTelemetry(CollectorRegistry()),
+        registered=root,
+        wants_every_gpu=every_gpu,
+    )
+    with listen_unix(folder / "supervisor.sock") as listener:
+        async with reconciler.serving(listener), FleetClient(folder / "supervisor.sock") as fleet:
+            yield Service(root, store, engines, fleet)
+    await engines.close()
+    store.close()
+
+
+@pytest.fixture(autouse=True)
+def _quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.reconciling.reconciler._SCAN_SECONDS", 0.02)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    checkpoints.write_vector(tmp_path / "models")
+    checkpoints.write_columns(tmp_path / "models")
+    return tmp_path
+
+
+async def test_everything_found_is_loaded_as_what_it_is(folder: Path) -> None:
+    async with running(folder) as service:
+        versions = await service.come({SENSORS: VersionState.LOADED, RENT: VersionState.LOADED})
+        loads = {wanted.ref: wanted for wanted in service.engines.loads}
+        assert {ref: wanted.identity for ref, wanted in loads.items()} == {
+            ref: standing.identity for ref, standing in versions.items()
+        }
+        assert loads[SENSORS].folder == folder / "models" / "sensors" / "1"
+        assert versions[SENSORS].num_bytes == (folder / "models" / "sensors" / "1" / WEIGHTS).stat().st_size
+        assert [(engine.slot, engine.device) for engine in service.view.engines] == [("engine-0", "cpu")]
+
+
+async def test_there_is_an_engine_for_every_gpu_and_a_version_lies_where_there_is_room(folder: Path) -> None:
+    largest = max(path.stat().st_size for path in folder.glob(f"models/*/*/{WEIGHTS}"))
+    async with running(folder, peers=("cuda:0", "cuda:1"), budget=largest + 8) as service:
+        versions = await service.come({SENSORS: VersionState.LOADED, RENT: VersionState.LOADED})
+        assert service.engines.started == ["cuda:0", "cuda:1"]
+        assert {standing.slots for standing in versions.values()} == {("engine-0",), ("engine-1",)}
+
+
+async def test_where_one_gpu_is_named_no_other_is_taken(folder: Path) -> None:
+    async with running(folder, peers=("cuda:0", "cuda:1"), every_gpu=False) as service:
+        await service.come({SENSORS: VersionState.LOADED, RENT: VersionState.LOADED})
+        assert service.engines.started == ["cuda:0"]
+
+
+async def test_what_is_put_into_a_root_is_loaded_and_moves_no_alias(folder: Path) -> None:
+    async with running(folder) as service:
+        await service.come({SENSORS: VersionState.LOADED, RENT: VersionState.LOADED})
+        scan = service.view.scan
+        checkpoints.write_vector(service.root, version=2)
+        checkpoints.write_text(service.root)
+        await service.until(lambda: len(service.view.versions) == 4)
+        await service.come(dict.fromkeys([SENSORS, RENT, Ref("sensors", 2), Ref("mood", 1)], VersionState.LOADED))
+        assert service.view.scan > scan
+        assert service.store.control.aliases() == {
+            "sensors": {"champion": 1},
+            "rent": {"champion": 1},
+            "mood": {"champion": 1},
+        }
+        shutil.rmtree(service.root / "sensors" / "2")
+        await service.come(dict.fromkeys([SENSORS, RENT, Ref("mood", 1)], VersionState.LOADED))
+
+
+async def test_what_an_operator_wants_comes_about(folder: Path) -> None:
+    checkpoints.write_vector(folder / "models", version=2)
+    second = Ref("sensors", 2)
+    loaded = dict.fromkeys([SENSORS, RENT, second], VersionState.LOADED)
+    async with running(folder) as service:
+        await service.come(loaded)
+        service.store.control.change_wish(second, WishChange(loading=Loading.UNLOADED))
+        await service.come({**loaded, second: VersionState.UNLOADED})
+        service.store.control.change_wish(second, WishChange(loading=Loading.AUTO))
+        await service.come(loaded)
+        service.store.control.change_wish(second, WishChange(reload=True))
+        await service.until(lambda: service.view.versions[second].generation == 1)
+        assert [wanted.generation for wanted in service.engines.loads if wanted.ref == second] == [0, 0, 1]
+
+
+async def test_where_there_is_no_room_a_version_comes_when_it_is_wanted(folder: Path) -> None:
+    sizes = [path.stat().st_size for path in folder.glob(f"models/*/*/{WEIGHTS}")]
+    async with running(folder, budget=max(sizes) + 8) as service:
+        await service.until(lambda: VersionState.LOADED in [found.state for found in service.view.versions.values()])
+        for _ in range(3):
+            [idle] = [ref for ref, found in service.view.versions.items() if found.state is not VersionState.LOADED]
+            [other] = service.view.versions.keys() - {idle}
+            service.fleet.want(idle)
+            await service.come({idle: VersionState.LOADED, other: VersionState.ON_DEMAND})
+
+
+async def test_a_reload_pardons_a_version_once(folder: Path) -> None:
+    async with running(folder) as service:
+        await service.come({SENSORS: VersionState.LOADED, RENT: VersionState.LOADED})
+        evidence = service.engines.keepers["engine-0"].evidence
+        evidence.verdicts.withdrawn[SENSORS] = "it was taken out"
+        service.engines.broken.add(SENSORS)
+        service.store.control.change_wish(SENSORS, WishChange(reload=True))
+        await service.until(lambda: service.view.versions[SENSORS].reason)
+        standing = service.view.versions[SENSORS]
+        assert (standing.state, standing.generation, standing.reason) == (VersionState.LOADED, 0, "it is broken today")
+        assert not evidence.verdicts.withdrawn
+        evidence.weigh(Death(1, Cause.OUTSIDE, None, 0.0))
+
+
+async def test_a_deleted_version_goes_everywhere_and_then_its_files(folder: Path) -> None:
+    checkpoints.write_vector(folder / "models", version=2)
+    second = Ref("sensors", 2)
+    async with running(folder) as service:
+        await service.until(lambda: len(service.view.versions) == 3)
+        service.store.control.delete_version(second)
+        await service.come({SENSORS: VersionState.LOADED, RENT: VersionState.LOADED})
+        await service.until(lambda: not (service.root / "sensors" / "2").exists())
+        await service.until(lambda: not service.store.control.state().to_remove)
+        checkpoints.write_vector(service.root, version=2)
+        checkpoints.write_vector(service.root, version=3)
+        await service.come(dict.fromkeys([SENSORS, RENT, Ref("sensors", 3)], VersionState.LOADED))

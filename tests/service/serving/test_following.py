@@ -1,0 +1,99 @@
+"""An http process takes up what the supervisor tells of, from the files themselves."""
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from service.domain import Address, Ref
+from service.errors import UnknownModel, UnknownVersion
+from service.registry.catalog import CHANGED, Catalog
+from service.registry.fleet import Standing, VersionState, View
+from service.registry.scanner import Scanner
+from service.serving.following import VersionFollower
+from service.serving.router import Router
+from service.store.base import Aliases
+from tests.checkpoints import write_image
+from tests.fakes import FakeFleet
+
+ALIASES: Aliases = {"clothes": {"champion": 1}, "mood": {"champion": 1}, "rent": {"champion": 1}}
+NEW = Ref("clothes", 3)
+
+
+class Process:
+    """A router that follows a fleet."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.scanner = Scanner([root])
+        self.router = Router(self.scanner.scan())
+        self.router.use_aliases(ALIASES)
+        self.fleet = FakeFleet()
+        self.follower = VersionFollower(self.scanner.scan, self.fleet, self.router)
+        self._scan = 0
+
+    @property
+    def known(self) -> set[Ref]:
+        return {version.ref for version in self.router.catalog.versions()}
+
+    def tell(self, catalog: Catalog, **other_identities: str) -> None:
+        """Publish these versions as what engines were told to load."""
+        self._scan += 1
+        standings = {
+            version.ref: Standing(VersionState.LOADED, other_identities.get(version.ref.model, version.identity))
+            for version in catalog.versions()
+        }
+        self.fleet.publish(View(self._scan, (), standings))
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        async with asyncio.timeout(10):
+            while not condition():
+                await asyncio.sleep(0.002)
+
+
+@pytest.fixture
+async def process(root: Path) -> AsyncIterator[Process]:
+    process = Process(root)
+    async with process.follower:
+        yield process
+
+
+async def test_a_version_that_is_told_of_is_read_and_routed(process: Process) -> None:
+    write_image(process.root, version=3)
+    process.tell(Scanner([process.root]).scan())
+    await process.until(lambda: NEW in process.known)
+    assert process.router.choose(Address("clothes", version="3")).ref == NEW
+    assert process.router.choose(Address("clothes")).ref == Ref("clothes", 1)
+
+
+async def test_what_is_not_told_of_is_not_served_although_it_is_there(process: Process) -> None:
+    catalog = Scanner([process.root]).scan()
+    process.tell(catalog.without({Ref("clothes", 2), Ref("mood", 1)}))
+    await process.until(lambda: Ref("mood", 1) not in process.known)
+    with pytest.raises(UnknownModel):
+        process.router.choose(Address("mood"))
+    with pytest.raises(UnknownVersion):
+        process.router.choose(Address("clothes", version="2"))
+
+
+async def test_files_that_are_not_those_the_engines_have_are_not_used(process: Process) -> None:
+    process.tell(Scanner([process.root]).scan(), mood="another identity")
+    await process.until(lambda: Ref("mood", 1) not in process.known)
+    assert [(entry.model, entry.reason) for entry in process.router.catalog.broken] == [("mood", CHANGED)]
+
+
+async def test_what_is_told_of_and_not_here_yet_is_looked_for_again(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.serving.following._AGAIN_SECONDS", 0.01)
+    write_image(process.root, version=3)
+    catalog = Scanner([process.root]).scan()
+    hidden = process.root.parent / "hidden"
+    shutil.move(process.root / "clothes" / "3", hidden)
+    process.tell(catalog.without({Ref("mood", 1)}))
+    await process.until(lambda: Ref("mood", 1) not in process.known)
+    assert NEW not in process.known
+    shutil.move(hidden, process.root / "clothes" / "3")
+    await process.until(lambda: NEW in process.known)
