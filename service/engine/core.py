@@ -45,7 +45,7 @@ class Resident:
     runner: Runner
     wanted: Wanted
     last_forward: float
-    last_asked: float
+    last_asked: float | None
 
 
 class Engine:
@@ -95,9 +95,10 @@ class Engine:
         return {ref: now - self._residents[ref].last_forward for ref in self.loaded}
 
     def since_asked(self) -> dict[Ref, float]:
-        """Seconds since a caller last asked each version on the device, or since it was loaded where none has."""
+        """Seconds since a caller last asked each version on the device, of those that were asked since their load."""
         now = self._clock()
-        return {ref: now - resident.last_asked for ref, resident in self._residents.items()}
+        residents = self._residents.items()
+        return {ref: now - resident.last_asked for ref, resident in residents if resident.last_asked is not None}
 
     async def warm_up(self, ref: Ref, runner: Runner) -> None:
         """Have a version that was just loaded run its samples, between two batches.
@@ -136,7 +137,7 @@ class Engine:
         """
         ref, now = wanted.ref, self._clock()
         replaced = self._residents.get(ref)
-        self._residents[ref] = Resident(runner, wanted, now, now if replaced is None else replaced.last_asked)
+        self._residents[ref] = Resident(runner, wanted, now, None if replaced is None else replaced.last_asked)
         if replaced is None:
             self._scheduler.add(ref)
         if self._costs_at.setdefault(ref, wanted.precision) is not wanted.precision:

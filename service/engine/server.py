@@ -156,7 +156,7 @@ class EngineServer:
                 "bytes": resident.runner.num_bytes,
                 "generation": resident.wanted.generation,
                 "precision": resident.wanted.precision,
-                "idle": round(asked[ref], 3),
+                "idle": round(asked[ref], 3) if ref in asked else None,
             }
             for ref, resident in self.engine.residents.items()
         }

@@ -59,10 +59,14 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Commands for engines, with the claims that their loads serve, and the view for http processes."""
+    """Commands for engines, with the claims that their loads serve, and the view for http processes.
+
+    `evicted` are those of the unloads that only make room for others.
+    """
 
     commands: Sequence[Load | Unload]
     claims: Mapping[Ref, Claim]
+    evicted: frozenset[Ref]
     view: View
 
 
@@ -75,11 +79,16 @@ def decide(facts: Facts) -> Decision:
         if engine.report is not None and engine.counts
     ]
     current = _current(facts)
-    plan = place(list(claims.values()), devices, current)
-    staying = {ref: _stays(claim, facts) for ref, claim in claims.items()}
-    calm = plan if staying == claims else place(list(staying.values()), devices, current)
+    # What could not be loaded, and is nowhere loaded from before, takes no room.
+    placeable = [claim for ref, claim in claims.items() if ref in current or _failure(ref, facts, claim) is None]
+    plan = place(placeable, devices, current)
+    staying = [_stays(claim, facts) for claim in placeable]
+    calm = plan if staying == placeable else place(staying, devices, current)
     actual = {engine.slot: engine.holding for engine in facts.engines if engine.holding is not None}
-    commands = steps(calm, list(claims.values()), devices, actual)
+    commands = steps(calm, placeable, devices, actual)
+    evicted = {
+        each.ref for each in commands if isinstance(each, Unload) and each.slot not in calm.slots.get(each.ref, ())
+    }
     view = View(
         facts.scan,
         tuple(
@@ -88,7 +97,7 @@ def decide(facts: Facts) -> Decision:
         ),
         {version.ref: _standing(version, facts, plan, claims) for version in facts.catalog.versions()},
     )
-    return Decision(commands, claims, view)
+    return Decision(commands, claims, frozenset(evicted & claims.keys()), view)
 
 
 def _claims(facts: Facts) -> Iterator[Claim]:

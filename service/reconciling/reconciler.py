@@ -5,7 +5,7 @@ import contextlib
 import logging
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -95,7 +95,11 @@ class Reconciler:
         for slot in self._engines.keepers:
             self._connect(slot)
         async with listening, self._follower:
-            tasks = [asyncio.create_task(work()) for work in (self._run, self._look, self._remove)]
+            tasks = [
+                asyncio.create_task(self._run()),
+                asyncio.create_task(_again_and_again(self._look)),
+                asyncio.create_task(_again_and_again(self._remove)),
+            ]
             try:
                 yield
             finally:
@@ -169,15 +173,17 @@ class Reconciler:
         for report, heard in reports:
             for ref, facts in report.replicas.items():
                 loaded.add(ref)
-                self._asked[ref] = max(self._asked.get(ref, 0.0), heard - facts.idle)
+                if facts.idle is not None:
+                    self._asked[ref] = max(self._asked.get(ref, 0.0), heard - facts.idle)
                 if ref in identities:
-                    self._measured[identities[ref], facts.precision] = facts.num_bytes
+                    what = identities[ref], facts.precision
+                    self._measured[what] = max(self._measured.get(what, 0), facts.num_bytes)
         self._loaded_at = {ref: self._loaded_at.get(ref, now) for ref in loaded}
 
     def _execute(self, command: Load | Unload, decision: Decision, catalog: Catalog) -> None:
         link, ref = self._links[command.slot], command.ref
         if isinstance(command, Unload):
-            if ref in decision.claims:
+            if ref in decision.evicted:
                 log.info("a version makes room for others", extra={"ref": str(ref), "slot": link.slot})
                 self._telemetry.evictions.labels(ref.model, ref.version).inc()
             link.unload(ref)
@@ -191,37 +197,33 @@ class Reconciler:
         link.load(claim, catalog.models[ref.model].versions[ref.version].folder, pardon=pardon)
 
     async def _look(self) -> None:
-        """Look through the model roots, again and again."""
-        while True:
-            await asyncio.sleep(_SCAN_SECONDS)
-            self._news.set()  # the clock alone may change a decision
-            catalog = await asyncio.to_thread(self._scanner.scan)
-            if self._scanner.number == self._scan:
-                continue
-            try:
-                await self._changes.crown_new_models(catalog.digests())
-            except ServoloopError as error:
-                log.error("the store does not take what was found", extra={"reason": str(error)})
-                continue
-            log.info("the model roots changed", extra={"versions": len(list(catalog.versions()))})
-            self._catalog, self._scan = catalog, self._scanner.number
-            self._news.set()
+        """Look through the model roots once."""
+        self._news.set()  # the clock alone may change a decision
+        catalog = await asyncio.to_thread(self._scanner.scan)
+        if self._scanner.number == self._scan:
+            return
+        await self._changes.crown_new_models(catalog.digests())
+        log.info("the model roots changed", extra={"versions": len(list(catalog.versions()))})
+        self._catalog, self._scan = catalog, self._scanner.number
+        self._news.set()
 
     async def _remove(self) -> None:
-        """Remove the files of deleted versions, once no engine has them any more."""
-        while True:
-            await asyncio.sleep(_SCAN_SECONDS)
-            for ref in self._state.to_remove if self._state is not None else ():
-                if any(ref in link.held for link in self._links.values()):
-                    continue
-                try:
-                    await asyncio.to_thread(remove_files, self._registered, ref)
-                    await self._changes.note_removed(ref)
-                except OSError as error:
-                    log.error(
-                        "a deleted version's files can't be removed", extra={"ref": str(ref), "reason": str(error)}
-                    )
-                except ServoloopError as error:
-                    log.error("the store does not take what was removed", extra={"reason": str(error)})
-                else:
-                    log.info("a deleted version's files are removed", extra={"ref": str(ref)})
+        """Remove the files of deleted versions that no engine has any more."""
+        for ref in self._state.to_remove if self._state is not None else ():
+            if any(ref in link.held for link in self._links.values()):
+                continue
+            await asyncio.to_thread(remove_files, self._registered, ref)
+            await self._changes.note_removed(ref)
+            log.info("a deleted version's files are removed", extra={"ref": str(ref)})
+
+
+async def _again_and_again(work: Callable[[], Awaitable[None]]) -> None:
+    """Do it every second. Where it fails, the log says so, and it is tried again."""
+    while True:
+        await asyncio.sleep(_SCAN_SECONDS)
+        try:
+            await work()
+        except (ServoloopError, OSError) as error:
+            log.error("what was found or removed can't be taken up yet", extra={"reason": str(error)})
+        except Exception:
+            log.exception("following the model roots failed")

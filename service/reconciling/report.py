@@ -21,12 +21,14 @@ class DeviceReport:
 
 @dataclass(frozen=True, slots=True)
 class ReplicaReport:
-    """A loaded version: its measured bytes, as what it was loaded, and the seconds since a caller asked for it."""
+    """A loaded version: its measured bytes, as what it was loaded, and the seconds since a caller asked for it; None
+    where nobody has since its load.
+    """
 
     num_bytes: int
     generation: int
     precision: Precision
-    idle: float
+    idle: float | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import logging
+import math
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Self
@@ -16,17 +18,19 @@ from service.wire import Frame, Kind
 log = logging.getLogger(__name__)
 
 _RECONNECT_SECONDS = 0.05
+_WANT_SECONDS = 0.25
 
 
 class FleetClient:
     """Use as an async context manager. While the supervisor can't be reached, the last view goes on to hold."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
         self._path = path
+        self._clock = clock
         self._listeners: list[Callable[[View], None]] = []
         self._link: Link | None = None
         self._keeper: asyncio.Task[None] | None = None
-        self._wanted: set[Ref] = set()
+        self._wanted: dict[Ref, float] = {}
         self._next = asyncio.Event()
         self.view = View()
 
@@ -47,9 +51,10 @@ class FleetClient:
         self._listeners.append(use)
 
     def want(self, ref: Ref) -> None:
-        """Say that a version is asked for; once until the next view, however often it is said."""
-        if ref not in self._wanted and self._link is not None:
-            self._wanted.add(ref)
+        """Say that a version is asked for; to a view at most every quarter of a second, however often it is said."""
+        now = self._clock()
+        if self._link is not None and now - self._wanted.get(ref, -math.inf) >= _WANT_SECONDS:
+            self._wanted[ref] = now
             self._link.send(Frame(Kind.WANT, meta={"model": ref.model, "version": ref.version}))
 
     async def changed(self) -> None:

@@ -107,6 +107,11 @@ class EngineClient:
         return self._bounds.num_rows
 
     @property
+    def waiting_for(self) -> set[Ref]:
+        """Versions that requests are held for, because this engine does not have them now."""
+        return {held.ref for held in self._held.values()} - self.status.ready
+
+    @property
     def is_heard(self) -> bool:
         """Whether the engine gave a sign of life lately."""
         return self._clock() - self.status.heard < self._stale_seconds

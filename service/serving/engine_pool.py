@@ -1,6 +1,7 @@
 """All engines as one: which of them a request goes to, and how it waits for a version that none has loaded yet."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 
@@ -11,6 +12,10 @@ from service.registry.fleet import EngineInfo, Fleet, VersionState, View
 from service.serving.engine_client import EngineClient, EngineStatus
 from service.serving.held import Bounds, Outputs
 
+# More than versions that come and go can cost; an engine that contradicts itself is not asked for ever.
+_MOST_TRIES = 10
+# What was asked for may have made room for another meanwhile.
+_ASK_AGAIN_SECONDS = 0.5
 # Of a version in this state, waiting would not help.
 _HOPELESS = (VersionState.FAILED, VersionState.NO_ROOM, VersionState.UNLOADED)
 
@@ -78,14 +83,12 @@ class EnginePool:
 
         Raises QueueFull, Overloaded, NotReady, EngineLost, DeadlineExceeded, QuarantinedInput or PredictionFailed.
         """
-        while True:
+        for _ in range(_MOST_TRIES):
             client = self._choose(ref) or await self._wait_for(ref, tensors, deadline)
-            try:
+            # It may be unloaded while the rows are on their way. They are not computed then, so they may wait again.
+            with contextlib.suppress(NotLoaded):
                 return await client.infer(ref, tensors, deadline, priority)
-            except NotLoaded as error:
-                # It was unloaded while the rows were on their way. They were not computed, so they may wait again.
-                if ref in client.status.ready:
-                    raise NotReady(ref, error.reason) from None
+        raise NotReady(ref, "it was unloaded again and again before its rows came to their turn")
 
     def _use(self, view: View) -> None:
         """Connect to engines that are new. An engine's slot stays, whatever becomes of its processes."""
@@ -93,6 +96,9 @@ class EnginePool:
             if info.slot not in self._clients:
                 client = self._clients[info.slot] = self._connect(info, self._tell)
                 client.start()
+        for client in self._clients.values():
+            for ref in client.waiting_for:
+                self._ask_for_idle(ref)
         self._tell()
 
     def _choose(self, ref: Ref) -> EngineClient | None:
@@ -107,7 +113,9 @@ class EnginePool:
                 while (client := self._choose(ref)) is None:
                     news = self._news
                     self._ask_for(ref)
-                    await news.wait()
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(_ASK_AGAIN_SECONDS):
+                            await news.wait()
                 return client
         except TimeoutError:
             raise NotReady(ref, self.why_unready(ref) or "its engine is starting") from None
@@ -117,11 +125,13 @@ class EnginePool:
     def _ask_for(self, ref: Ref) -> None:
         """Have a version loaded. Raises NotReady where it won't be."""
         standing = self._fleet.view.versions.get(ref)
-        if standing is None:
-            return
-        if standing.state in _HOPELESS:
+        if standing is not None and standing.state in _HOPELESS:
             raise NotReady(ref, standing.reason or "it is not loaded")
-        if standing.state is VersionState.ON_DEMAND:
+        self._ask_for_idle(ref)
+
+    def _ask_for_idle(self, ref: Ref) -> None:
+        standing = self._fleet.view.versions.get(ref)
+        if standing is not None and standing.state is VersionState.ON_DEMAND:
             self._fleet.want(ref)
 
     def _tell(self) -> None:

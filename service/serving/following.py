@@ -50,16 +50,23 @@ class VersionFollower:
         while True:
             await self._news.wait()
             self._news.clear()
-            view = self._fleet.view
-            identities = _identities(view)
-            catalog = (await asyncio.to_thread(self._look_twice)).only(identities)
-            self._router.use(catalog, await asyncio.to_thread(self._router.prepare, catalog))
-            self._taken = view.scan, identities
-            log.info("versions are taken up", extra={"scan": view.scan, "versions": len(identities)})
-            if identities.keys() - {version.ref for version in catalog.versions()}:
-                # The supervisor saw more than is seen here: on a file system that is slow to show it, perhaps.
+            try:
+                is_all_here = await self._take_up(self._fleet.view)
+            except Exception:  # what is served goes on being served
+                log.exception("versions could not be taken up")
+                is_all_here = False
+            if not is_all_here:
                 await asyncio.sleep(_AGAIN_SECONDS)
                 self._news.set()
+
+    async def _take_up(self, view: View) -> bool:
+        """Route among what the view tells of; whether all of that is here: a file system may be slow to show it."""
+        identities = _identities(view)
+        catalog = (await asyncio.to_thread(self._look_twice)).only(identities)
+        self._router.use(catalog, await asyncio.to_thread(self._router.prepare, catalog))
+        self._taken = view.scan, identities
+        log.info("versions are taken up", extra={"scan": view.scan, "versions": len(identities)})
+        return identities.keys() <= {version.ref for version in catalog.versions()}
 
     def _look_twice(self) -> Catalog:
         """What is new counts from the second look on, unless it changes meanwhile: the supervisor saw it steady."""

@@ -27,6 +27,8 @@ class Load:
     lost: int = 0
     """Requests on a connection that ended without an answer to them."""
     failed: list[int] = field(default_factory=list)
+    turned_away: int = 0
+    """Connections that were reset while they were made, before anything was sent on them."""
 
     async def keep(self, port: int) -> None:
         """Ask on one connection until an answer says that it closes, then on the next, until none is accepted."""
@@ -39,6 +41,8 @@ class Load:
                             break
             except ConnectionRefusedError:
                 return
+            except ConnectionResetError:
+                self.turned_away += 1
 
     async def renew(self, port: int) -> None:
         """Ask once a connection, until none is accepted."""
@@ -49,6 +53,8 @@ class Load:
                     await self._receive(connection.receive)
             except ConnectionRefusedError:
                 return
+            except ConnectionResetError:
+                self.turned_away += 1
 
     async def ask_slowly(self, port: int) -> None:
         """One request that is under way when the service is told to stop."""
@@ -121,6 +127,7 @@ async def drain_often(new_home: Callable[[], Path], count: int, done: Callable[[
             "answered": sum(load.answered for load in loads),
             "lost": sum(load.lost for load in loads),
             "failed": sum(len(load.failed) for load in loads),
+            "reset while connecting": sum(load.turned_away for load in loads),
             "slowest to be unready, ms": round(1000 * max(unready for _, _, unready, _ in results), 1),
             "longest drain, s": round(max(total for _, _, _, total in results), 2),
         },

@@ -207,6 +207,27 @@ def test_a_reload_that_fails_leaves_the_old_one_answering_and_says_why() -> None
     assert (standing.state, standing.generation, standing.reason) == (VersionState.LOADED, 0, "it is broken")
 
 
+def test_what_could_not_be_loaded_takes_nobodys_room() -> None:
+    world = World(80)
+    world.asked = {B: 3, A: 2, C: 1}
+    world.broken = {B}
+    assert states(world.settle()) == {A: VersionState.LOADED, B: VersionState.FAILED, C: VersionState.LOADED}
+
+
+def test_only_what_makes_room_counts_as_evicted() -> None:
+    world = World(50, sizes={A: 40, B: 40})
+    world.asked = {A: 1.0}
+    world.settle()
+    world.wishes = {A: Wish(generation=1)}
+    decision = decide(world.facts)
+    assert decision.commands == [Unload("engine-0", A)], "there is no room for old and new together"
+    assert not decision.evicted
+    world.settle()
+    world.asked[B] = 2.0
+    decision = decide(world.facts)
+    assert (decision.commands, decision.evicted) == ([Unload("engine-0", A)], {A})
+
+
 def test_replicas_lie_on_different_devices() -> None:
     world = World(100, 100)
     world.wishes = {A: Wish(replicas=2)}

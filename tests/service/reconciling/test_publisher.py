@@ -13,6 +13,7 @@ from service.reconciling.publisher import Publisher
 from service.registry.fleet import EngineInfo, Standing, VersionState, View
 from service.registry.fleet_client import FleetClient
 from service.wire import Frame, Kind
+from tests.fakes import ManualClock
 
 REF = Ref("m", 1)
 VIEW = View(
@@ -77,11 +78,11 @@ async def test_before_the_first_view_nothing_is_said(tmp_path: Path) -> None:
     assert seen == [VIEW]
 
 
-async def test_a_version_is_wanted_once_a_view(tmp_path: Path) -> None:
+async def test_a_version_is_wanted_once_a_view_and_again_after_a_while(tmp_path: Path) -> None:
     wanted: list[Ref] = []
-    publisher, path = Publisher(wanted.append), tmp_path / "s.sock"
+    publisher, path, clock = Publisher(wanted.append), tmp_path / "s.sock", ManualClock()
     publisher.publish(VIEW)
-    async with listening(publisher, path), FleetClient(path) as fleet:
+    async with listening(publisher, path), FleetClient(path, clock) as fleet:
         await until(lambda: fleet.view == VIEW)
         for ref in (REF, REF, Ref("m", 2), REF):
             fleet.want(ref)
@@ -90,7 +91,12 @@ async def test_a_version_is_wanted_once_a_view(tmp_path: Path) -> None:
         await until(lambda: fleet.view == View(4))
         fleet.want(REF)
         await until(lambda: len(wanted) == 3)
-    assert wanted == [REF, Ref("m", 2), REF]
+        fleet.want(REF)
+        clock.advance(1)
+        fleet.want(REF)
+        fleet.want(Ref("m", 3))
+        await until(lambda: len(wanted) == 5)
+    assert wanted == [REF, Ref("m", 2), REF, REF, Ref("m", 3)]
 
 
 async def test_without_a_supervisor_the_last_view_holds_and_its_successor_is_found(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from service.engine.loading import Loader
 from service.engine.memory import Memory
 from service.engine.server import EngineServer
 from service.engine.wanted import Wanted
+from service.errors import StoreUnavailable
 from service.folders import listen_unix
 from service.reconciling.reconciler import Reconciler
 from service.registry.fleet import Standing, VersionState, View
@@ -94,7 +95,8 @@ class Engines:
 class Service:
     """What a test drives: files, store and engines, and what http processes are told."""
 
-    def __init__(self, root: Path, store: OpenStore, engines: Engines, fleet: FleetClient) -> None:
+    def __init__(self, root: Path, store: OpenStore, changes: "Changes", engines: Engines, fleet: FleetClient) -> None:
+        self.changes = changes
         self.root = root
         self.store = store
         self.engines = engines
@@ -122,8 +124,11 @@ class Changes:
 
     def __init__(self, store: OpenStore) -> None:
         self._control = store.control
+        self.fails: list[Exception] = []
 
     async def crown_new_models(self, found: Found) -> Aliases:
+        if self.fails:
+            raise self.fails.pop()
         return self._control.crown_new_models(found)
 
     async def note_removed(self, ref: Ref) -> None:
@@ -154,7 +159,7 @@ async def running(
     )
     with listen_unix(folder / "supervisor.sock") as listener:
         async with reconciler.serving(listener), FleetClient(folder / "supervisor.sock") as fleet:
-            yield Service(root, store, engines, fleet)
+            yield Service(root, store, changes, engines, fleet)
     await engines.close()
     store.close()
 
@@ -253,6 +258,15 @@ async def test_a_reload_pardons_a_version_once(folder: Path) -> None:
         assert (standing.state, standing.generation, standing.reason) == (VersionState.LOADED, 0, "it is broken today")
         assert not evidence.verdicts.withdrawn
         evidence.weigh(Death(1, Cause.OUTSIDE, None, 0.0))
+
+
+async def test_a_store_that_is_away_is_told_later_of_what_was_found(folder: Path) -> None:
+    async with running(folder) as service:
+        await service.come({SENSORS: VersionState.LOADED, RENT: VersionState.LOADED})
+        service.changes.fails = [StoreUnavailable("it is away"), RuntimeError("a fault of ours")]
+        checkpoints.write_vector(service.root, version=2)
+        await service.come(dict.fromkeys([SENSORS, RENT, Ref("sensors", 2)], VersionState.LOADED))
+        assert not service.changes.fails
 
 
 async def test_a_deleted_version_goes_everywhere_and_then_its_files(folder: Path) -> None:

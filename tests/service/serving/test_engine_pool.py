@@ -169,9 +169,42 @@ async def test_an_engine_that_contradicts_itself_is_not_asked_for_ever(world: Wo
     await engine.start(REF)
     world.publish(VersionState.LOADED, engines=1)
     asked = world.ask()
+    for _ in range(10):
+        request = await engine.next()
+        engine.send(Frame(Kind.FAILED, request.request_id, meta={"error": "not_ready", "reason": "no"}))
+    error = await fails(asked)
+    assert isinstance(error, NotReady)
+    assert "again and again" in error.reason
+
+
+async def test_rows_that_met_a_version_between_unload_and_load_are_computed(world: World) -> None:
+    engine = world.engines[0]
+    await engine.start(REF)
+    world.publish(VersionState.LOADED, engines=1)
+    asked = world.ask()
     request = await engine.next()
-    engine.send(Frame(Kind.FAILED, request.request_id, meta={"error": "not_ready", "reason": "no"}))
-    assert isinstance(await fails(asked), NotReady)
+    # All at once, as a busy process hears it: gone, refused, there again.
+    engine.say()
+    engine.send(Frame(Kind.FAILED, request.request_id, meta={"error": "not_ready", "reason": "it is being unloaded"}))
+    engine.say(REF)
+    engine.answer(await engine.next())
+    assert (await asked).values.tolist() == [[10], [20]]
+
+
+async def test_what_a_dead_engine_held_is_asked_for_where_its_successor_leaves_it_out(world: World) -> None:
+    engine = world.engines[0]
+    await engine.start(REF)
+    world.publish(VersionState.LOADED, engines=1)
+    asked = world.ask()
+    await engine.next()
+    await engine.die()
+    await engine.start()
+    world.publish(VersionState.ON_DEMAND, engines=1)
+    await world.until(lambda: world.wanted)
+    await world.until(lambda: engine._links)
+    engine.say(REF)
+    engine.answer(await engine.next())
+    assert (await asked).values.tolist() == [[10], [20]]
 
 
 async def test_a_version_that_does_not_come_in_time_is_not_ready(world: World) -> None:

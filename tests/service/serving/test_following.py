@@ -84,6 +84,22 @@ async def test_files_that_are_not_those_the_engines_have_are_not_used(process: P
     assert [(entry.model, entry.reason) for entry in process.router.catalog.broken] == [("mood", CHANGED)]
 
 
+async def test_a_look_that_fails_is_repeated(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.serving.following._AGAIN_SECONDS", 0.01)
+    look, fails = process.follower._look, [OSError("the disk is away"), RuntimeError("a fault of ours")]
+
+    def look_badly() -> Catalog:
+        if fails:
+            raise fails.pop()
+        return look()
+
+    monkeypatch.setattr(process.follower, "_look", look_badly)
+    write_image(process.root, version=3)
+    process.tell(Scanner([process.root]).scan())
+    await process.until(lambda: NEW in process.known)
+    assert not fails
+
+
 async def test_what_is_told_of_and_not_here_yet_is_looked_for_again(
     process: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
