@@ -270,12 +270,17 @@ class CheckpointFiles:
         """The sha256 of the manifest's bytes; since the manifest names its files' digests, that of the checkpoint."""
         self.manifest = parse_manifest(data)
 
-    def verify(self) -> None:
-        """Check everything that can be checked without building the network. Raises BrokenCheckpoint."""
+    def verify(self) -> int:
+        """Check everything that can be checked without building the network; the number of its weights' elements.
+
+        Raises BrokenCheckpoint.
+        """
+        num_elements = 0
         for name in self.manifest.files:
             data = self.read(name)
             if name == WEIGHTS:
-                check_safetensors(data)
+                num_elements = sum(math.prod(shape) for _, shape in check_safetensors(data).values())
+        return num_elements
 
     def read(self, name: str) -> bytes:
         """The bytes of a declared file, checked against its size and digest. Raises BrokenCheckpoint."""

@@ -45,6 +45,8 @@ def is_loaded(services: Services, ref: Ref, wish: Wish) -> bool:
         if standing.state is VersionState.LOADED and standing.reason is not None:
             raise NotReady(ref, f"it could not be loaded anew, and answers as before: {standing.reason}")
         return False
+    if standing.state is VersionState.LOADED and standing.reason is not None:
+        raise NotReady(ref, f"it could not be loaded as wanted, and answers all the same: {standing.reason}")
     has_replicas = len(standing.slots) >= min(wish.replicas, len(view.engines))
     return standing.state is VersionState.LOADED and has_replicas and services.engines.is_ready(ref)
 

@@ -5,9 +5,10 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from service.domain import Ref
+from service.domain import Precision, Ref
 from service.link import Link
 from service.reconciling.report import Report
 from service.registry.placement import Claim
@@ -17,6 +18,30 @@ from service.wire import Frame, Kind
 log = logging.getLogger(__name__)
 
 _RECONNECT_SECONDS = 0.1
+
+
+Tried = tuple[Ref, str, int, Precision]
+"""A version by its identity, generation and precision, as an engine was told to load it."""
+
+_FIRST_RETRY_SECONDS, _LONGEST_RETRY_SECONDS = 5.0, 300.0
+
+
+def tried(claim: Claim) -> Tried:
+    """What a load for this claim tries."""
+    return claim.ref, claim.identity, claim.generation, claim.precision
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """A load that failed, `times` in a row. It is tried again later: the cause may pass, as of a disk that is away."""
+
+    reason: str
+    times: int
+    at: float
+
+    @property
+    def holds_until(self) -> float:
+        return self.at + min(_FIRST_RETRY_SECONDS * 2.0 ** (self.times - 1), _LONGEST_RETRY_SECONDS)
 
 
 class EngineLink:
@@ -37,7 +62,8 @@ class EngineLink:
         self._next_id = 0
         self._commanded: dict[int, tuple[Kind, Ref]] = {}
         self._ended: set[int] = set()
-        self._tried: dict[Ref, Replica] = {}
+        self._loads: dict[int, Claim] = {}
+        self._failures: dict[Tried, _Failure] = {}
         self.report: Report | None = None
         """What it said last; None while it is not there."""
         self.last_report: Report | None = None
@@ -76,34 +102,47 @@ class EngineLink:
             ref: Replica(facts.num_bytes, identities.get(ref, ""), facts.generation, facts.precision)
             for ref, facts in report.replicas.items()
         }
-        told = {
-            kind: {ref for each, ref in self._commanded.values() if each is kind} for kind in (Kind.LOAD, Kind.UNLOAD)
+        told = {ref for kind, ref in self._commanded.values() if kind is Kind.UNLOAD}
+        loading = {
+            claim.ref: Replica(claim.num_bytes, claim.identity, claim.generation, claim.precision)
+            for claim in self._loads.values()
         }
-        loading = (report.loading | told[Kind.LOAD]) & self._tried.keys()
-        failed = (report.failed.keys() | report.reload_failed.keys()) & self._tried.keys() - loading
-        return Holding(
-            loaded,
-            {ref: self._tried[ref] for ref in loading},
-            frozenset(report.unloading | told[Kind.UNLOAD]),
-            {ref: self._tried[ref] for ref in failed},
-        )
+        return Holding(loaded, loading, frozenset(report.unloading | told))
+
+    def failures(self) -> dict[Tried, str]:
+        """Why loads failed that shall not be tried again yet."""
+        now = self._clock()
+        return {what: failure.reason for what, failure in self._failures.items() if now < failure.holds_until}
+
+    def fail(self, claim: Claim, reason: str) -> None:
+        """Note that a load for this claim can't succeed, or did not."""
+        what = tried(claim)
+        times = self._failures[what].times if what in self._failures else 0
+        self._failures[what] = _Failure(reason, times + 1, self._clock())
+
+    def forget_failures(self, ref: Ref) -> None:
+        """Have what failed of a version tried again at once."""
+        for what in [what for what in self._failures if what[0] == ref]:
+            del self._failures[what]
 
     def load(self, claim: Claim, folder: Path, *, pardon: bool) -> None:
         """Have a version loaded, or loaded anew beside what runs and then put in its place."""
-        self._tried[claim.ref] = Replica(claim.num_bytes, claim.identity, claim.generation, claim.precision)
         facts = {"folder": str(folder), "identity": claim.identity, "precision": claim.precision}
-        self._command(Kind.LOAD, claim.ref, **facts, generation=claim.generation, pardon=pardon)
+        number = self._command(Kind.LOAD, claim.ref, **facts, generation=claim.generation, pardon=pardon)
+        if number is not None:
+            self._loads[number] = claim
 
     def unload(self, ref: Ref) -> None:
         """Have a version unloaded once what waits for it is answered."""
         self._command(Kind.UNLOAD, ref)
 
-    def _command(self, kind: Kind, ref: Ref, **facts: object) -> None:
+    def _command(self, kind: Kind, ref: Ref, **facts: object) -> int | None:
         if self._link is None:
-            return
+            return None
         self._next_id += 1
         self._commanded[self._next_id] = kind, ref
         self._link.send(Frame(kind, self._next_id, meta={"model": ref.model, "version": ref.version, **facts}))
+        return self._next_id
 
     async def _keep_connected(self) -> None:
         loop = asyncio.get_running_loop()
@@ -114,7 +153,8 @@ class EngineLink:
                 self._link = None
                 self._commanded.clear()
                 self._ended.clear()
-                self._tried.clear()
+                self._loads.clear()
+                self._failures.clear()
                 self.report = None
                 self.gone_since = self._clock()
                 self._tell()
@@ -124,10 +164,16 @@ class EngineLink:
         if frame.kind is not Kind.STATUS:
             # LOADED, UNLOADED or FAILED. What came of it is in the next report: until then it is under way.
             self._ended.add(frame.request_id)
+            if (claim := self._loads.get(frame.request_id)) is not None:
+                if frame.kind is Kind.FAILED:
+                    self.fail(claim, frame.meta["reason"])
+                else:
+                    self._failures.pop(tried(claim), None)
             return
         self.report = self.last_report = Report.from_meta(frame.meta)
         self.heard = self._clock()
         for number in self._ended:
             self._commanded.pop(number, None)
+            self._loads.pop(number, None)
         self._ended.clear()
         self._tell()

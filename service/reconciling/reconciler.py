@@ -9,14 +9,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
-from service.domain import Precision, Ref
+from models.manifest import BrokenCheckpoint, CheckpointFiles
+from service.domain import Loading, Precision, Ref
 from service.errors import ServoloopError
 from service.reconciling.decision import Decision, EngineFacts, Facts, decide
 from service.reconciling.engine_link import EngineLink
 from service.reconciling.publisher import Publisher
 from service.reconciling.removal import remove_files
 from service.registry.aliases import StateFollower
-from service.registry.catalog import Catalog
+from service.registry.catalog import CHANGED, Catalog
+from service.registry.placement import Claim
 from service.registry.scanner import Scanner
 from service.registry.steps import Load, Unload
 from service.store.base import Aliases, ControlReader, Found, State
@@ -26,6 +28,8 @@ from service.watch.keeper import EngineKeeper
 log = logging.getLogger(__name__)
 
 _SCAN_SECONDS = 1.0
+# Who waits for a version says so again and again; who has not for so long has gone.
+_OWED_SECONDS = 2.0
 
 
 class Engines(Protocol):
@@ -81,9 +85,12 @@ class Reconciler:
         self._links: dict[str, EngineLink] = {}
         self._devices: set[str] = set()
         self._asked: dict[Ref, float] = {}
+        self._owed: dict[Ref, tuple[float, float]] = {}
+        """Since when versions that are not loaded are asked for, and when they were last."""
         self._loaded_at: dict[Ref, float] = {}
         self._measured: dict[tuple[str, Precision], int] = {}
         self._pardoned: set[tuple[str, Ref, int]] = set()
+        self._checks: dict[Ref, asyncio.Task[None]] = {}
         self._news = asyncio.Event()
         self._publisher = Publisher(self._want)
 
@@ -120,7 +127,11 @@ class Reconciler:
         self._news.set()
 
     def _want(self, ref: Ref) -> None:
-        self._asked[ref] = self._clock()
+        if ref.model not in self._catalog.models or ref.version not in self._catalog.models[ref.model].versions:
+            return
+        now = self._clock()
+        since, _ = self._owed.get(ref, (now, now))
+        self._asked[ref], self._owed[ref] = now, (since, now)
         self._news.set()
 
     async def _run(self) -> None:
@@ -140,8 +151,8 @@ class Reconciler:
         peers = dict.fromkeys(peer for report in reports for peer in report.device.peers)
         for device in peers if self._wants_every_gpu else ():
             if device not in self._devices:
-                self._devices.add(device)
                 self._connect(self._engines.start(device))
+                self._devices.add(device)
 
     def _reconcile(self) -> None:
         if self._state is None:
@@ -156,11 +167,19 @@ class Reconciler:
                 link.report or link.last_report,
                 link.holding(identities),
                 now - link.gone_since,
+                link.failures(),
             )
             for link in self._links.values()
         ]
         self._learn(identities, now)
-        facts = Facts(now, self._scan, catalog, state.wishes, engines, self._asked, self._loaded_at, self._measured)
+        for ref, wish in state.wishes.items():
+            if wish.loading is Loading.UNLOADED:
+                for link in self._links.values():
+                    link.forget_failures(ref)
+        owed = {ref: since for ref, (since, _) in self._owed.items()}
+        facts = Facts(
+            now, self._scan, catalog, state.wishes, engines, self._asked, owed, self._loaded_at, self._measured
+        )
         decision = decide(facts)
         for command in decision.commands:
             self._execute(command, decision, catalog)
@@ -179,6 +198,11 @@ class Reconciler:
                     what = identities[ref], facts.precision
                     self._measured[what] = max(self._measured.get(what, 0), facts.num_bytes)
         self._loaded_at = {ref: self._loaded_at.get(ref, now) for ref in loaded}
+        self._owed = {
+            ref: (since, last)
+            for ref, (since, last) in self._owed.items()
+            if ref not in loaded and now - last < _OWED_SECONDS
+        }
 
     def _execute(self, command: Load | Unload, decision: Decision, catalog: Catalog) -> None:
         link, ref = self._links[command.slot], command.ref
@@ -186,7 +210,10 @@ class Reconciler:
             if ref in decision.evicted:
                 log.info("a version makes room for others", extra={"ref": str(ref), "slot": link.slot})
                 self._telemetry.evictions.labels(ref.model, ref.version).inc()
-            link.unload(ref)
+            if ref in decision.replaced:
+                self._check_before_unload(link, decision.claims[ref], catalog)
+            else:
+                link.unload(ref)
             return
         claim = decision.claims[ref]
         # Once, when it is asked to be loaded anew: what comes to light after that counts again.
@@ -195,6 +222,24 @@ class Reconciler:
             self._pardoned.add((link.slot, ref, claim.generation))
             self._engines.keepers[link.slot].evidence.pardon(ref)
         link.load(claim, catalog.models[ref.model].versions[ref.version].folder, pardon=pardon)
+
+    def _check_before_unload(self, link: EngineLink, claim: Claim, catalog: Catalog) -> None:
+        """What answers goes only once its successor's files are seen to be whole."""
+        folder = catalog.models[claim.ref.model].versions[claim.ref.version].folder
+
+        async def check() -> None:
+            try:
+                await asyncio.to_thread(_verify, folder, claim.identity)
+            except (BrokenCheckpoint, OSError) as error:
+                link.fail(claim, str(error))
+            else:
+                link.unload(claim.ref)
+            finally:
+                self._checks.pop(claim.ref, None)
+                self._news.set()
+
+        if claim.ref not in self._checks:
+            self._checks[claim.ref] = asyncio.create_task(check())
 
     async def _look(self) -> None:
         """Look through the model roots once."""
@@ -212,9 +257,22 @@ class Reconciler:
         for ref in self._state.to_remove if self._state is not None else ():
             if any(ref in link.held for link in self._links.values()):
                 continue
-            await asyncio.to_thread(remove_files, self._registered, ref)
-            await self._changes.note_removed(ref)
-            log.info("a deleted version's files are removed", extra={"ref": str(ref)})
+            try:
+                await asyncio.to_thread(remove_files, self._registered, ref)
+                await self._changes.note_removed(ref)
+            except (ServoloopError, OSError) as error:
+                what = {"ref": str(ref), "reason": str(error)}
+                log.error("a deleted version's files can't be removed yet", extra=what)
+            else:
+                log.info("a deleted version's files are removed", extra={"ref": str(ref)})
+
+
+def _verify(folder: Path, identity: str) -> None:
+    """Raises BrokenCheckpoint or OSError."""
+    files = CheckpointFiles(folder)
+    if files.identity != identity:
+        raise BrokenCheckpoint(CHANGED)
+    files.verify()
 
 
 async def _again_and_again(work: Callable[[], Awaitable[None]]) -> None:
@@ -224,6 +282,6 @@ async def _again_and_again(work: Callable[[], Awaitable[None]]) -> None:
         try:
             await work()
         except (ServoloopError, OSError) as error:
-            log.error("what was found or removed can't be taken up yet", extra={"reason": str(error)})
+            log.error("what was found can't be taken up yet", extra={"reason": str(error)})
         except Exception:
             log.exception("following the model roots failed")

@@ -9,13 +9,13 @@ from service.domain import Precision, Ref
 
 @dataclass(frozen=True, slots=True)
 class DeviceReport:
-    """An engine's device; sizes in bytes. `peers`: the devices of its kind that this machine has, itself included."""
+    """An engine's device, and the bytes of it that are for replicas.
+
+    `peers`: the devices of its kind that this machine has, itself included.
+    """
 
     name: str
-    title: str
     budget: int
-    free: int
-    total: int
     peers: tuple[str, ...]
 
 
@@ -33,13 +33,10 @@ class ReplicaReport:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A STATUS frame, read. `failed`: why versions can't be loaded. Loads and unloads that are under way are named."""
+    """A STATUS frame, as far as the supervisor needs it. Loads and unloads that are under way are named."""
 
     device: DeviceReport
     replicas: Mapping[Ref, ReplicaReport]
-    ready: frozenset[Ref]
-    failed: Mapping[Ref, str]
-    reload_failed: Mapping[Ref, str]
     loading: frozenset[Ref]
     unloading: frozenset[Ref]
 
@@ -48,16 +45,13 @@ class Report:
         """Raises KeyError, TypeError or ValueError for what is no report."""
         device = meta["device"]
         return Report(
-            DeviceReport(**{**device, "peers": tuple(device["peers"])}),
+            DeviceReport(device["name"], device["budget"], tuple(device["peers"])),
             {
                 Ref.parse(name): ReplicaReport(
                     facts["bytes"], facts["generation"], Precision(facts["precision"]), facts["idle"]
                 )
                 for name, facts in meta["replicas"].items()
             },
-            _refs(meta["ready"]),
-            _reasons(meta["failed"]),
-            _reasons(meta.get("reload_failed", {})),
             _refs(meta["loading"]),
             _refs(meta["unloading"]),
         )
@@ -65,7 +59,3 @@ class Report:
 
 def _refs(names: list[str]) -> frozenset[Ref]:
     return frozenset(map(Ref.parse, names))
-
-
-def _reasons(table: Mapping[str, str]) -> dict[Ref, str]:
-    return {Ref.parse(name): reason for name, reason in table.items()}

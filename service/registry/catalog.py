@@ -14,12 +14,16 @@ CHANGED = "its files changed while the service runs; register them as a new vers
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A checkpoint whose manifest and files have been verified; `identity` is the sha256 of manifest.json."""
+    """A checkpoint whose manifest and files have been verified; `identity` is the sha256 of manifest.json.
+
+    `num_bytes`: what its weights take in memory, as float32 whatever they are stored as.
+    """
 
     ref: Ref
     folder: Path
     manifest: Manifest
     identity: str
+    num_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,7 @@ class FleetClient:
         self._listeners.append(use)
 
     def want(self, ref: Ref) -> None:
-        """Say that a version is asked for; to a view at most every quarter of a second, however often it is said."""
+        """Say that a version is asked for; at most every quarter of a second, however often it is said."""
         now = self._clock()
         if self._link is not None and now - self._wanted.get(ref, -math.inf) >= _WANT_SECONDS:
             self._wanted[ref] = now
@@ -74,7 +74,6 @@ class FleetClient:
         if frame.kind is not Kind.VIEW:
             raise BrokenContract("kind of frame", expected="VIEW", got=frame.kind)
         self.view = View.from_meta(frame.meta)
-        self._wanted.clear()
         for use in self._listeners:
             use(self.view)
         self._next.set()

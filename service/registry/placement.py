@@ -19,7 +19,8 @@ class Claim:
     """A version that shall be loaded, or may be: the bytes of a replica (measured, or estimated before its first load).
 
     `last_used` on any one clock, in seconds; where it is equal, `is_aliased` versions go before those that no alias
-    names. What a replica is made of - identity, generation and precision - has no say in where it lies.
+    names. What a replica is made of - identity, generation and precision - has no say in where it lies. Nothing new is
+    put where it is `barred` from.
     """
 
     ref: Ref
@@ -31,6 +32,7 @@ class Claim:
     identity: str = ""
     generation: int = 0
     precision: Precision = Precision.FLOAT32
+    barred: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +126,7 @@ def _settle(
             waiting[slot].pop(ref, None)
         if stays[ref]:
             slot = stays[ref].pop(0)
-        elif (found := _best(demand, room, waiting)) is not None:
+        elif (found := _best(demand, _allowed(demand, room), waiting)) is not None:
             slot = found
         else:
             continue
@@ -134,6 +136,10 @@ def _settle(
         for least in _displaced(budgets[slot] - decided[slot], waiting[slot]):
             del waiting[slot][least.claim.ref]
     return {ref: tuple(slot for slot in budgets if slot in slots) for ref, slots in chosen.items()}
+
+
+def _allowed(demand: _Demand, room: Mapping[str, int]) -> dict[str, int]:
+    return {slot: left for slot, left in room.items() if slot not in demand.claim.barred}
 
 
 def _best(demand: _Demand, room: Mapping[str, int], waiting: Mapping[str, Mapping[Ref, _Demand]]) -> str | None:

@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 
 # A checkpoint may be on its way in or out: what looked the same, or was gone, in so many looks in a row is so.
 _STEADY_LOOKS = 2
+_BYTES_AN_ELEMENT = 4
 
 _Facts = tuple[int, ...]
 _Look = tuple[_Facts, tuple[tuple[str, _Facts], ...]]
@@ -245,12 +246,12 @@ def _check(root: Path, folder: Path) -> Version:
     if not real.is_dir():
         raise BrokenCheckpoint("this is no folder")
     files = CheckpointFiles(real)
-    files.verify()
+    num_elements = files.verify()
     manifest = files.manifest
     ref = Ref(folder.parent.name, int(folder.name))
     if (manifest.model, manifest.version) != (ref.model, ref.version):
         raise BrokenCheckpoint(f"the manifest says {manifest.model}/{manifest.version}, the folder {ref}")
-    return Version(ref, real, manifest, files.identity)
+    return Version(ref, real, manifest, files.identity, _BYTES_AN_ELEMENT * num_elements)
 
 
 def _check_goes_with(version: Version, siblings: dict[int, Version]) -> None:

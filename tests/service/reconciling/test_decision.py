@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from models.manifest import WEIGHTS, FileEntry, Manifest
+from models.manifest import Manifest
 from service.domain import Loading, Precision, Ref, Wish
 from service.reconciling.decision import Decision, EngineFacts, Facts, decide
+from service.reconciling.engine_link import Tried, tried
 from service.reconciling.report import DeviceReport, ReplicaReport, Report
 from service.registry.catalog import Catalog, Model, Version
 from service.registry.fleet import VersionState
@@ -19,8 +20,7 @@ SIZES = {A: 40, B: 40, C: 40}
 
 
 def version(ref: Ref, size: int) -> Version:
-    files = {WEIGHTS: FileEntry(sha256="0" * 64, size=size)}
-    return Version(ref, Path(str(ref)), Manifest.model_construct(files=files), identity=f"identity of {ref}")
+    return Version(ref, Path(str(ref)), Manifest.model_construct(), f"identity of {ref}", size)
 
 
 class World:
@@ -33,10 +33,11 @@ class World:
         self.asked: dict[Ref, float] = {}
         self.loaded_at: dict[Ref, float] = {}
         self.aliases = {ref: {"champion": ref.version} for ref in sizes}
-        self.broken: set[Ref] = set()
+        self.broken: set[Ref | tuple[Ref, Precision]] = set()
         self.budgets = {f"engine-{number}": budget for number, budget in enumerate(budgets)}
         self.holdings: dict[str, Holding | None] = {slot: Holding() for slot in self.budgets}
-        self.reasons: dict[Ref, str] = {}
+        self.failures: dict[str, dict[Tried, str]] = {slot: {} for slot in self.budgets}
+        self.owed: dict[Ref, float] = {}
         self.gone: dict[str, float] = {}
         self.before: dict[str, Holding] = {}
 
@@ -52,6 +53,7 @@ class World:
             self.wishes,
             [self._engine(slot) for slot in self.budgets],
             self.asked,
+            self.owed,
             self.loaded_at,
         )
 
@@ -68,19 +70,17 @@ class World:
     def obey(self, command: Load | Unload, decision: Decision) -> None:
         holding = self.holdings[command.slot]
         assert holding is not None
-        loaded, failed = dict(holding.loaded), dict(holding.failed)
+        loaded = dict(holding.loaded)
         if isinstance(command, Unload):
             del loaded[command.ref]
         else:
             claim = decision.claims[command.ref]
             replica = Replica(claim.num_bytes, claim.identity, claim.generation, claim.precision)
-            if command.ref in self.broken:
-                failed[command.ref] = replica
-                self.reasons[command.ref] = "it is broken"
+            if command.ref in self.broken or (command.ref, claim.precision) in self.broken:
+                self.failures[command.slot][tried(claim)] = "it is broken"
             else:
                 loaded[command.ref] = replica
-                failed.pop(command.ref, None)
-        self.holdings[command.slot] = replace(holding, loaded=loaded, failed=failed)
+        self.holdings[command.slot] = replace(holding, loaded=loaded)
         assert sum(replica.num_bytes for replica in loaded.values()) <= self.budgets[command.slot]
 
     def lies(self) -> dict[str, set[Ref]]:
@@ -98,11 +98,9 @@ class World:
         holding = self.holdings[slot]
         shown = holding if holding is not None else self.before[slot]
         replicas = {ref: ReplicaReport(r.num_bytes, r.generation, r.precision, 0.0) for ref, r in shown.loaded.items()}
-        device = DeviceReport("cpu", "a CPU", self.budgets[slot], 0, 0, ("cpu",))
-        failed = {ref: self.reasons[ref] for ref in shown.failed if ref not in shown.loaded}
-        again = {ref: self.reasons[ref] for ref in shown.failed if ref in shown.loaded}
-        report = Report(device, replicas, frozenset(replicas), failed, again, frozenset(), frozenset())
-        return EngineFacts(slot, f"/{slot}.sock", report, holding, self.gone.get(slot, 0.0))
+        device = DeviceReport("cpu", self.budgets[slot], ("cpu",))
+        report = Report(device, replicas, frozenset(), frozenset())
+        return EngineFacts(slot, f"/{slot}.sock", report, holding, self.gone.get(slot, 0.0), self.failures[slot])
 
 
 def states(decision: Decision) -> dict[Ref, VersionState]:
@@ -226,6 +224,92 @@ def test_only_what_makes_room_counts_as_evicted() -> None:
     world.asked[B] = 2.0
     decision = decide(world.facts)
     assert (decision.commands, decision.evicted) == ([Unload("engine-0", A)], {A})
+
+
+def test_who_has_waited_longest_gets_the_room_however_much_others_ask() -> None:
+    world = World(50, sizes={A: 40, B: 40, C: 40})
+    world.asked = {A: world.now}
+    world.settle()
+    world.owed = {B: world.now - 3, C: world.now - 2}
+    world.asked = {A: world.now, B: world.now - 3, C: world.now}
+    assert world.settle().view.versions[B].state is VersionState.LOADED
+    world.owed = {C: world.now - 2, A: world.now}
+    world.loaded_at = {B: world.now - 0.1}
+    decision = decide(world.facts)
+    assert not decision.commands, "it was loaded a moment ago"
+    assert "waits for its turn" in (decision.view.versions[C].reason or "")
+    world.loaded_at = {B: world.now - 1}
+    assert world.settle().view.versions[C].state is VersionState.LOADED
+
+
+def test_what_is_being_loaded_is_not_given_up_for_another() -> None:
+    world = World(50, sizes={A: 40, B: 40})
+    holding = Holding(loading={A: Replica(40, "identity of a/1")})
+    world.holdings["engine-0"] = holding
+    world.owed = {B: world.now - 5}
+    decision = decide(world.facts)
+    assert not decision.commands
+    assert decision.view.versions[A].state is VersionState.LOADING
+
+
+def test_what_fails_on_one_device_is_tried_on_another() -> None:
+    world = World(100, 100, sizes={A: 40})
+    [command] = decide(world.facts).commands
+    world.broken = {A}
+    world.obey(command, decide(world.facts))
+    world.broken.clear()
+    decision = world.settle()
+    assert decision.view.versions[A].state is VersionState.LOADED
+    assert decision.view.versions[A].slots != (command.slot,)
+
+
+def test_where_a_precision_can_not_be_had_float32_answers_and_the_reason_is_told() -> None:
+    world = World(100, sizes={A: 40})
+    world.broken = {(A, Precision.FLOAT16)}
+    world.wishes = {A: Wish(precision=Precision.FLOAT16, generation=1)}
+    standing = world.settle().view.versions[A]
+    assert (standing.state, standing.reason, standing.generation) == (VersionState.LOADED, "it is broken", 1)
+    holding = world.holdings["engine-0"]
+    assert holding is not None
+    assert holding.loaded[A].precision is Precision.FLOAT32
+
+
+def test_fewer_replicas_are_no_eviction() -> None:
+    world = World(100, 100, sizes={A: 40})
+    world.wishes = {A: Wish(replicas=2)}
+    world.settle()
+    world.wishes = {}
+    decision = decide(world.facts)
+    assert [type(command) for command in decision.commands] == [Unload]
+    assert not decision.evicted
+
+
+def test_aliased_versions_come_first_where_nobody_was_asked() -> None:
+    world = World(50, sizes={A: 40, B: 40})
+    world.aliases[A] = {}
+    assert states(world.settle()) == {A: VersionState.ON_DEMAND, B: VersionState.LOADED}
+
+
+def test_a_version_that_is_being_unloaded_is_still_held_where_it_was() -> None:
+    world = World(100, sizes={A: 40})
+    world.settle()
+    world.wishes = {A: Wish(Loading.UNLOADED)}
+    holding = world.holdings["engine-0"]
+    assert holding is not None
+    world.holdings["engine-0"] = replace(holding, unloading=frozenset({A}))
+    standing = decide(world.facts).view.versions[A]
+    assert (standing.state, standing.slots) == (VersionState.UNLOADED, ("engine-0",))
+
+
+def test_of_replicas_the_oldest_generation_counts() -> None:
+    world = World(100, 100, sizes={A: 40})
+    world.wishes = {A: Wish(replicas=2)}
+    world.settle()
+    world.wishes = {A: Wish(replicas=2, generation=3)}
+    decision = decide(world.facts)
+    for command in decision.commands[:1]:
+        world.obey(command, decision)
+    assert decide(world.facts).view.versions[A].generation == 0
 
 
 def test_replicas_lie_on_different_devices() -> None:

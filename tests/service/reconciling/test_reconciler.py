@@ -260,6 +260,56 @@ async def test_a_reload_pardons_a_version_once(folder: Path) -> None:
         evidence.weigh(Death(1, Cause.OUTSIDE, None, 0.0))
 
 
+async def test_what_answers_does_not_go_for_files_that_are_broken(folder: Path) -> None:
+    shutil.rmtree(folder / "models" / "rent")
+    size = (folder / "models" / "sensors" / "1" / WEIGHTS).stat().st_size
+    async with running(folder, budget=size + 8) as service:
+        await service.come({SENSORS: VersionState.LOADED})
+        weights = folder / "models" / "sensors" / "1" / WEIGHTS
+        whole = weights.read_bytes()
+        weights.write_bytes(whole[:-1] + b"x")
+        service.store.control.change_wish(SENSORS, WishChange(reload=True))
+        await service.until(lambda: service.view.versions[SENSORS].reason)
+        standing = service.view.versions[SENSORS]
+        assert (standing.state, standing.generation) == (VersionState.LOADED, 0)
+        weights.write_bytes(whole)
+        service.store.control.change_wish(SENSORS, WishChange(reload=True))
+        await service.until(lambda: service.view.versions[SENSORS].generation == 2)
+
+
+async def test_what_failed_is_tried_again_once_it_was_unloaded_in_between(folder: Path) -> None:
+    checkpoints.write_vector(folder / "models", version=2)
+    second = Ref("sensors", 2)
+    async with running(folder) as service:
+        service.engines.broken.add(second)
+        await service.until(lambda: VersionState.FAILED in [found.state for found in service.view.versions.values()])
+        service.engines.broken.clear()
+        service.store.control.change_wish(second, WishChange(loading=Loading.UNLOADED))
+        await service.until(lambda: service.view.versions[second].state is VersionState.UNLOADED)
+        service.store.control.change_wish(second, WishChange(loading=Loading.AUTO))
+        await service.until(lambda: service.view.versions[second].state is VersionState.LOADED)
+
+
+async def test_files_of_one_version_that_can_not_be_removed_keep_no_others(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for version in (2, 3):
+        checkpoints.write_vector(folder / "models", version=version)
+    removed = []
+
+    def remove(root: Path, ref: Ref) -> None:
+        if ref.version == 2:
+            raise PermissionError(1, "not allowed")
+        removed.append(ref)
+
+    monkeypatch.setattr("service.reconciling.reconciler.remove_files", remove)
+    async with running(folder) as service:
+        for version in (2, 3):
+            service.store.control.delete_version(Ref("sensors", version))
+        await service.until(lambda: Ref("sensors", 3) in removed)
+        await service.until(lambda: service.store.control.state().to_remove == {Ref("sensors", 2)})
+
+
 async def test_a_store_that_is_away_is_told_later_of_what_was_found(folder: Path) -> None:
     async with running(folder) as service:
         await service.come({SENSORS: VersionState.LOADED, RENT: VersionState.LOADED})
