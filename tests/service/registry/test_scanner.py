@@ -46,9 +46,9 @@ def verified(scan: Scanner, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     folders: list[str] = []
     usual = CheckpointFiles.verify
 
-    def verify(files: CheckpointFiles) -> None:
+    def verify(files: CheckpointFiles) -> int:
         folders.append("/".join(files.folder.parts[-2:]))
-        usual(files)
+        return usual(files)
 
     monkeypatch.setattr(manifest.CheckpointFiles, "verify", verify)
     return folders
