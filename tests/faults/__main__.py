@@ -44,10 +44,10 @@ FULL = Scale(
     drains=50,
     overload_seconds=20,
     swaps=200,
-    crowding=100,
+    crowding=2000,
 )
 QUICK = Scale(
-    kill_seconds=15, kill_every=6, http_kills=2, disconnects=400, drains=3, overload_seconds=4, swaps=30, crowding=20
+    kill_seconds=15, kill_every=6, http_kills=2, disconnects=400, drains=3, overload_seconds=4, swaps=30, crowding=300
 )
 
 
