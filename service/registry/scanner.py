@@ -99,6 +99,15 @@ class Scanner:
             self._number += 1
         return self._catalog
 
+    def distrust(self, ref: Ref) -> None:
+        """Have a version read anew: others found something else under its name.
+
+        Whoever looks seldom may not have seen that its folder was gone for a while, and came back as another.
+        """
+        for path in [path for path, version in self._served.items() if version.ref == ref]:
+            del self._served[path]
+            self._folders.pop(path, None)
+
     def _look(self) -> dict[_Place, Broken]:
         """Note what every folder looks like; returns the models whose folders can't be listed."""
         broken: dict[_Place, Broken] = {}

@@ -292,3 +292,15 @@ def test_a_models_folder_that_cant_be_listed_keeps_its_versions(
         catalog = scan.scan()
     assert refs(catalog) == ALL
     assert reasons(catalog) == {"clothes/": "the model's folder can't be read: Permission denied"}
+
+
+def test_what_is_distrusted_is_read_anew(scan: Scanner, root: Path, verified: list[str]) -> None:
+    before = scan.scan().models["mood"].versions[1].identity
+    shutil.rmtree(root / "mood" / "1")
+    checkpoints.write_text(root, max_characters=50)
+    scan.scan()
+    assert scan.scan().models["mood"].versions[1].identity == before
+    scan.distrust(Ref("mood", 1))
+    scan.scan()
+    assert scan.scan().models["mood"].versions[1].identity != before
+    assert not scan.changed
