@@ -159,6 +159,8 @@ def _displaced(room: int, waiting: Mapping[Ref, _Demand]) -> list[_Demand]:
     """Those that go, the least important first, until the others take no more than `room`."""
     excess = sum(demand.claim.num_bytes for demand in waiting.values()) - room
     gone: list[_Demand] = []
+    if excess <= 0:
+        return gone
     for demand in sorted(waiting.values(), key=lambda one: one.rank, reverse=True):
         if excess <= 0:
             break
