@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 
 _FIRST_DELAY, _LONGEST_DELAY = 0.1, 5.0
 _SETTLED_SECONDS = 10.0
+_WATCH_AGAIN_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class ProcessTree:
     def __init__(self, telemetry: SupervisorTelemetry, give_up: Callable[[str], None]) -> None:
         self._telemetry = telemetry
         self._give_up = give_up
+        self._is_ending = False
         self._keepers: list[asyncio.Task[None]] = []
         self._running: set[asyncio.subprocess.Process] = set()
 
@@ -50,11 +52,13 @@ class ProcessTree:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._is_ending = True
         for keeper in self._keepers:
             keeper.cancel()
-        for keeper in self._keepers:
-            with contextlib.suppress(asyncio.CancelledError):
-                await keeper
+        # Whatever became of one of them, the others are waited for too.
+        for error in await asyncio.gather(*self._keepers, return_exceptions=True):
+            if isinstance(error, Exception):
+                log.error("a process could not be stopped in order", exc_info=error)
 
     def keep(self, child: Child) -> None:
         """Start a process, and start it again whenever it ends."""
@@ -70,18 +74,24 @@ class ProcessTree:
         delay = _FIRST_DELAY
         while True:
             started = time.monotonic()
-            code = await self._run(child)
-            forget_gauges(child.slot)
-            if code == EXIT_MISCONFIGURED:
-                self._give_up(child.slot)
-                return
-            if time.monotonic() - started > _SETTLED_SECONDS:
-                delay = _FIRST_DELAY
-            cause = cause_of(code) if child.keeper is None else child.keeper.end(code)
-            if not cause.is_own_fault:
-                delay = _FIRST_DELAY  # waiting keeps a process from failing too often; this one did not fail
-            log.error("a process ended and is started again", extra={"slot": child.slot, "code": code, "in": delay})
-            self._telemetry.restarts.labels(child.slot, str(cause)).inc()
+            try:
+                code = await self._run(child)
+                if code == EXIT_MISCONFIGURED:
+                    self._give_up(child.slot)
+                    return
+                if time.monotonic() - started > _SETTLED_SECONDS:
+                    delay = _FIRST_DELAY
+                cause = cause_of(code) if child.keeper is None else child.keeper.end(code)
+                if not cause.is_own_fault:
+                    delay = _FIRST_DELAY  # waiting keeps a process from failing too often; this one did not fail
+                log.error("a process ended and is started again", extra={"slot": child.slot, "code": code, "in": delay})
+                self._telemetry.restarts.labels(child.slot, str(cause)).inc()
+                forget_gauges(child.slot)
+            except Exception:
+                if self._is_ending:
+                    raise
+                # A machine that can't start a process now may do so later: the slot is not given up.
+                log.exception("a process could not be started or seen off", extra={"slot": child.slot, "in": delay})
             await asyncio.sleep(delay)
             delay = min(2 * delay, _LONGEST_DELAY)
 
@@ -99,7 +109,7 @@ class ProcessTree:
             start_new_session=True,  # a Ctrl-C is for the supervisor, which stops the others in order
         )
         self._running.add(process)
-        watching = asyncio.create_task(child.keeper.watch(process)) if child.keeper is not None else None
+        watching = asyncio.create_task(_watch(child.keeper, process)) if child.keeper is not None else None
         try:
             return await process.wait()
         except asyncio.CancelledError:
@@ -116,3 +126,14 @@ class ProcessTree:
             self._running.discard(process)
             if watching is not None:
                 watching.cancel()
+
+
+async def _watch(keeper: EngineKeeper, process: asyncio.subprocess.Process) -> None:
+    """Have a process watched until cancelled, or until it was killed: where that fails, it is begun again."""
+    while True:
+        try:
+            await keeper.watch(process)
+            return
+        except Exception:  # unwatched, a stuck engine would be kept for ever
+            log.exception("watching a process failed and is begun again", extra={"pid": process.pid})
+        await asyncio.sleep(_WATCH_AGAIN_SECONDS)

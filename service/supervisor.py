@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from prometheus_client import CollectorRegistry
 
+from service.aside import in_daemon_thread
 from service.errors import Forced, Misconfigured, StoreUnavailable
 from service.folders import data_folder, listen_unix, runtime_folder
 from service.listening import listen
@@ -210,7 +211,7 @@ async def take_stock(scanner: Scanner, control: ControlClient) -> Catalog:
 
     Waits for the store as long as it takes: without it nobody knows which versions answer.
     """
-    catalog = await asyncio.to_thread(scanner.scan)
+    catalog = await in_daemon_thread(scanner.scan)
     for entry in catalog.broken:
         what = {"ref": f"{entry.model}/{entry.version}", "reason": entry.reason}
         log.error("a checkpoint is broken and not served", extra=what)

@@ -1,7 +1,7 @@
 """The instruments, bound to a registry that is handed in.
 
 Several processes answer as one through prometheus-client's multiprocess mode: each writes files named after its slot
-(http-0, engine-cpu), not its process id, into a folder that the supervisor made. A restarted process goes on counting
+(http-0, engine-0), not its process id, into a folder that the supervisor made. A restarted process goes on counting
 in its slot's files, so nothing is counted twice and nothing is left behind.
 """
 

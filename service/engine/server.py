@@ -84,6 +84,7 @@ class EngineServer:
             self._broadcast(with_history=True)
         if (reason := self._history.withdrawn.get(ref)) is not None:
             done(_refusal(request_id, reason))
+            self._broadcast()  # whoever asked takes it for loading until it hears what is said of it after that
             return
         self._failed.pop(ref, None)
         self._begin(self._load(wanted, done, request_id))

@@ -14,7 +14,7 @@ from models.preprocess import Tensors
 from service.domain import DEFAULT_PRIORITY, Deadline, Ref
 from service.errors import DeadlineExceeded, EngineLost, NotReady, QuarantinedInput
 from service.link import Link
-from service.serving.held import Bounds, Held, Outputs, error_of, joined
+from service.serving.held import Bounds, Held, MovesOn, Outputs, error_of, joined
 from service.serving.suspicion import Suspicion, digests, row_of
 from service.telemetry import HttpTelemetry
 from service.watch.history import History
@@ -51,7 +51,8 @@ class EngineClient:
     It keeps one connection, and opens it anew when the engine is replaced; `tell` is called at every news of it.
 
     What an engine held when it died is sent again to its successor, and what arrives while there is none waits, both
-    within their deadlines. Rows that an engine may have died of are sent alone: docs/decisions/0005.
+    within their deadlines, unless the caller knows of another engine. Rows that an engine may have died of are sent
+    alone: docs/decisions/0007.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class EngineClient:
         self._clock = clock
         self._tell = tell
         self._held: dict[int, Held] = {}
+        self._moved: dict[int, Held] = {}
         # Other processes ask the same engine; what it says of requests must not be taken for ours.
         self._next_id = secrets.randbits(31) << 32
         self._link: Link | None = None
@@ -132,8 +134,20 @@ class EngineClient:
         idle = self.status.forwards.get(ref, 0.0) + silent
         return None if idle < STALE_FORWARD_SECONDS else f"it has answered nothing for {idle:.0f} seconds"
 
-    async def infer(self, ref: Ref, tensors: Tensors, deadline: Deadline, priority: int = DEFAULT_PRIORITY) -> Outputs:
-        """Compute rows on the engine.
+    async def infer(
+        self,
+        ref: Ref,
+        tensors: Tensors,
+        deadline: Deadline,
+        priority: int = DEFAULT_PRIORITY,
+        *,
+        sends: int = 0,
+        elsewhere: Callable[[], bool] | None = None,
+    ) -> Outputs:
+        """Compute rows on the engine, after they were sent to others `sends` times.
+
+        Raises MovesOn where the engine is lost and `elsewhere` says that another one has the version: not for rows that
+        run alone or one by one, because this engine's successor knows what they did.
 
         Raises QueueFull, Overloaded, NotReady, EngineLost, DeadlineExceeded, QuarantinedInput or PredictionFailed.
         """
@@ -144,7 +158,7 @@ class EngineClient:
             if not self._suspicion.is_idle and any(map(self._is_known, digests(ref, tensors))):
                 outputs = await self._row_by_row(ref, tensors, deadline, priority)
             else:
-                outputs = await self._ask(ref, tensors, deadline, priority)
+                outputs = await self._ask(ref, tensors, deadline, priority, sends=sends, elsewhere=elsewhere)
             if outputs.quarantined:
                 log.warning("quarantined rows are refused", extra={"ref": str(ref), "rows": len(outputs.quarantined)})
             return outputs
@@ -154,11 +168,23 @@ class EngineClient:
         finally:
             self._bounds.leave(ref, tensors)
 
-    async def _ask(self, ref: Ref, tensors: Tensors, deadline: Deadline, priority: int, digest: bytes = b"") -> Outputs:
+    async def _ask(
+        self,
+        ref: Ref,
+        tensors: Tensors,
+        deadline: Deadline,
+        priority: int,
+        digest: bytes = b"",
+        *,
+        sends: int = 0,
+        elsewhere: Callable[[], bool] | None = None,
+    ) -> Outputs:
         loop = asyncio.get_running_loop()
         self._next_id += 1
         request_id = self._next_id
-        held = self._held[request_id] = Held(ref, tensors, deadline, priority, loop.create_future(), digest)
+        held = self._held[request_id] = Held(
+            ref, tensors, deadline, priority, loop.create_future(), digest, sends, elsewhere=elsewhere
+        )
         late = loop.call_later(deadline.remaining(time.monotonic()) + _GRACE_SECONDS, self._give_up, request_id)
         try:
             self._send(request_id, held)
@@ -196,6 +222,8 @@ class EngineClient:
         """Send now if the engine can take it; otherwise it goes when the engine says that it can."""
         if self._link is None or held.ref not in self.status.ready:
             return
+        if held.sends:
+            self._telemetry.resent.inc()
         held.sends += 1
         held.sent_to = self._history.incarnation
         lengths = () if held.tensors.lengths is None else (held.tensors.lengths,)
@@ -227,11 +255,14 @@ class EngineClient:
         self._link = None
         self.status = EngineStatus()
         self._tell()
-        lost = [held for held in self._held.values() if held.sends and not held.future.done()]
+        lost = {number: held for number, held in self._held.items() if held.sends and not held.future.done()}
         log.warning("the engine is gone", extra={"held_requests": len(lost)})
-        for held in lost:
+        for request_id, held in lost.items():
             if held.sends >= _MAX_SENDS:
                 held.future.set_exception(EngineLost(held.ref))
+            elif held.elsewhere is not None and held.elsewhere():
+                self._moved[request_id] = held  # the successor will say whether it was this one
+                held.future.set_exception(MovesOn(held.sends))
 
     def _receive(self, frame: Frame) -> None:
         if frame.kind is Kind.STATUS:
@@ -262,8 +293,6 @@ class EngineClient:
             if held.future.done():
                 continue
             if held.ref in fresh:
-                if held.sends:
-                    self._telemetry.resent.inc()
                 self._send(request_id, held)
             elif held.ref in failed:
                 held.future.set_exception(NotReady(held.ref, "it could not be loaded"))
@@ -280,16 +309,24 @@ class EngineClient:
             if self._suspicion.is_quarantined(held.digest):
                 held.future.set_exception(QuarantinedInput(held.ref))
                 continue
-            suspects = history.suspects.get(held.sent_to, frozenset()) if held.sends else frozenset()
-            rows = [row for suspect, row in suspects if suspect == request_id]
-            if rows and not held.digest:
-                self._take_apart(request_id, held, rows)
+            if not held.digest and self._suspect(request_id, held):
+                self._take_apart(request_id, held)
+        for request_id, held in self._moved.items():
+            self._suspect(request_id, held)
+        self._moved.clear()
 
-    def _take_apart(self, request_id: int, held: Held, suspects: list[int]) -> None:
+    def _suspect(self, request_id: int, held: Held) -> bool:
+        """Suspect those of a request's rows that its engine may have died of; whether there are any."""
+        suspects = self._history.suspects.get(held.sent_to, frozenset()) if held.sends else frozenset()
+        rows = [row for suspect, row in suspects if suspect == request_id]
+        names = digests(held.ref, held.tensors) if rows else []
+        for row in rows:
+            if not self._suspicion.is_quarantined(names[row]):
+                self._suspicion.suspect(names[row])
+        return bool(rows)
+
+    def _take_apart(self, request_id: int, held: Held) -> None:
         """Have a request's rows asked for one by one, the suspects among them alone."""
-        names = digests(held.ref, held.tensors)
-        for row in suspects:
-            self._suspicion.suspect(names[row])
         del self._held[request_id]
 
         async def ask() -> None:

@@ -2,15 +2,16 @@
 
 import asyncio
 import contextlib
+import functools
 import time
 from collections.abc import Callable
 
 from models.preprocess import Tensors
 from service.domain import DEFAULT_PRIORITY, Deadline, Ref
-from service.errors import NotLoaded, NotReady
+from service.errors import NotLoaded, NotReady, QueueFull
 from service.registry.fleet import EngineInfo, Fleet, VersionState, View
 from service.serving.engine_client import EngineClient, EngineStatus
-from service.serving.held import Bounds, Outputs
+from service.serving.held import Bounds, MovesOn, Outputs
 
 # More than versions that come and go can cost; an engine that contradicts itself is not asked for ever.
 _MOST_TRIES = 10
@@ -83,11 +84,23 @@ class EnginePool:
 
         Raises QueueFull, Overloaded, NotReady, EngineLost, DeadlineExceeded, QuarantinedInput or PredictionFailed.
         """
+        sends, left = 0, None
         for _ in range(_MOST_TRIES):
             client = self._choose(ref) or await self._wait_for(ref, tensors, deadline)
-            # It may be unloaded while the rows are on their way. They are not computed then, so they may wait again.
-            with contextlib.suppress(NotLoaded):
-                return await client.infer(ref, tensors, deadline, priority)
+            # Once: rows that may have ended two engines wait for what the second one's successor knows of them.
+            elsewhere = functools.partial(self._is_elsewhere, ref, client) if left is None else None
+            try:
+                return await client.infer(ref, tensors, deadline, priority, sends=sends, elsewhere=elsewhere)
+            except NotLoaded:
+                # It may be unloaded while the rows are on their way. They are not computed then, and may wait again.
+                continue
+            except MovesOn as moves:
+                sends, left = moves.sends, client
+            except QueueFull:
+                if left is None:
+                    raise
+                # They were accepted. Where there is no room elsewhere, they wait for the lost engine's successor.
+                return await left.infer(ref, tensors, deadline, priority, sends=sends)
         raise NotReady(ref, "it was unloaded again and again before its rows came to their turn")
 
     def _use(self, view: View) -> None:
@@ -102,9 +115,15 @@ class EnginePool:
         self._tell()
 
     def _choose(self, ref: Ref) -> EngineClient | None:
-        """Of the engines that have the version loaded, the one that owes the fewest rows."""
+        """Of the engines that have the version loaded, the one that owes the fewest rows; those heard lately first."""
         ready = [client for client in self._clients.values() if ref in client.status.ready]
-        return min(ready, key=lambda client: client.held_rows, default=None) if len(ready) != 1 else ready[0]
+        if len(ready) > 1:
+            ready = [client for client in ready if client.is_heard] or ready
+        return min(ready, key=lambda client: client.held_rows, default=None)
+
+    def _is_elsewhere(self, ref: Ref, here: EngineClient) -> bool:
+        others = (client for client in self._clients.values() if client is not here)
+        return any(ref in client.status.ready and client.is_heard for client in others)
 
     async def _wait_for(self, ref: Ref, tensors: Tensors, deadline: Deadline) -> EngineClient:
         self._bounds.enter(ref, tensors)

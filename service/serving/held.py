@@ -1,7 +1,7 @@
 """Requests that wait for an engine's answer, and how many rows and bytes they may be together."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,6 +37,15 @@ class Outputs:
     quarantined: frozenset[int] = frozenset()
 
 
+class MovesOn(Exception):
+    """A request's engine is gone, and another one has the version: it is to be sent there."""
+
+    def __init__(self, sends: int) -> None:
+        super().__init__(sends)
+        self.sends = sends
+        """To how many engines it was sent so far."""
+
+
 @dataclass(slots=True, eq=False)
 class Held:
     """A request on its way. With a `digest`, its only row is suspected, and runs alone."""
@@ -50,6 +59,8 @@ class Held:
     sends: int = 0
     sent_to: int = 0
     """The incarnation of the engine that it was last sent to."""
+    elsewhere: Callable[[], bool] | None = None
+    """Whether another engine would take it now; None where it stays, whatever becomes of its engine."""
 
     def frame_meta(self) -> dict[str, Any]:
         """What an INFER frame says beside the rows."""

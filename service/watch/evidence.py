@@ -1,4 +1,4 @@
-"""What an engine's death is evidence of. Pure: docs/decisions/0005 says why it is weighed like this."""
+"""What an engine's death is evidence of. Pure: docs/decisions/0007 says why it is weighed like this."""
 
 from collections import Counter, deque
 from dataclasses import dataclass, field

@@ -36,6 +36,7 @@ class EngineKeeper:
 
     def begin(self) -> list[str]:
         """Prepare for the next process; the arguments that it is to be started with."""
+        shutil.rmtree(self._own_folder, ignore_errors=True)  # of one that never started, or was not seen off
         self._incarnation += 1
         self._ended_by_watchdog = None
         folder = self._own_folder

@@ -4,6 +4,8 @@ import asyncio
 import io
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -196,3 +198,33 @@ def test_when_the_supervisor_is_killed_its_children_end_by_themselves(new_home: 
     with Service(home, shipped_checkpoints="") as service:
         until(service.is_up, "the next service is up")
         assert left_behind not in service.leftovers()
+
+
+# `servoloop serve` where a look at the checkpoints takes longer than anybody waits.
+SLOW_LOOK = """
+import asyncio, time
+import service.supervisor
+from service.settings import Settings
+
+def look(_):
+    print("looking", flush=True)
+    time.sleep(1000)
+
+service.supervisor.Scanner.scan = look
+asyncio.run(service.supervisor.Supervisor(Settings()).run(on_ready=lambda *_: None))
+print("ended in order")
+"""
+
+
+def test_told_to_stop_it_waits_for_no_look_at_its_checkpoints(new_home: Homes) -> None:
+    home = new_home()
+    environment = {**os.environ, "SERVOLOOP_DATA_DIR": str(home / "data"), "SERVOLOOP_PORT": "0", "TMPDIR": str(home)}
+    with subprocess.Popen([sys.executable, "-c", SLOW_LOOK], stdout=subprocess.PIPE, env=environment) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"looking\n"
+            process.terminate()
+            output, _ = process.communicate(timeout=30)
+        finally:
+            process.kill()
+    assert (process.returncode, output) == (0, b"ended in order\n")

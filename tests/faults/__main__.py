@@ -1,7 +1,7 @@
 """Break a real running service in every way that it promises to survive, and show what it did.
 
-`python -m tests.faults`, or `make faults`: about ten minutes; `--quick` takes about two. The exit code is 1 where a
-promise was broken.
+`python -m tests.faults`, or `make faults`: about a quarter of an hour; `--quick` takes about three minutes. The exit
+code is 1 where a promise was broken.
 """
 
 import argparse
@@ -28,6 +28,7 @@ class Scale:
 
     kill_seconds: float
     kill_every: float
+    restarts: int
     http_kills: int
     disconnects: int
     drains: int
@@ -39,6 +40,7 @@ class Scale:
 FULL = Scale(
     kill_seconds=120,
     kill_every=15,
+    restarts=100,
     http_kills=10,
     disconnects=4000,
     drains=50,
@@ -47,7 +49,15 @@ FULL = Scale(
     crowding=2000,
 )
 QUICK = Scale(
-    kill_seconds=15, kill_every=6, http_kills=2, disconnects=400, drains=3, overload_seconds=4, swaps=30, crowding=300
+    kill_seconds=15,
+    kill_every=6,
+    restarts=10,
+    http_kills=2,
+    disconnects=400,
+    drains=3,
+    overload_seconds=4,
+    swaps=30,
+    crowding=300,
 )
 
 
@@ -73,6 +83,7 @@ def faults(homes: Homes, scale: Scale) -> list[Fault]:
 
     return [
         Fault("engine", int(scale.kill_seconds / scale.kill_every), kill_engines),
+        Fault("restarts", scale.restarts, lambda done: kills.restart_often(homes(), scale.restarts, done)),
         Fault("stopped engine", 1, lambda _: kills.stop_engine(homes(), patience=30)),
         Fault("http", scale.http_kills, lambda done: kills.kill_http(homes(), kills=scale.http_kills, done=done)),
         Fault("disconnects", 1, leave),

@@ -322,12 +322,29 @@ async def test_an_unload_does_not_wait_for_rows_that_nobody_wants_any_more(bench
     assert await asyncio.wait_for(unloading, PATIENCE) == FakeRunner.num_bytes
 
 
+async def test_an_unload_ends_once_nobody_waits_while_another_version_runs(bench: Bench) -> None:
+    for ref in (REF, OTHER):
+        await bench.loader.load(wanted(ref))
+    bench.run_gate.clear()
+    held = bench.ask(0, ref=OTHER)
+    await bench.until(lambda: bench.num_running > 0)
+    request = bench.engine.submit(REF, rows(1), Deadline(1e9), lambda _: None)
+    assert request is not None
+    unloading = asyncio.create_task(bench.loader.unload(REF))
+    await asyncio.sleep(0)
+    bench.engine.cancel(REF, request)
+    bench.run_gate.set()
+    assert await asyncio.wait_for(unloading, PATIENCE) == FakeRunner.num_bytes
+    await held
+
+
 async def test_an_unload_waits_for_no_delay_that_rows_are_held_back_for(registry: CollectorRegistry) -> None:
-    bench = Bench(registry, BatchPolicy(max_delay=5.0))
+    bench = Bench(registry, BatchPolicy(max_delay=1000.0))
     bench.start()
     await bench.loader.load(wanted())
-    asked = bench.ask(1)
-    await bench.loader.unload(REF)
+    asked = bench.ask(1, seconds=1e6)
+    await bench.until(lambda: not bench.engine._arrived.is_set())  # it waits for more
+    await asyncio.wait_for(bench.loader.unload(REF), PATIENCE)
     assert await bench.answered_by(asked) == {0}
     await bench.stop()
 

@@ -119,6 +119,18 @@ def test_where_nothing_is_free_the_least_valuable_is_displaced() -> None:
     assert list(plan.left_out) == [A]
 
 
+def test_the_least_valuable_is_displaced_whichever_device_it_lies_on() -> None:
+    claims = [Claim(A, 5, last_used=1.0), Claim(B, 9, last_used=2.0), Claim(C, 8, last_used=3.0)]
+    plan = place(claims, devices(10, 10), {A: ("engine-1",), B: ("engine-0",)})
+    assert plan.slots == {C: ("engine-1",), B: ("engine-0",)}
+
+
+def test_who_found_no_room_gets_what_a_move_leaves_free() -> None:
+    # B takes the roomier device and then the other one too; that one alone is enough for it, and then A fits.
+    claims = [Claim(A, 8, last_used=1.0), Claim(B, 7, replicas=2, last_used=2.0)]
+    assert place(claims, devices(7, 9), NOWHERE).slots == {B: ("engine-0",), A: ("engine-1",)}
+
+
 def test_what_is_displaced_goes_where_there_is_room() -> None:
     claims = [Claim(A, 5, last_used=1.0), Claim(B, 6, last_used=2.0), Claim(C, 9, is_pinned=True)]
     plan = place(claims, devices(10, 12), {A: ("engine-0",), B: ("engine-1",)})

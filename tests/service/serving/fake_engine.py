@@ -7,6 +7,7 @@ from typing import Any
 
 from service.domain import Ref
 from service.link import Link
+from service.watch.history import History
 from service.wire import Frame, Kind
 
 PATIENCE = 10.0
@@ -21,9 +22,11 @@ class FakeEngine:
         self._links: list[Link] = []
         self._server: asyncio.Server | None = None
 
-    async def start(self, *ready: Ref, failed: Mapping[str, str] | None = None) -> None:
+    async def start(self, *ready: Ref, failed: Mapping[str, str] | None = None, history: History | None = None) -> None:
         """Listen, and tell each who connects what is ready."""
         status = self._status(ready, failed or {})
+        if history is not None:
+            status = Frame(Kind.STATUS, meta={**status.meta, "history": history.to_meta()})
 
         def connection() -> Link:
             link = Link(self.frames.put_nowait, opened=lambda: link.send(status))

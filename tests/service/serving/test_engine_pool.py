@@ -19,7 +19,9 @@ from service.serving.engine_client import EngineClient
 from service.serving.engine_pool import EnginePool
 from service.serving.held import Bounds, Outputs
 from service.telemetry import HttpTelemetry
+from service.watch.history import History
 from service.wire import Frame, Kind
+from tests.fakes import sample
 from tests.service.serving.fake_engine import PATIENCE, FakeEngine
 
 REF, OTHER = Ref("m", 1), Ref("m", 2)
@@ -265,3 +267,94 @@ async def test_on_demand_needs_an_engine_that_lives(world: World) -> None:
     await world.engines[0].start()
     await world.until(lambda: world.pool.is_on_demand(REF))
     assert not world.pool.is_on_demand(OTHER)
+
+
+# An engine that is lost while another one has the version
+
+
+async def two_ready(world: World, history: History | None = None) -> None:
+    for engine in world.engines:
+        await engine.start(REF, history=history)
+    world.publish(VersionState.LOADED)
+    await world.until(lambda: [client.is_ready(REF) for client in world.pool._clients.values()] == [True, True])
+
+
+async def test_what_a_dead_engine_held_is_answered_by_another_one_at_once(
+    world: World, registry: CollectorRegistry
+) -> None:
+    await two_ready(world)
+    asked = world.ask()
+    await world.engines[0].next()
+    await world.engines[0].die()
+    world.engines[1].answer(await world.engines[1].next())
+    assert (await asked).values.tolist() == [[10], [20]]
+    assert sample(registry, "servoloop_requests_resent_total") == 1
+    assert [client.held_rows for client in world.pool._clients.values()] == [0, 0]
+
+
+async def test_a_request_that_lost_two_engines_waits_for_the_second_ones_successor(world: World) -> None:
+    await two_ready(world, History(1))
+    asked = world.ask()
+    await world.engines[0].next()
+    await world.engines[0].die()
+    poison = await world.engines[1].next()
+    await world.engines[0].start(REF, history=History(2))
+    await world.until(lambda: world.pool._clients["engine-0"].is_ready(REF))
+    await world.engines[1].die()
+    # It is taken apart there: its second row alone, as a suspect.
+    history = History(2, {1: frozenset({(poison.request_id, 1)})})
+    await world.engines[1].start(REF, history=history)
+    rows = [await world.engines[1].next() for _ in range(2)]
+    assert [("alone" in row.meta, row.arrays[0].tolist()) for row in rows] == [(False, [[1]]), (True, [[2]])]
+    # Nor do suspects move where the engine is lost once more.
+    await world.engines[1].die()
+    await world.engines[1].start(REF, history=History(3))
+    for _ in rows:
+        world.engines[1].answer(await world.engines[1].next())
+    assert (await asked).values.tolist() == [[10], [20]]
+    assert world.engines[0].frames.empty()
+
+
+async def test_what_moved_is_suspected_where_it_came_from_once_its_engines_death_is_known(world: World) -> None:
+    await two_ready(world, History(1))
+    asked = world.ask()
+    sent = await world.engines[0].next()
+    await world.engines[0].die()
+    world.engines[1].answer(await world.engines[1].next())
+    await asked
+    await world.engines[0].start(REF, history=History(2, {1: frozenset({(sent.request_id, 1)})}))
+    await world.until(lambda: world.pool._clients["engine-0"].is_ready(REF))
+    again = world.ask()
+    rows = [await world.engines[0].next() for _ in range(2)]
+    assert ["alone" in row.meta for row in rows] == [False, True]
+    for row in rows:
+        world.engines[0].answer(row)
+    await again
+
+
+async def test_where_there_is_no_room_elsewhere_what_was_accepted_waits_for_the_successor(world: World) -> None:
+    await two_ready(world)
+    here, there = world.engines
+    asked = [world.ask() for _ in range(5)]  # three here and two there, of four that may be held at each
+    await world.until(lambda: here.frames.qsize() == 3 and there.frames.qsize() == 2)
+    await here.die()
+    await world.until(lambda: there.frames.qsize() == 4)
+    await here.start(REF)
+    here.frames.get_nowait(), here.frames.get_nowait(), here.frames.get_nowait()
+    here.answer(await here.next())
+    for _ in range(4):
+        there.answer(await there.next())
+    for one in asked:
+        assert (await one).values.tolist() == [[10], [20]]
+
+
+async def test_an_engine_that_is_heard_is_asked_before_one_that_is_silent(world: World) -> None:
+    await two_ready(world)
+    world.pool._clients["engine-0"].status.heard = -1e9
+    asked = world.ask()
+    world.engines[1].answer(await world.engines[1].next())
+    await asked
+    world.pool._clients["engine-1"].status.heard = -1e9
+    asked = world.ask()
+    world.engines[0].answer(await world.engines[0].next())
+    await asked

@@ -104,3 +104,21 @@ def test_an_alias_of_a_version_that_went_away_is_not_ready(router: Router, root:
     router.use(catalog, router.prepare(catalog))
     with pytest.raises(NotReady):
         router.choose(Address("mood"))
+
+
+def test_an_alias_moves_at_once_where_the_version_it_named_is_gone_too(router: Router, root: Path) -> None:
+    router.use_aliases({**ALIASES, "clothes": {"champion": 3}})
+    shutil.rmtree(root / "clothes" / "1")
+    catalog = scan([root], {})
+    router.use(catalog, router.prepare(catalog))
+    assert router.catalog.models["clothes"].aliases == {"champion": 3}
+
+
+def test_a_version_with_other_content_is_prepared_anew(router: Router, root: Path) -> None:
+    shutil.rmtree(root / "mood")
+    write_text(root, max_characters=7)
+    catalog = scan([root], ALIASES)
+    router.use(catalog, router.prepare(catalog))
+    target = router.choose(Address("mood"))
+    assert target.identity == catalog.models["mood"].versions[1].identity
+    assert target.manifest == catalog.models["mood"].versions[1].manifest

@@ -3,12 +3,14 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from sqlalchemy import select
 
 from service.domain import Loading, Precision, Ref, Wish
 from service.errors import StoreUnavailable, UnknownModel, UnknownVersion, VersionInUse, VersionUnloaded
 from service.store.base import Filters, State, WishChange
-from service.store.databases import Location
+from service.store.databases import Location, transaction
 from service.store.sql_control import SqlControl, read_versions
+from service.store.tables import versions
 from tests.stores import OpenStore, a_record
 
 FOUND = {"fashion": {1: "a" * 64, 2: "b" * 64}, "mood": {3: "c" * 64}}
@@ -164,6 +166,17 @@ def test_a_model_deleted_in_two_steps_keeps_each_times_mark(control: SqlControl)
     control.note_removed(OTHER)
     control.delete_model("fashion")
     assert control.state().to_remove == {CHAMPION}
+
+
+def test_a_version_is_deleted_once_whenever_the_rest_of_its_model_follows(
+    store: OpenStore, control: SqlControl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for time, delete in [(1.0, lambda: control.delete_version(OTHER)), (2.0, lambda: control.delete_model("fashion"))]:
+        monkeypatch.setattr(control, "_clock", lambda time=time: time)
+        delete()
+    with transaction(store.engines[0]) as connection:
+        rows = connection.execute(select(versions.c.version, versions.c.deleted).where(versions.c.model == "fashion"))
+        assert {row.version: row.deleted for row in rows} == {1: 2000, 2: 1000}
 
 
 def test_a_folder_that_comes_back_under_a_deleted_number_is_neither_crowned_nor_remembered(
