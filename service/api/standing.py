@@ -29,8 +29,13 @@ def why_unready(services: Services, ref: Ref) -> str | None:
     """What keeps a version from answering at once; None where nothing does."""
     standing = standing_of(services, ref)
     if standing.state in _REASONS:
-        return standing.reason or _REASONS[standing.state]
+        return reason_of(standing)
     return services.engines.why_unready(ref)
+
+
+def reason_of(standing: Standing) -> str | None:
+    """Why a version stands so, where that is not as usual."""
+    return standing.reason or _REASONS.get(standing.state)
 
 
 def is_loaded(services: Services, ref: Ref, wish: Wish) -> bool:
@@ -40,10 +45,11 @@ def is_loaded(services: Services, ref: Ref, wish: Wish) -> bool:
     if standing is None or standing.wished < wish.generation:
         return False
     if standing.state in (VersionState.FAILED, VersionState.NO_ROOM):
-        raise NotReady(ref, standing.reason or _REASONS[standing.state])
+        raise NotReady(ref, standing.reason or _REASONS[standing.state], passes=False)
     if standing.generation < wish.generation:
         if standing.state is VersionState.LOADED and standing.reason is not None:
-            raise NotReady(ref, f"it could not be loaded anew, and answers as before: {standing.reason}")
+            reason = f"it could not be loaded anew, and answers as before: {standing.reason}"
+            raise NotReady(ref, reason, passes=False)
         return False
     has_replicas = len(standing.slots) >= min(wish.replicas, len(view.engines))
     return standing.state is VersionState.LOADED and has_replicas and services.engines.is_ready(ref)
@@ -60,11 +66,17 @@ def is_gone(services: Services, ref: Ref) -> bool:
     return ref not in services.fleet.view.versions and not services.engines.is_ready(ref)
 
 
-async def until(services: Services, is_so: Callable[[], bool], seconds: float) -> bool:
-    """Wait until something is so, but no longer than `seconds`; whether it is. Raises what `is_so` raises."""
+async def until(services: Services, is_so: Callable[[], bool], seconds: float, *, want: Ref | None = None) -> bool:
+    """Wait until something is so, but no longer than `seconds`; whether it is. Raises what `is_so` raises.
+
+    `want` is asked for all the while: others that are asked for meanwhile would take its room, and a supervisor that
+    was just restarted has heard of nothing.
+    """
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             while not is_so():
+                if want is not None:
+                    services.fleet.want(want)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_LOOK_SECONDS):
                         await services.fleet.changed()

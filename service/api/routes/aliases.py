@@ -57,8 +57,7 @@ async def _load_first(services: Services, ref: Ref, patience: float) -> None:
         return
     if standing_of(services, ref).state is VersionState.UNLOADED:
         raise VersionUnloaded(ref)
-    services.fleet.want(ref)
-    if not await until(services, lambda: is_loaded(services, ref, Wish()), patience):
+    if not await until(services, lambda: is_loaded(services, ref, Wish()), patience, want=ref):
         raise NotReady(ref, why_unready(services, ref) or "it is being loaded")
 
 

@@ -4,10 +4,11 @@ from fastapi import APIRouter
 
 from service.api.deps import Services, UseServices
 from service.api.schemas import BrokenInfo, ModelInfo, ModelList, ModelReadiness, VersionInfo, says_problem
-from service.api.standing import standing_of, why_unready
+from service.api.standing import reason_of, standing_of, why_unready
 from service.domain import Address, Loading, Wish
 from service.errors import NotReady
 from service.registry.catalog import Model, Version
+from service.registry.fleet import VersionState
 from service.serving.codec import media_types
 
 router = APIRouter(tags=["models"])
@@ -34,7 +35,7 @@ async def get_readiness(model: str, services: UseServices) -> ModelReadiness:
     """Whether the model's champion answers: for load balancers that route by model."""
     champion = services.catalog.find(Address(model)).ref
     if (reason := services.engines.why_unready(champion)) is not None:
-        raise NotReady(champion, reason)
+        raise NotReady(champion, reason, passes=not standing_of(services, champion).state.is_hopeless)
     return ModelReadiness(model=model, version=str(champion.version))
 
 
@@ -48,7 +49,7 @@ def version_info(version: Version, services: Services, wish: Wish | None = None)
         version=str(version.ref.version),
         state=standing.state,
         ready=reason is None,
-        reason=reason,
+        reason=standing.reason if reason is None and standing.state is VersionState.LOADED else reason,
         description=manifest.description,
         architecture=manifest.architecture.family,
         digest=manifest.digest,
@@ -82,6 +83,7 @@ def _broken(services: Services) -> list[BrokenInfo]:
     ]
     refused = [
         BrokenInfo(model=ref.model, version=str(ref.version), reason=reason)
-        for ref, reason in services.engines.status.failed.items()
+        for ref, standing in services.fleet.view.versions.items()
+        if standing.state is VersionState.FAILED and (reason := reason_of(standing))
     ]
     return [*found, *refused]

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Response
 
 from service.api.deps import UseServices
 from service.api.schemas import Health, Readiness
+from service.api.standing import reason_of, standing_of
 from service.telemetry import CONTENT_TYPE, expose
 
 router = APIRouter(tags=["operations"])
@@ -27,7 +28,8 @@ async def ready(services: UseServices, response: Response) -> Readiness:
     """Every champion that can be served answered rows lately, callers' or its canary, and its engine was just heard of.
 
     One that was unloaded to leave its room to others counts too, as long as an engine is there that would load it. A
-    broken checkpoint costs its own model, which answers 503; the others serve, so it does not hold back readiness.
+    broken checkpoint, and a champion that there is no room for, cost their own model, which answers 503; the others
+    serve, so that does not hold back readiness.
     """
     if services.draining.begun:
         response.status_code = 503
@@ -42,6 +44,8 @@ async def ready(services: UseServices, response: Response) -> Readiness:
             answering += 1
         elif champion.ref in engines.status.failed:
             broken[model.name] = engines.status.failed[champion.ref]
+        elif (standing := standing_of(services, champion.ref)).state.is_hopeless:
+            broken[model.name] = reason_of(standing) or reason
         else:
             waiting[model.name] = reason
     is_ready = not waiting and (answering > 0 or not broken)

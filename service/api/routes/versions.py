@@ -10,8 +10,8 @@ from service.api.deps import Services, UseServices, caller_of
 from service.api.routes.models import version_info
 from service.api.schemas import Deleted, VersionChange, VersionInfo, VersionLoad, says_problem
 from service.api.standing import is_gone, is_loaded, is_unloaded, standing_of, until
-from service.domain import Address, Loading, Ref, Wish
-from service.errors import NotRemovable, StoreUnavailable
+from service.domain import Address, Loading, Precision, Ref, Wish
+from service.errors import NotRemovable, StoreUnavailable, UnprocessableInput
 from service.registry.catalog import Version
 from service.registry.fleet import VersionState
 from service.store.base import WishChange
@@ -52,6 +52,7 @@ async def load(model: str, version: str, request: Request, response: Response, s
         example = '{"pinned": true, "replicas": 1, "precision": "float32", "wait_ms": 30000}'
         wanted = await read_as(VersionLoad, incoming, example=example, optional=True)
         found = services.catalog.find(Address(model, version=version))
+        _check_precision(wanted.precision, services)
         change = WishChange(
             None if wanted.pinned is None else Loading.PINNED if wanted.pinned else Loading.AUTO,
             wanted.replicas,
@@ -109,13 +110,22 @@ async def delete_model(
     return await _deleted(model, [one.ref for one in found], patience, response, services)
 
 
+def _check_precision(precision: Precision | None, services: Services) -> None:
+    """Raises UnprocessableInput for a precision that none of our devices computes in."""
+    engines = services.fleet.view.engines
+    if precision is Precision.FLOAT16 and engines and not any(engine.may_be_gpu for engine in engines):
+        raise UnprocessableInput(
+            "no device of this service computes in float16", field="body.precision", expected="float32 or bfloat16"
+        )
+
+
 async def _load(
     version: Version, change: WishChange, patience: float, response: Response, services: Services
 ) -> VersionInfo:
     wish = await services.changes.change_wish(version.ref, change)
     await _take_up(services)
     services.fleet.want(version.ref)
-    is_done = await until(services, lambda: is_loaded(services, version.ref, wish), patience)
+    is_done = await until(services, lambda: is_loaded(services, version.ref, wish), patience, want=version.ref)
     return _answer(version, wish, response, services, is_done=is_done)
 
 

@@ -7,8 +7,10 @@ from fastapi import FastAPI
 from service.api.deps import Services
 from service.domain import Ref
 from service.registry.catalog import Broken, Catalog
+from service.registry.fleet import Standing, VersionState
 from service.serving.engine_client import EngineStatus
 from service.serving.router import Router
+from tests.fakes import FakeFleet
 from tests.service.api.support import CountingEngine, problem_of
 
 
@@ -78,12 +80,20 @@ async def test_a_version_that_does_not_answer_says_why(client: httpx.AsyncClient
 
 
 async def test_checkpoints_that_cannot_be_served_are_listed_with_their_reasons(
-    client: httpx.AsyncClient, app: FastAPI, services: Services, engine: CountingEngine, catalog: Catalog
+    client: httpx.AsyncClient, app: FastAPI, services: Services, fleet: FakeFleet, catalog: Catalog
 ) -> None:
     found_broken = Catalog(catalog.models, [Broken("old", "3", "weights.safetensors is missing")])
     app.state.services = replace(services, router=Router(found_broken))
-    engine.status = EngineStatus(failed={Ref("mood", 1): "it holds NaN"})
+    fleet.show(Ref("mood", 1), Standing(VersionState.FAILED, "", "it holds NaN"))
     assert (await client.get("/v1/models")).json()["broken"] == [
         {"model": "old", "version": "3", "reason": "weights.safetensors is missing"},
         {"model": "mood", "version": "1", "reason": "it holds NaN"},
     ]
+
+
+async def test_what_failed_and_is_not_wanted_any_more_is_not_broken(
+    client: httpx.AsyncClient, fleet: FakeFleet, engine: CountingEngine
+) -> None:
+    engine.status = EngineStatus(failed={Ref("mood", 1): "it holds NaN", Ref("gone", 1): "it holds NaN"})
+    fleet.show(Ref("mood", 1), Standing(VersionState.UNLOADED, ""))
+    assert (await client.get("/v1/models")).json()["broken"] == []
