@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import Callable
 
 from service.api.deps import Services
-from service.domain import Ref, Wish
+from service.domain import CHAMPION, Ref, Wish
 from service.errors import NotReady
 from service.registry.fleet import Standing, VersionState
 
@@ -36,6 +36,20 @@ def why_unready(services: Services, ref: Ref) -> str | None:
 def reason_of(standing: Standing) -> str | None:
     """Why a version stands so, where that is not as usual."""
     return standing.reason or _REASONS.get(standing.state)
+
+
+def lost_champions(services: Services) -> dict[Ref, str]:
+    """Champions, as the store has them, that no process can serve because their files are gone, and what to do."""
+    champions = [
+        Ref(model, aliases[CHAMPION])
+        for model, aliases in services.aliases.state.aliases.items()
+        if CHAMPION in aliases
+    ]
+    return {
+        ref: "its champion's files are missing; let the alias champion name another version, or delete the model"
+        for ref in champions
+        if services.catalog.version(ref) is None and ref not in services.fleet.view.versions
+    }
 
 
 def is_loaded(services: Services, ref: Ref, wish: Wish) -> bool:

@@ -14,6 +14,8 @@ from service.serving.router import Router
 log = logging.getLogger(__name__)
 
 _AGAIN_SECONDS = 1.0
+# What was changed on disk stays so: it costs less and less to look.
+_LONGEST_SECONDS = 60.0
 
 
 class VersionFollower:
@@ -29,7 +31,8 @@ class VersionFollower:
         self._router = router
         self._follower: asyncio.Task[None] | None = None
         self._news = asyncio.Event()
-        self._taken: tuple[int, dict[Ref, str]] = (-1, {})
+        self._tried: tuple[int, dict[Ref, str]] = (-1, {})
+        self._taken: tuple[int, dict[Ref, str], dict[Ref, str]] | None = None
         fleet.listen(self._hear)
 
     async def __aenter__(self) -> Self:
@@ -43,30 +46,38 @@ class VersionFollower:
             await self._follower
 
     def _hear(self, view: View) -> None:
-        if (view.scan, _identities(view)) != self._taken:
+        if (view.scan, _identities(view)) != self._tried:
             self._news.set()
 
     async def _follow(self) -> None:
+        again, seconds = None, _AGAIN_SECONDS
         while True:
-            await self._news.wait()
-            self._news.clear()
             try:
-                is_all_here = await self._take_up(self._fleet.view)
+                async with asyncio.timeout(again):
+                    await self._news.wait()
+                seconds = _AGAIN_SECONDS
+            except TimeoutError:
+                seconds = min(2 * seconds, _LONGEST_SECONDS)
+            self._news.clear()
+            view = self._fleet.view
+            self._tried = view.scan, _identities(view)
+            try:
+                is_all_here = await self._take_up(view)
             except Exception:  # what is served goes on being served
                 log.exception("versions could not be taken up")
                 is_all_here = False
-            if not is_all_here:
-                await asyncio.sleep(_AGAIN_SECONDS)
-                self._news.set()
+            again = None if is_all_here else seconds
 
     async def _take_up(self, view: View) -> bool:
         """Route among what the view tells of; whether all of that is here: a file system may be slow to show it."""
-        identities = _identities(view)
-        catalog = (await asyncio.to_thread(self._look_twice)).only(identities)
-        self._router.use(catalog, await asyncio.to_thread(self._router.prepare, catalog))
-        self._taken = view.scan, identities
-        log.info("versions are taken up", extra={"scan": view.scan, "versions": len(identities)})
-        return identities.keys() <= {version.ref for version in catalog.versions()}
+        catalog = (await asyncio.to_thread(self._look_twice)).only(_identities(view))
+        taken = view.scan, {version.ref: version.identity for version in catalog.versions()}, catalog.withheld
+        if taken != self._taken or catalog.broken != self._router.catalog.broken:
+            self._router.use(catalog, await asyncio.to_thread(self._router.prepare, catalog))
+            self._taken = taken
+            what = {"scan": view.scan, "versions": len(taken[1]), "withheld": sorted(map(str, catalog.withheld))}
+            log.info("versions are taken up", extra=what)
+        return not catalog.withheld
 
     def _look_twice(self) -> Catalog:
         """What is new counts from the second look on, unless it changes meanwhile: the supervisor saw it steady."""

@@ -6,7 +6,8 @@ from fastapi import APIRouter, Response
 
 from service.api.deps import UseServices
 from service.api.schemas import Health, Readiness
-from service.api.standing import reason_of, standing_of
+from service.api.standing import lost_champions, reason_of, standing_of
+from service.domain import CHAMPION
 from service.telemetry import CONTENT_TYPE, expose
 
 router = APIRouter(tags=["operations"])
@@ -48,7 +49,12 @@ async def ready(services: UseServices, response: Response) -> Readiness:
             broken[model.name] = reason_of(standing) or reason
         else:
             waiting[model.name] = reason
+    for ref, reason in services.catalog.withheld.items():
+        if services.catalog.other_aliases.get(ref.model, {}).get(CHAMPION) == ref.version:
+            broken[ref.model] = reason
     is_ready = not waiting and (answering > 0 or not broken)
+    for ref, reason in lost_champions(services).items():
+        broken.setdefault(ref.model, reason)
     if not is_ready:
         response.status_code = 503
     return Readiness(ready=is_ready, waiting_for=waiting, broken=broken)

@@ -437,6 +437,7 @@ async def test_a_wait_that_is_none_deletes_nothing(
 ) -> None:
     problem = problem_of(await client.delete(path, params={"wait_ms": wait}))
     assert (problem["status"], problem["field"]) == (422, "query.wait_ms")
+    assert problem["expected"]
     assert store.control.state().deleted == frozenset()
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from service.domain import Address, Ref
-from service.errors import UnknownModel, UnknownVersion
+from service.errors import NotReady, UnknownModel, UnknownVersion
 from service.registry.catalog import CHANGED, Catalog
 from service.registry.fleet import Standing, VersionState, View
 from service.registry.scanner import Scanner
@@ -113,3 +113,32 @@ async def test_what_is_told_of_and_not_here_yet_is_looked_for_again(
     assert NEW not in process.known
     shutil.move(hidden, process.root / "clothes" / "3")
     await process.until(lambda: NEW in process.known)
+
+
+async def test_what_stays_changed_is_looked_at_less_and_less_and_logged_once(
+    process: Process, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("service.serving.following._AGAIN_SECONDS", 0.02)
+    monkeypatch.setattr("service.serving.following._LONGEST_SECONDS", 0.08)
+    look, looks = process.follower._look, []
+
+    def counted() -> Catalog:
+        looks.append(asyncio.run_coroutine_threadsafe(_now(), loop).result())
+        return look()
+
+    async def _now() -> float:
+        return loop.time()
+
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(process.follower, "_look", counted)
+    with caplog.at_level("INFO", "service.serving.following"):
+        process.tell(Scanner([process.root]).scan(), mood="another identity")
+        await process.until(lambda: len(looks) >= 10)
+        assert looks[-2] - looks[-4] >= 0.08
+        assert len(caplog.records) == 1
+        with pytest.raises(NotReady, match=CHANGED):
+            process.router.choose(Address("mood"))
+        write_image(process.root, version=3)
+        process.tell(Scanner([process.root]).scan(), mood="another identity")
+        await process.until(lambda: NEW in process.known)
+    assert len(caplog.records) == 2
