@@ -140,6 +140,10 @@ class NotRemovable(ServoloopError):
         )
 
 
+# What does not pass by itself is not worth asking for again at once.
+_HOPELESS_RETRY_SECONDS = 30
+
+
 class Unavailable(ServoloopError):
     retry_after = 1
 
@@ -182,8 +186,12 @@ class DecodersBusy(Unavailable):
 
 
 class NotReady(Unavailable):
-    def __init__(self, ref: Ref, reason: str) -> None:
+    """`passes`: whether it may answer soon without anybody's doing."""
+
+    def __init__(self, ref: Ref, reason: str, *, passes: bool = True) -> None:
         self.ref, self.reason = ref, reason
+        if not passes:
+            self.retry_after = _HOPELESS_RETRY_SECONDS
         super().__init__(f"{ref} is not ready: {reason}")
 
 

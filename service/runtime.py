@@ -24,6 +24,7 @@ from service.api.buffers import BodyBudget
 from service.api.connection import Draining
 from service.api.deps import Services
 from service.api.server import DrainPolicy, HttpServer
+from service.domain import Ref
 from service.errors import Misconfigured, StoreUnavailable
 from service.processes import EXIT_MISCONFIGURED, configure_logging, parent_gone, settle
 from service.registry.aliases import LiveAliases
@@ -92,7 +93,7 @@ def compose(settings: Settings, supervisor_socket: Path, recorder_socket: Path, 
     changes = ControlClient(recorder_socket)
     aliases = LiveAliases(control, changes, router.use_state, known=state)
     fleet = FleetClient(supervisor_socket)
-    versions = VersionFollower(scanner.scan, fleet, router)
+    versions = VersionFollower(scanner, fleet, router)
     prediction_log = PredictionLog(recorder_socket, telemetry)
     max_rows, max_bytes = 2 * settings.max_queued_rows, 2 * settings.max_queued_bytes
 
@@ -131,6 +132,13 @@ def compose(settings: Settings, supervisor_socket: Path, recorder_socket: Path, 
         # Patience: where the process that looks after the others is held up, ending them all helps nobody.
         return time.monotonic() - supervisor.last < _TIMES_WATCHDOG * settings.watchdog_seconds
 
+    def is_removable(ref: Ref) -> bool:
+        version = router.catalog.version(ref)
+        if version is not None:
+            return version.folder.is_relative_to(settings.registered_models.resolve())
+        others = [root for root in settings.model_roots if root != settings.registered_models]
+        return not any((root / ref.model / str(ref.version)).exists() for root in others)
+
     services = Services(
         pipeline,
         router,
@@ -143,7 +151,7 @@ def compose(settings: Settings, supervisor_socket: Path, recorder_socket: Path, 
         fleet,
         changes,
         lambda: aliases.state.wishes,
-        lambda version: version.folder.is_relative_to(settings.registered_models.resolve()),
+        is_removable,
         draining,
         is_supervised,
     )

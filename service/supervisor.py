@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import signal
 import time
@@ -32,6 +33,8 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 _RETRY_SECONDS = 0.1
+# So long nobody wonders what a start waits for.
+_SAY_AFTER_SECONDS = 5.0
 # A stop takes at most unready_seconds + drain_seconds + twice this.
 _KILL_AFTER_SECONDS = 5.0
 # How an engine's libraries use memory and cores, unless the operator's environment says otherwise.
@@ -152,11 +155,18 @@ class Supervisor:
     async def _announce(self, url: str, catalog: Catalog, on_ready: Callable[[str, Catalog], None]) -> None:
         import httpx  # here, because it is slow to import and nothing waits for it here
 
+        say_at = time.monotonic() + _SAY_AFTER_SECONDS
         async with httpx.AsyncClient(trust_env=False, timeout=5) as client:
             while True:
+                waits_for = "no http process answers yet"
                 with contextlib.suppress(httpx.TransportError):
-                    if (await client.get(f"{url}/readyz")).status_code == 200:
+                    response = await client.get(f"{url}/readyz")
+                    if response.status_code == 200:
                         break
+                    waits_for = response.text
+                if time.monotonic() >= say_at:
+                    log.warning("the service is not ready yet", extra={"readyz": waits_for})
+                    say_at = math.inf
                 await asyncio.sleep(0.05)
         on_ready(url, catalog)
 

@@ -116,12 +116,15 @@ def unload(model: str, version: int | str, *, wait: float) -> Call[VersionChange
 
 def delete(model: str, version: int | str | None = None, *, wait: float) -> Call[Deleted]:
     path = f"{_path(model, version)}?wait_ms={_milliseconds(wait):.15g}"
-    return Call("DELETE", path, read_deleted, answers=(200, 202), patience=wait)
+    # A 503 may come of a deletion that was made: asked for again, it would be unknown.
+    return Call("DELETE", path, read_deleted, answers=(200, 202), retried=False, patience=wait)
 
 
 def move_alias(model: str, alias: str, version: int, reason: str, expected: int | None) -> Call[AliasMove]:
     body = {"version": str(version), "reason": reason, "expected": None if expected is None else str(expected)}
-    return Call("PUT", f"{_path(model)}/aliases/{quote(alias, safe='')}", read_alias_move, to_json(body), _JSON)
+    path = f"{_path(model)}/aliases/{quote(alias, safe='')}"
+    # As for a version's changes: a 503 says why it can't be loaded.
+    return Call("PUT", path, read_alias_move, to_json(body), _JSON, retried=False)
 
 
 def _change(

@@ -1,6 +1,6 @@
 """A store of a test's own, and records to put into it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -44,8 +44,8 @@ class OpenStore:
     async def delete_version(self, ref: Ref) -> None:
         self.control.delete_version(ref)
 
-    async def delete_model(self, model: str) -> None:
-        self.control.delete_model(model)
+    async def delete_model(self, model: str, versions: Collection[int]) -> None:
+        self.control.delete_model(model, versions)
 
 
 def open_store(location: Location | Path) -> OpenStore:

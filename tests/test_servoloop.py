@@ -447,6 +447,21 @@ def test_what_cant_be_loaded_is_not_tried_again() -> None:
     assert len(service.requests) == 1
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda client: client.delete_version("fashion", 1, wait=0),
+        lambda client: client.delete_model("fashion", wait=0),
+        lambda client: client.move_alias("fashion", "champion", 2),
+    ],
+)
+def test_what_may_have_been_changed_is_not_changed_again(change: Callable[[servoloop.Client], object]) -> None:
+    service = Service(problem(503, "store-unavailable", {"Retry-After": "1"}, detail="look before asking again"))
+    with service.client() as client, pytest.raises(servoloop.Unavailable, match="look before"):
+        change(client)
+    assert len(service.requests) == 1
+
+
 def test_versions_and_models_are_deleted() -> None:
     service = Service(httpx.Response(202, json=DELETED))
     with service.client() as client:

@@ -3,7 +3,7 @@
 import asyncio
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Protocol, Self
 
@@ -16,7 +16,7 @@ from service.api.connection import Draining
 from service.domain import ANONYMOUS, Caller, Ref, Wish
 from service.errors import BodyTooLarge, ClientLeft, MalformedBody, MalformedHeader, UnsupportedMediaType
 from service.registry.aliases import LiveAliases
-from service.registry.catalog import Catalog, Version
+from service.registry.catalog import Catalog
 from service.registry.fleet import Fleet
 from service.serving.engine_client import EngineStatus
 from service.serving.parameters import Query
@@ -48,7 +48,15 @@ class Changes(Protocol):
 
     async def delete_version(self, ref: Ref) -> None: ...
 
-    async def delete_model(self, model: str) -> None: ...
+    async def delete_model(self, model: str, versions: Collection[int]) -> None: ...
+
+
+@dataclass(slots=True)
+class ReadinessMemory:
+    """Whether this process ever was ready, and the models that answered since it began."""
+
+    was_ready: bool = False
+    answered: set[str] = field(default_factory=set)
 
 
 def _always() -> bool:
@@ -71,11 +79,12 @@ class Services:
     changes: Changes
     wishes: Callable[[], Mapping[Ref, Wish]]
     """What is wanted of versions, where it is not the usual."""
-    is_removable: Callable[[Version], bool]
+    is_removable: Callable[[Ref], bool]
     """Whether a version is ours to delete."""
     draining: Draining = field(default_factory=Draining)
     is_supervised: Callable[[], bool] = _always
     """Whether the supervisor gave a sign of life lately."""
+    readiness: ReadinessMemory = field(default_factory=ReadinessMemory)
 
     @property
     def catalog(self) -> Catalog:

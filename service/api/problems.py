@@ -131,4 +131,5 @@ async def _on_validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     field = ".".join(str(part) for part in first["loc"])
-    return problem(request, 422, UnprocessableInput.kind, f"{field}: {first['msg']}", field=field)
+    expected = first["msg"].removeprefix("Input should be ")
+    return problem(request, 422, UnprocessableInput.kind, f"{field}: {first['msg']}", field=field, expected=expected)

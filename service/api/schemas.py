@@ -70,7 +70,9 @@ class VersionInfo(BaseModel):
     version: str
     state: Annotated[VersionState, Field(description="on_demand: it is loaded when it is asked for")]
     ready: Annotated[bool, Field(description="whether it answers at once")]
-    reason: Annotated[str | None, Field(description="why it is not ready")] = None
+    reason: Annotated[
+        str | None, Field(description="why it is not ready; where it is, why it could not be loaded anew")
+    ] = None
     description: str
     architecture: str
     digest: Annotated[str, Field(description="sha256 of the weights")]
@@ -224,5 +226,5 @@ class ModelReadiness(BaseModel):
 
 class Readiness(BaseModel):
     ready: bool
-    waiting_for: Annotated[dict[str, str], Field(description="models whose champion doesn't answer yet, and why")]
+    waiting_for: Annotated[dict[str, str], Field(description="models whose champion doesn't answer, and why")]
     broken: Annotated[dict[str, str], Field(description="models whose champion can't be served, and why")]

@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import Callable
 
 from service.api.deps import Services
-from service.domain import Ref, Wish
+from service.domain import CHAMPION, Ref, Wish
 from service.errors import NotReady
 from service.registry.fleet import Standing, VersionState
 
@@ -29,8 +29,27 @@ def why_unready(services: Services, ref: Ref) -> str | None:
     """What keeps a version from answering at once; None where nothing does."""
     standing = standing_of(services, ref)
     if standing.state in _REASONS:
-        return standing.reason or _REASONS[standing.state]
+        return reason_of(standing)
     return services.engines.why_unready(ref)
+
+
+def reason_of(standing: Standing) -> str | None:
+    """Why a version stands so, where that is not as usual."""
+    return standing.reason or _REASONS.get(standing.state)
+
+
+def lost_champions(services: Services) -> dict[Ref, str]:
+    """Champions, as the store has them, that no process can serve because their files are gone, and what to do."""
+    champions = [
+        Ref(model, aliases[CHAMPION])
+        for model, aliases in services.aliases.state.aliases.items()
+        if CHAMPION in aliases
+    ]
+    return {
+        ref: "its champion's files are missing; let the alias champion name another version, or delete the model"
+        for ref in champions
+        if services.catalog.version(ref) is None and ref not in services.fleet.view.versions
+    }
 
 
 def is_loaded(services: Services, ref: Ref, wish: Wish) -> bool:
@@ -40,10 +59,11 @@ def is_loaded(services: Services, ref: Ref, wish: Wish) -> bool:
     if standing is None or standing.wished < wish.generation:
         return False
     if standing.state in (VersionState.FAILED, VersionState.NO_ROOM):
-        raise NotReady(ref, standing.reason or _REASONS[standing.state])
+        raise NotReady(ref, standing.reason or _REASONS[standing.state], passes=False)
     if standing.generation < wish.generation:
         if standing.state is VersionState.LOADED and standing.reason is not None:
-            raise NotReady(ref, f"it could not be loaded anew, and answers as before: {standing.reason}")
+            reason = f"it could not be loaded anew, and answers as before: {standing.reason}"
+            raise NotReady(ref, reason, passes=False)
         return False
     if standing.state is VersionState.LOADED and standing.reason is not None:
         raise NotReady(ref, f"it could not be loaded as wanted, and answers all the same: {standing.reason}")
@@ -62,11 +82,17 @@ def is_gone(services: Services, ref: Ref) -> bool:
     return ref not in services.fleet.view.versions and not services.engines.is_ready(ref)
 
 
-async def until(services: Services, is_so: Callable[[], bool], seconds: float) -> bool:
-    """Wait until something is so, but no longer than `seconds`; whether it is. Raises what `is_so` raises."""
+async def until(services: Services, is_so: Callable[[], bool], seconds: float, *, want: Ref | None = None) -> bool:
+    """Wait until something is so, but no longer than `seconds`; whether it is. Raises what `is_so` raises.
+
+    `want` is asked for all the while: others that are asked for meanwhile would take its room, and a supervisor that
+    was just restarted has heard of nothing.
+    """
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             while not is_so():
+                if want is not None:
+                    services.fleet.want(want)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_LOOK_SECONDS):
                         await services.fleet.changed()

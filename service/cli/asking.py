@@ -124,7 +124,10 @@ def models_table(found: "Models") -> "Table":
             champion = "yes" if model.aliases.get("champion") == version.version else ""
             metric = headline(version.metrics)
             table.add_row(model.name, version.version, model.task, metric, champion, _state(version))
+    shown = {(model.name, version.version) for model in found for version in model.versions}
     for broken in found.broken:
+        if (broken.model, broken.version) in shown:
+            continue  # its row has the reason
         table.add_row(broken.model, broken.version, "", "", "", Text(f"broken: {broken.reason}", "red"))
     return table
 
@@ -138,7 +141,11 @@ def _state(version: "Version") -> "Text":
         return Text(f"{words}: {version.reason}", "red")
     if version.state == "loaded" and not version.ready:
         return Text(f"{words}, not ready: {version.reason}", "red")
-    return Text(f"{words}, pinned" if version.pinned else words)
+    if version.pinned:
+        words += ", pinned"
+    if version.state == "loaded" and version.reason:
+        return Text(f"{words}; it could not be loaded anew: {version.reason}", "red")
+    return Text(words)
 
 
 def _columns(words: list[str]) -> Iterator[tuple[str, float]]:

@@ -69,7 +69,11 @@ def register(
     if result.returncode:
         raise failure(result.stderr.strip() or f"the conversion ended with {result.returncode}")
     typer.echo(f"Registered {model}/{version} in {folder}")
-    if not known:
+    named = aliases.get(model, {}).get(CHAMPION)
+    if named is not None and named not in {one.ref.version for one in known}:
+        advice = f"servoloop alias {model} champion {version}"
+        typer.echo(f"Its champion is still {model}/{named}, whose files are gone or broken: {advice}")
+    elif not known:
         typer.echo(f"It is the first version of {model} and becomes its champion.")
     else:
         # Crowned as the service will, where it has not seen the earlier versions yet.

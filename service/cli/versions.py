@@ -36,9 +36,16 @@ def load(
     url: Url = DEFAULT_URL,
 ) -> None:
     """Load a version, and say how it is wanted."""
+    from servoloop import Unavailable
+
     with connected(url) as client:
         with _waiting(f"Loading {model}/{version}"):
-            change = client.load(model, version, pinned=pin, replicas=replicas, precision=precision, wait=wait)
+            try:
+                change = client.load(model, version, pinned=pin, replicas=replicas, precision=precision, wait=wait)
+            except Unavailable as error:
+                if pin and client.version(model, version).state == "no_room":
+                    raise failure(f"{error}; {_stays_pinned(model, version)}") from None
+                raise
         _say_loaded(model, change, client)
 
 
@@ -98,6 +105,11 @@ def _say_loaded(model: str, change: "VersionChange", client: "Client") -> None:
     typer.echo(f"{name} is loaded on {', '.join(version.engines)} in {version.precision}.{pinned}")
     if version.version not in client.model(model).aliases.values():
         typer.echo(f"To let it answer by default: servoloop alias {model} champion {version.version}")
+
+
+def _stays_pinned(model: str, version: int) -> str:
+    back = f"servoloop load {model} {version} --no-pin"
+    return f"it stays pinned, and is loaded once there is room. To take that back: {back}"
 
 
 def _confirm(question: str) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from models.manifest import BrokenCheckpoint, CheckpointFiles
+from service.aside import in_daemon_thread
 from service.domain import Loading, Precision, Ref
 from service.errors import ServoloopError
 from service.reconciling.decision import Decision, EngineFacts, Facts, decide
@@ -229,7 +230,7 @@ class Reconciler:
 
         async def check() -> None:
             try:
-                await asyncio.to_thread(_verify, folder, claim.identity)
+                await in_daemon_thread(lambda: _verify(folder, claim.identity))
             except (BrokenCheckpoint, OSError) as error:
                 link.fail(claim, str(error))
             else:
@@ -244,7 +245,7 @@ class Reconciler:
     async def _look(self) -> None:
         """Look through the model roots once."""
         self._news.set()  # the clock alone may change a decision
-        catalog = await asyncio.to_thread(self._scanner.scan)
+        catalog = await in_daemon_thread(self._scanner.scan)
         if self._scanner.number == self._scan:
             return
         await self._changes.crown_new_models(catalog.digests())

@@ -9,6 +9,7 @@ from service.domain import CHAMPION, Address, Ref
 from service.errors import NotReady, UnknownAlias, UnknownModel, UnknownVersion
 from service.store.base import Aliases
 
+NOT_HERE_YET = "this process has not read its files yet"
 CHANGED = "its files changed while the service runs; register them as a new version, or restart the service"
 
 
@@ -60,30 +61,50 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """Everything found, at one time."""
+    """Everything found, at one time.
+
+    `withheld`: versions that engines have and this process can't serve, with the reason; `other_aliases` are those of
+    models that have only such. `unserved`: versions that are here and that engines were not told of.
+    """
 
     models: dict[str, Model] = field(default_factory=dict)
     broken: list[Broken] = field(default_factory=list)
+    withheld: dict[Ref, str] = field(default_factory=dict)
+    other_aliases: Aliases = field(default_factory=dict)
+    unserved: tuple[Version, ...] = ()
 
     def versions(self) -> Iterator[Version]:
         """Every version of every model."""
         return (version for model in self.models.values() for version in model.versions.values())
 
+    def version(self, ref: Ref) -> Version | None:
+        """The version of this name, where it can be served."""
+        model = self.models.get(ref.model)
+        return None if model is None else model.versions.get(ref.version)
+
     def with_aliases(self, aliases: Aliases) -> "Catalog":
         """The same versions under other aliases."""
         models = {name: replace(model, aliases=aliases.get(name, {})) for name, model in self.models.items()}
-        return Catalog(models, self.broken)
+        others = {ref.model: aliases.get(ref.model, {}) for ref in self.withheld if ref.model not in models}
+        return replace(self, models=models, other_aliases=others)
 
     def only(self, identities: Mapping[Ref, str]) -> "Catalog":
-        """Those of the versions that are named, and that are what is named."""
+        """Those of the versions that are named, and that are what is named; what else is named is withheld."""
         models, broken = {}, list(self.broken)
+        torn = {(entry.model, entry.version) for entry in self.broken}
+        withheld = {
+            ref: CHANGED if (ref.model, str(ref.version)) in torn else NOT_HERE_YET
+            for ref in identities.keys() - {version.ref for version in self.versions()}
+        }
         for model in self.models.values():
             kept = {n: v for n, v in model.versions.items() if identities.get(v.ref) == v.identity}
             changed = [v.ref for n, v in model.versions.items() if n not in kept and v.ref in identities]
             broken += [Broken(ref.model, str(ref.version), CHANGED) for ref in changed]
+            withheld.update(dict.fromkeys(changed, CHANGED))
             if kept:
                 models[model.name] = replace(model, versions=kept)
-        return Catalog(models, broken)
+        unserved = tuple(version for version in self.versions() if version.ref not in identities)
+        return Catalog(models, broken, withheld, unserved=unserved)
 
     def without(self, refs: Collection[Ref]) -> "Catalog":
         """All but these versions."""
@@ -94,7 +115,7 @@ class Catalog:
             kept = {number: version for number, version in model.versions.items() if version.ref not in refs}
             if kept:
                 models[model.name] = replace(model, versions=kept)
-        return Catalog(models, self.broken)
+        return replace(self, models=models)
 
     def digests(self) -> dict[str, dict[int, str]]:
         """Model -> version -> sha256 of its weights."""
@@ -110,24 +131,46 @@ class Catalog:
             raise UnknownModel(name, sorted(self.models))
         return model
 
+    def refs(self, model: str) -> list[Ref]:
+        """A model's versions, whether or not this process can serve them; none where there is no such model."""
+        found = self.models.get(model)
+        served = [version.ref for version in found.versions.values()] if found is not None else []
+        return sorted([*served, *(ref for ref in self.withheld if ref.model == model)])
+
+    def named(self, address: Address) -> Ref:
+        """The version that an address names, whether or not this process can serve it.
+
+        Raises UnknownModel, UnknownVersion or UnknownAlias.
+        """
+        name = address.model
+        model = self.models.get(name)
+        if model is None and not self.refs(name):
+            raise UnknownModel(name, sorted(self.models))
+        if address.version is not None:
+            ref = Ref(name, parse_version(address.version) or 0)
+            if self.version(ref) is None and ref not in self.withheld:
+                raise UnknownVersion(name, address.version, [str(known.version) for known in self.refs(name)])
+            return ref
+        aliases = model.aliases if model is not None else self.other_aliases.get(name, {})
+        alias = address.alias or CHAMPION
+        if alias not in aliases:
+            raise UnknownAlias(name, alias, sorted(aliases))
+        return Ref(name, aliases[alias])
+
     def find(self, address: Address) -> Version:
         """The version that an address names.
 
-        Raises UnknownModel, UnknownVersion, UnknownAlias, or NotReady where an alias names a version that is broken.
+        Raises UnknownModel, UnknownVersion, UnknownAlias, or NotReady where this process can't serve it.
         """
-        model = self.model(address.model)
-        if address.version is not None:
-            version = model.versions.get(parse_version(address.version) or 0)
-            if version is None:
-                raise UnknownVersion(model.name, address.version, [str(number) for number in model.versions])
+        ref = self.named(address)
+        version = self.version(ref)
+        if version is not None:
             return version
-        alias = address.alias or CHAMPION
-        if alias not in model.aliases:
-            raise UnknownAlias(model.name, alias, sorted(model.aliases))
-        number = model.aliases[alias]
-        if number not in model.versions:
-            raise NotReady(Ref(model.name, number), "its checkpoint is missing or broken")
-        return model.versions[number]
+        reason = self.withheld.get(ref)
+        if reason is None:
+            alias = address.alias or CHAMPION
+            reason = f"its files are missing or broken; let the alias {alias} of {ref.model} name another version"
+        raise NotReady(ref, reason, passes=reason == NOT_HERE_YET)
 
 
 def check_same_interface(manifest: Manifest, other: Version) -> None:

@@ -21,6 +21,11 @@ class VersionState(StrEnum):
     """Wanted, and there is no device that could hold it."""
     FAILED = "failed"
 
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether waiting does not help: somebody has to do something."""
+        return self in (VersionState.FAILED, VersionState.NO_ROOM, VersionState.UNLOADED)
+
 
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
@@ -29,6 +34,10 @@ class EngineInfo:
     slot: str
     socket: str
     device: str = ""
+
+    @property
+    def may_be_gpu(self) -> bool:
+        return self.device != "cpu"
 
 
 @dataclass(frozen=True, slots=True)

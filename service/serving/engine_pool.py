@@ -17,8 +17,6 @@ from service.serving.held import Bounds, MovesOn, Outputs
 _MOST_TRIES = 10
 # What was asked for may have made room for another meanwhile.
 _ASK_AGAIN_SECONDS = 0.5
-# Of a version in this state, waiting would not help.
-_HOPELESS = (VersionState.FAILED, VersionState.NO_ROOM, VersionState.UNLOADED)
 
 
 class EnginePool:
@@ -143,9 +141,12 @@ class EnginePool:
 
     def _ask_for(self, ref: Ref) -> None:
         """Have a version loaded. Raises NotReady where it won't be."""
-        standing = self._fleet.view.versions.get(ref)
-        if standing is not None and standing.state in _HOPELESS:
-            raise NotReady(ref, standing.reason or "it is not loaded")
+        view = self._fleet.view
+        standing = view.versions.get(ref)
+        if standing is None and view.scan > 0:
+            raise NotReady(ref, "it is served no more", passes=False)
+        if standing is not None and standing.state.is_hopeless:
+            raise NotReady(ref, standing.reason or "it is not loaded", passes=False)
         self._ask_for_idle(ref)
 
     def _ask_for_idle(self, ref: Ref) -> None:

@@ -67,7 +67,8 @@ class Router:
         self.use_aliases(state.aliases)
 
     def _followable(self, catalog: Catalog) -> Aliases:
-        return {name: self._aliases_of(name) for name in catalog.models}
+        names = [*catalog.models, *(ref.model for ref in catalog.withheld)]
+        return {name: self._aliases_of(name) for name in names}
 
     def _aliases_of(self, name: str) -> dict[str, int]:
         before = self.catalog.models[name].aliases if name in self.catalog.models else {}

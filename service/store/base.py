@@ -4,7 +4,7 @@ Control state is what the service shall do: models, the versions seen, aliases a
 revision. The prediction log is what it did. Both may lie in SQLite or in PostgreSQL; nothing here knows which.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 from uuid import UUID
@@ -151,8 +151,12 @@ class Control(ControlReader, Protocol):
         """Serve a version no more. Raises UnknownModel, UnknownVersion, or VersionInUse where an alias names it."""
         ...
 
-    def delete_model(self, model: str) -> None:
-        """Serve none of a model's versions any more, and forget its aliases. Raises UnknownModel."""
+    def delete_model(self, model: str, numbers: Collection[int]) -> None:
+        """Serve these versions of a model no more, and forget its aliases. Raises UnknownModel.
+
+        Others that were seen keep their numbers: one may lie in a root that is not mounted now, and be nobody's to
+        delete.
+        """
         ...
 
     def note_removed(self, ref: Ref) -> None:

@@ -1,6 +1,7 @@
 """Changes of control state, asked of the recorder."""
 
 import asyncio
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,15 @@ from service.store.base import Aliases, AliasMove, Found, WishChange
 from service.store.messages import Facts, crown_facts, error_of, move_of, wish_facts, wish_of
 from service.wire import Frame, Kind
 
+_MAYBE_MADE = "what was asked for may still be done: look before asking again"
+
 
 @dataclass(frozen=True, slots=True)
 class ControlClient:
     """Opens a connection for each change: they are rare. `timeout` in seconds.
 
-    Every change raises StoreUnavailable where the recorder does not answer; whether it was made is then unknown, and
-    asking again is safe.
+    Every change raises StoreUnavailable where the recorder does not answer. Unless it could not be asked at all,
+    whether the change was made is then unknown; asking again is safe.
     """
 
     path: Path
@@ -39,9 +42,9 @@ class ControlClient:
         """As `Control.delete_version`."""
         await self._ask({"verb": "delete_version", "ref": str(ref)})
 
-    async def delete_model(self, model: str) -> None:
+    async def delete_model(self, model: str, versions: Collection[int]) -> None:
         """As `Control.delete_model`."""
-        await self._ask({"verb": "delete_model", "model": model})
+        await self._ask({"verb": "delete_model", "model": model, "versions": sorted(versions)})
 
     async def note_removed(self, ref: Ref) -> None:
         """As `Control.note_removed`."""
@@ -53,24 +56,26 @@ class ControlClient:
         return aliases
 
     async def _ask(self, facts: dict[str, Any]) -> Facts:
-        try:
-            async with asyncio.timeout(self.timeout):
-                return await self._answer(facts)
-        except (TimeoutError, OSError):
-            raise StoreUnavailable("the recorder does not answer") from None
-
-    async def _answer(self, facts: dict[str, Any]) -> Facts:
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Frame] = loop.create_future()
 
         def lost() -> None:
             if not answer.done():
-                answer.set_exception(StoreUnavailable("the recorder stopped before it answered"))
+                answer.set_exception(StoreUnavailable(f"the recorder stopped before it answered; {_MAYBE_MADE}"))
 
-        _, link = await loop.create_unix_connection(lambda: Link(answer.set_result, closed=lost), str(self.path))
+        try:
+            async with asyncio.timeout(self.timeout):
+                link = (
+                    await loop.create_unix_connection(lambda: Link(answer.set_result, closed=lost), str(self.path))
+                )[1]
+        except (TimeoutError, OSError):
+            raise StoreUnavailable("the recorder can't be reached; nothing was changed") from None
         try:
             link.send(Frame(Kind.CHANGE, meta=facts))
-            frame = await answer
+            async with asyncio.timeout(self.timeout):
+                frame = await answer
+        except (TimeoutError, OSError):
+            raise StoreUnavailable(f"the recorder does not answer; {_MAYBE_MADE}") from None
         finally:
             link.close()
         if frame.kind is Kind.FAILED:

@@ -49,8 +49,8 @@ def apply(control: Control, facts: Facts) -> dict[str, Any]:
         case {"verb": "delete_version", "ref": name}:
             control.delete_version(Ref.parse(name))
             return {}
-        case {"verb": "delete_model", "model": model}:
-            control.delete_model(model)
+        case {"verb": "delete_model", "model": model, "versions": numbers}:
+            control.delete_model(model, numbers)
             return {}
         case {"verb": "note_removed", "ref": name}:
             control.note_removed(Ref.parse(name))

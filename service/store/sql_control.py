@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Sequence, Set
 from dataclasses import asdict
 from typing import Any, TypeVar
 
@@ -117,11 +117,13 @@ class SqlControl:
             self._delete(connection, _is(versions, ref), _is(wishes, ref))
             _raise_to(connection, number + 1)
 
-    def delete_model(self, model: str) -> None:
+    def delete_model(self, model: str, numbers: Collection[int]) -> None:
         with transaction(self._engine) as connection:
             number = _lock(connection)
             _known_versions(connection, model)
-            self._delete(connection, versions.c.model == model, wishes.c.model == model)
+            for version in numbers:
+                ref = Ref(model, version)
+                self._delete(connection, _is(versions, ref), _is(wishes, ref))
             connection.execute(delete(aliases).where(aliases.c.model == model))
             _raise_to(connection, number + 1)
 

@@ -35,15 +35,15 @@ async def move_alias(model: str, alias: str, request: Request, services: UseServ
     caller = caller_of(request)
     with small_body(request, services) as incoming:
         change = await read_as(AliasChange, incoming, example='{"version": "2"}')
-        version = services.catalog.find(Address(model, version=change.version))
+        ref = services.catalog.named(Address(model, version=change.version))
         if not is_name(alias):
             expected = "1 to 64 characters of a-z, 0-9, dot, dash and underscore, the first a letter or digit"
             raise UnprocessableInput("this is no name", field="alias", expected=expected)
-        await _load_first(services, version.ref, caller.timeout or _PATIENCE_SECONDS)
+        await _load_first(services, ref, caller.timeout or _PATIENCE_SECONDS)
         move = await services.aliases.move(
             model,
             alias,
-            version.ref.version,
+            ref.version,
             actor=caller.principal.name,
             reason=change.reason,
             expected=None if change.expected is None else int(change.expected),
@@ -57,8 +57,7 @@ async def _load_first(services: Services, ref: Ref, patience: float) -> None:
         return
     if standing_of(services, ref).state is VersionState.UNLOADED:
         raise VersionUnloaded(ref)
-    services.fleet.want(ref)
-    if not await until(services, lambda: is_loaded(services, ref, Wish()), patience):
+    if not await until(services, lambda: is_loaded(services, ref, Wish()), patience, want=ref):
         raise NotReady(ref, why_unready(services, ref) or "it is being loaded")
 
 

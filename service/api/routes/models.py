@@ -4,13 +4,16 @@ from fastapi import APIRouter
 
 from service.api.deps import Services, UseServices
 from service.api.schemas import BrokenInfo, ModelInfo, ModelList, ModelReadiness, VersionInfo, says_problem
-from service.api.standing import standing_of, why_unready
-from service.domain import Address, Loading, Wish
+from service.api.standing import lost_champions, reason_of, standing_of, why_unready
+from service.domain import Address, Loading, Ref, Wish
 from service.errors import NotReady
-from service.registry.catalog import Model, Version
+from service.registry.catalog import Model
+from service.registry.fleet import VersionState
 from service.serving.codec import media_types
 
 router = APIRouter(tags=["models"])
+
+_NUMBER_DELETED = "its number was deleted; register it as a new version"
 
 
 @router.get("/v1/models")
@@ -34,25 +37,29 @@ async def get_readiness(model: str, services: UseServices) -> ModelReadiness:
     """Whether the model's champion answers: for load balancers that route by model."""
     champion = services.catalog.find(Address(model)).ref
     if (reason := services.engines.why_unready(champion)) is not None:
-        raise NotReady(champion, reason)
+        raise NotReady(champion, reason, passes=not standing_of(services, champion).state.is_hopeless)
     return ModelReadiness(model=model, version=str(champion.version))
 
 
-def version_info(version: Version, services: Services, wish: Wish | None = None) -> VersionInfo:
-    """All about one version; `wish` is what is wanted of it, where that is known better than by `services`."""
-    manifest = version.manifest
-    wish = wish or services.wishes().get(version.ref, Wish())
-    standing = standing_of(services, version.ref)
-    reason = why_unready(services, version.ref)
+def version_info(ref: Ref, services: Services, wish: Wish | None = None) -> VersionInfo:
+    """All about one version; `wish` is what is wanted of it, where that is known better than by `services`.
+
+    Of one that this process can't serve, what its manifest says is left empty.
+    """
+    version = services.catalog.version(ref)
+    manifest = version.manifest if version is not None else None
+    wish = wish or services.wishes().get(ref, Wish())
+    standing = standing_of(services, ref)
+    reason = services.catalog.withheld.get(ref) or why_unready(services, ref)
     return VersionInfo(
-        version=str(version.ref.version),
+        version=str(ref.version),
         state=standing.state,
         ready=reason is None,
-        reason=reason,
-        description=manifest.description,
-        architecture=manifest.architecture.family,
-        digest=manifest.digest,
-        metrics=manifest.metrics,
+        reason=standing.reason if reason is None and standing.state is VersionState.LOADED else reason,
+        description=manifest.description if manifest is not None else "",
+        architecture=manifest.architecture.family if manifest is not None else "",
+        digest=manifest.digest if manifest is not None else "",
+        metrics=manifest.metrics if manifest is not None else {},
         pinned=wish.loading is Loading.PINNED,
         replicas=wish.replicas,
         precision=wish.precision,
@@ -72,7 +79,7 @@ def _model(model: Model, services: Services) -> ModelInfo:
         target=manifest.target,
         aliases={alias: str(version) for alias, version in model.aliases.items()},
         ready=model.champion is not None and why_unready(services, model.champion.ref) is None,
-        versions=[version_info(version, services) for version in model.versions.values()],
+        versions=[version_info(version.ref, services) for version in model.versions.values()],
     )
 
 
@@ -82,6 +89,20 @@ def _broken(services: Services) -> list[BrokenInfo]:
     ]
     refused = [
         BrokenInfo(model=ref.model, version=str(ref.version), reason=reason)
-        for ref, reason in services.engines.status.failed.items()
+        for ref, standing in services.fleet.view.versions.items()
+        if standing.state is VersionState.FAILED and (reason := reason_of(standing))
     ]
-    return [*found, *refused]
+    listed = {(entry.model, entry.version) for entry in found}
+    lost = [
+        BrokenInfo(model=ref.model, version=str(ref.version), reason=reason)
+        for ref, reason in lost_champions(services).items()
+        if (ref.model, str(ref.version)) not in listed
+    ]
+    state = services.aliases.state
+    put_back = [
+        BrokenInfo(model=version.ref.model, version=str(version.ref.version), reason=_NUMBER_DELETED)
+        for version in services.catalog.unserved
+        # Files that are still to be removed are none that were put back.
+        if version.ref in state.deleted and version.ref not in state.to_remove and version.folder.exists()
+    ]
+    return [*found, *refused, *lost, *put_back]

@@ -10,10 +10,9 @@ from service.api.deps import Services, UseServices, caller_of
 from service.api.routes.models import version_info
 from service.api.schemas import Deleted, VersionChange, VersionInfo, VersionLoad, says_problem
 from service.api.standing import is_gone, is_loaded, is_unloaded, standing_of, until
-from service.domain import Address, Loading, Ref, Wish
-from service.errors import NotRemovable, StoreUnavailable
-from service.registry.catalog import Version
-from service.registry.fleet import VersionState
+from service.domain import Address, Loading, Precision, Ref, Wish
+from service.errors import NotRemovable, StoreUnavailable, UnknownModel, UnprocessableInput
+from service.registry.fleet import Standing, VersionState
 from service.store.base import WishChange
 
 router = APIRouter(tags=["models"])
@@ -42,7 +41,7 @@ _WaitMs = Annotated[float, Query(ge=0, le=300_000, description="202 when it take
 @router.get(_VERSION, responses=_UNKNOWN)
 async def get_version(model: str, version: str, services: UseServices) -> VersionInfo:
     """One version: where it stands, and what is wanted of it."""
-    return version_info(services.catalog.find(Address(model, version=version)), services)
+    return version_info(services.catalog.named(Address(model, version=version)), services)
 
 
 @router.post(f"{_VERSION}/load", openapi_extra=shows_body(VersionLoad, optional=True), responses=_SAYS)
@@ -51,16 +50,17 @@ async def load(model: str, version: str, request: Request, response: Response, s
     with small_body(request, services) as incoming:
         example = '{"pinned": true, "replicas": 1, "precision": "float32", "wait_ms": 30000}'
         wanted = await read_as(VersionLoad, incoming, example=example, optional=True)
-        found = services.catalog.find(Address(model, version=version))
+        ref = services.catalog.named(Address(model, version=version))
+        _check_precision(wanted.precision, services)
         change = WishChange(
             None if wanted.pinned is None else Loading.PINNED if wanted.pinned else Loading.AUTO,
             wanted.replicas,
             wanted.precision,
             load=True,
             # Tried again, and told apart from what was tried before.
-            reload=standing_of(services, found.ref).state in (VersionState.FAILED, VersionState.NO_ROOM),
+            reload=_failed(standing_of(services, ref)),
         )
-        return await _load(found, change, _patience(request, wanted.wait_ms), response, services)
+        return await _load(ref, change, _patience(request, wanted.wait_ms), response, services)
 
 
 @router.post(f"{_VERSION}/reload", openapi_extra=shows_body(VersionChange, optional=True), responses=_SAYS)
@@ -68,8 +68,8 @@ async def reload(model: str, version: str, request: Request, response: Response,
     """Load a version anew. The new replica takes the old one's place once it is warm, where there is room for both."""
     with small_body(request, services) as incoming:
         wanted = await read_as(VersionChange, incoming, example='{"wait_ms": 30000}', optional=True)
-        found = services.catalog.find(Address(model, version=version))
-        return await _load(found, WishChange(reload=True), _patience(request, wanted.wait_ms), response, services)
+        ref = services.catalog.named(Address(model, version=version))
+        return await _load(ref, WishChange(reload=True), _patience(request, wanted.wait_ms), response, services)
 
 
 @router.post(f"{_VERSION}/unload", openapi_extra=shows_body(VersionChange, optional=True), responses=_SAYS)
@@ -77,12 +77,12 @@ async def unload(model: str, version: str, request: Request, response: Response,
     """Unload a version that no alias names, until it is loaded again: who asks for it meanwhile gets a 503."""
     with small_body(request, services) as incoming:
         wanted = await read_as(VersionChange, incoming, example='{"wait_ms": 30000}', optional=True)
-        found = services.catalog.find(Address(model, version=version))
+        ref = services.catalog.named(Address(model, version=version))
         patience = _patience(request, wanted.wait_ms)
-        wish = await services.changes.change_wish(found.ref, WishChange(Loading.UNLOADED))
+        wish = await services.changes.change_wish(ref, WishChange(Loading.UNLOADED))
         await _take_up(services)
-        is_done = await until(services, lambda: is_unloaded(services, found.ref), patience)
-    return _answer(found, wish, response, services, is_done=is_done)
+        is_done = await until(services, lambda: is_unloaded(services, ref), patience)
+    return _answer(ref, wish, response, services, is_done=is_done)
 
 
 @router.delete(_VERSION, responses=_DELETION_SAYS)
@@ -91,10 +91,10 @@ async def delete_version(
 ) -> Deleted:
     """Delete a registered version that no alias names, with its files. Its number is not used again."""
     patience = _patience(request, wait_ms)
-    found = services.catalog.find(Address(model, version=version))
-    _check_removable([found], services)
-    await services.changes.delete_version(found.ref)
-    return await _deleted(model, [found.ref], patience, response, services)
+    ref = services.catalog.named(Address(model, version=version))
+    _check_removable([ref], services)
+    await services.changes.delete_version(ref)
+    return await _deleted(model, [ref], patience, response, services)
 
 
 @router.delete("/v1/models/{model}", responses=_DELETION_SAYS)
@@ -103,30 +103,46 @@ async def delete_model(
 ) -> Deleted:
     """Delete a registered model: all its versions with their files, and its aliases. Predictions made stay."""
     patience = _patience(request, wait_ms)
-    found = list(services.catalog.model(model).versions.values())
-    _check_removable(found, services)
-    await services.changes.delete_model(model)
-    return await _deleted(model, [one.ref for one in found], patience, response, services)
+    refs = services.catalog.refs(model)
+    # One whose files somebody removed has still its aliases.
+    if not refs and model not in services.aliases.state.aliases:
+        raise UnknownModel(model, sorted(services.catalog.models))
+    _check_removable(refs, services)
+    await services.changes.delete_model(model, [ref.version for ref in refs])
+    return await _deleted(model, refs, patience, response, services)
 
 
-async def _load(
-    version: Version, change: WishChange, patience: float, response: Response, services: Services
-) -> VersionInfo:
-    wish = await services.changes.change_wish(version.ref, change)
+def _check_precision(precision: Precision | None, services: Services) -> None:
+    """Raises UnprocessableInput for a precision that none of our devices computes in."""
+    engines = services.fleet.view.engines
+    if precision is Precision.FLOAT16 and engines and not any(engine.may_be_gpu for engine in engines):
+        raise UnprocessableInput(
+            "no device of this service computes in float16", field="body.precision", expected="float32 or bfloat16"
+        )
+
+
+async def _load(ref: Ref, change: WishChange, patience: float, response: Response, services: Services) -> VersionInfo:
+    wish = await services.changes.change_wish(ref, change)
     await _take_up(services)
-    services.fleet.want(version.ref)
-    is_done = await until(services, lambda: is_loaded(services, version.ref, wish), patience)
-    return _answer(version, wish, response, services, is_done=is_done)
+    services.fleet.want(ref)
+    is_done = await until(services, lambda: is_loaded(services, ref, wish), patience, want=ref)
+    return _answer(ref, wish, response, services, is_done=is_done)
 
 
-def _answer(version: Version, wish: Wish, response: Response, services: Services, *, is_done: bool) -> VersionInfo:
+def _failed(standing: Standing) -> bool:
+    """Whether what was wanted before could not be had; a version that answers with a reason is what was before."""
+    is_old = standing.state is VersionState.LOADED and standing.reason is not None
+    return is_old or standing.state in (VersionState.FAILED, VersionState.NO_ROOM)
+
+
+def _answer(ref: Ref, wish: Wish, response: Response, services: Services, *, is_done: bool) -> VersionInfo:
     response.status_code = 200 if is_done else 202
-    return version_info(version, services, wish)
+    return version_info(ref, services, wish)
 
 
-def _check_removable(found: list[Version], services: Services) -> None:
+def _check_removable(refs: list[Ref], services: Services) -> None:
     """Raises NotRemovable."""
-    if kept := [version.ref for version in found if not services.is_removable(version)]:
+    if kept := [ref for ref in refs if not services.is_removable(ref)]:
         raise NotRemovable(kept)
 
 

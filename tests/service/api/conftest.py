@@ -96,7 +96,7 @@ def services(
         fleet=supervised.fleet,
         changes=supervised,
         wishes=lambda: store.control.state().wishes,
-        is_removable=lambda version: version.ref.model != "mood",
+        is_removable=lambda ref: ref.model != "mood",
     )
 
 

@@ -1,5 +1,6 @@
 """An engine that counts, and what every problem answer must be."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,8 +78,8 @@ class Supervised:
         await self.store.delete_version(ref)
         self._show(ref, None)
 
-    async def delete_model(self, model: str) -> None:
-        await self.store.delete_model(model)
+    async def delete_model(self, model: str, versions: Collection[int]) -> None:
+        await self.store.delete_model(model, versions)
         for ref in [ref for ref in self.fleet.view.versions if ref.model == model]:
             self._show(ref, None)
 

@@ -1,4 +1,6 @@
+from collections.abc import AsyncIterator
 from dataclasses import replace
+from pathlib import Path
 
 import httpx
 import pytest
@@ -6,10 +8,14 @@ from fastapi import FastAPI
 
 from service.api.deps import Services
 from service.domain import Ref
-from service.registry.catalog import Broken, Catalog
+from service.registry.aliases import LiveAliases
+from service.registry.catalog import CHANGED, Broken, Catalog
+from service.registry.fleet import Standing, VersionState
 from service.serving.engine_client import EngineStatus
 from service.serving.router import Router
+from tests.fakes import FakeFleet
 from tests.service.api.support import CountingEngine, problem_of
+from tests.stores import OpenStore, found_in, open_store
 
 
 async def test_all_models_are_listed_by_name(client: httpx.AsyncClient) -> None:
@@ -78,12 +84,87 @@ async def test_a_version_that_does_not_answer_says_why(client: httpx.AsyncClient
 
 
 async def test_checkpoints_that_cannot_be_served_are_listed_with_their_reasons(
-    client: httpx.AsyncClient, app: FastAPI, services: Services, engine: CountingEngine, catalog: Catalog
+    client: httpx.AsyncClient, app: FastAPI, services: Services, fleet: FakeFleet, catalog: Catalog
 ) -> None:
     found_broken = Catalog(catalog.models, [Broken("old", "3", "weights.safetensors is missing")])
     app.state.services = replace(services, router=Router(found_broken))
-    engine.status = EngineStatus(failed={Ref("mood", 1): "it holds NaN"})
+    fleet.show(Ref("mood", 1), Standing(VersionState.FAILED, "", "it holds NaN"))
     assert (await client.get("/v1/models")).json()["broken"] == [
         {"model": "old", "version": "3", "reason": "weights.safetensors is missing"},
         {"model": "mood", "version": "1", "reason": "it holds NaN"},
     ]
+
+
+async def test_what_failed_and_is_not_wanted_any_more_is_not_broken(
+    client: httpx.AsyncClient, fleet: FakeFleet, engine: CountingEngine
+) -> None:
+    engine.status = EngineStatus(failed={Ref("mood", 1): "it holds NaN", Ref("gone", 1): "it holds NaN"})
+    fleet.show(Ref("mood", 1), Standing(VersionState.UNLOADED, ""))
+    assert (await client.get("/v1/models")).json()["broken"] == []
+
+
+@pytest.fixture
+async def followed(app: FastAPI, services: Services, catalog: Catalog, tmp_path: Path) -> AsyncIterator[OpenStore]:
+    """A store of the test's own, which the services have read."""
+    store = open_store(tmp_path)
+    store.control.crown_new_models(found_in(catalog))
+    aliases = LiveAliases(store.control, store, lambda state: None)
+    app.state.services = replace(services, aliases=aliases, changes=store, router=Router(catalog))
+    yield store
+    store.close()
+
+
+async def test_a_model_that_only_the_store_knows_is_listed_and_can_be_deleted(
+    client: httpx.AsyncClient, app: FastAPI, followed: OpenStore
+) -> None:
+    followed.control.crown_new_models({"gone": {1: "d" * 64}})
+    await app.state.services.aliases.refresh()
+    [broken] = (await client.get("/v1/models")).json()["broken"]
+    assert (broken["model"], broken["version"]) == ("gone", "1")
+    assert "files are missing" in broken["reason"]
+    ready = await client.get("/readyz")
+    assert (ready.status_code, ready.json()["broken"]) == (200, {"gone": broken["reason"]})
+    response = await client.delete("/v1/models/gone")
+    assert (response.status_code, response.json()) == (200, {"model": "gone", "versions": [], "unloaded": True})
+    assert "gone" not in followed.control.aliases()
+    assert (await client.get("/v1/models")).json()["broken"] == []
+    assert (await client.delete("/v1/models/gone")).status_code == 404
+
+
+async def test_a_folder_under_a_deleted_number_is_listed(
+    client: httpx.AsyncClient, app: FastAPI, followed: OpenStore, catalog: Catalog
+) -> None:
+    second = Ref("clothes", 2)
+    identities = {version.ref: version.identity for version in catalog.versions() if version.ref != second}
+    app.state.services = replace(app.state.services, router=Router(catalog.only(identities)))
+    assert (await client.get("/v1/models")).json()["broken"] == [], "engines were not told of it yet"
+    followed.control.delete_version(second)
+    await app.state.services.aliases.refresh()
+    assert (await client.get("/v1/models")).json()["broken"] == [], "its files are still to be removed"
+    followed.control.note_removed(second)
+    await app.state.services.aliases.refresh()
+    reason = "its number was deleted; register it as a new version"
+    assert (await client.get("/v1/models")).json()["broken"] == [{"model": "clothes", "version": "2", "reason": reason}]
+
+
+async def test_a_version_that_changed_on_disk_can_be_managed_where_it_can_t_be_served(
+    client: httpx.AsyncClient, app: FastAPI, followed: OpenStore, catalog: Catalog
+) -> None:
+    identities = {version.ref: version.identity for version in catalog.versions()}
+    changed = catalog.only({**identities, Ref("clothes", 2): "another", Ref("rent", 1): "another"})
+    app.state.services = replace(app.state.services, router=Router(changed.with_aliases(followed.control.aliases())))
+    path = "/v1/models/clothes/versions/2"
+    problem = problem_of(await client.get("/v1/models/rent/ready"))
+    assert (problem["status"], CHANGED in problem["detail"]) == (503, True)
+    shown = (await client.get(path)).json()
+    assert (shown["state"], shown["ready"], shown["reason"]) == ("loaded", False, CHANGED)
+    assert (await client.get("/readyz")).json()["broken"] == {"rent": CHANGED}
+    wait = {"wait_ms": 0}
+    for verb in ("load", "reload", "unload", "load"):
+        assert (await client.post(f"{path}/{verb}", json=wait)).status_code in (200, 202)
+    alias = "/v1/models/clothes/aliases/champion"
+    assert (await client.put(alias, json={"version": "2"})).status_code == 200
+    assert (await client.put(alias, json={"version": "1"})).status_code == 200
+    assert (await client.delete(path, params=wait)).status_code in (200, 202)
+    assert (await client.delete("/v1/models/rent", params=wait)).status_code in (200, 202)
+    assert followed.control.state().deleted == {Ref("clothes", 2), Ref("rent", 1)}

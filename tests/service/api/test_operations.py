@@ -8,8 +8,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from service.api.deps import Services
 from service.domain import Ref
 from service.registry.catalog import Catalog, Model
+from service.registry.fleet import Standing, VersionState
 from service.serving.engine_client import EngineStatus
 from service.serving.router import Router
+from tests.fakes import FakeFleet
 from tests.service.api.support import CountingEngine, problem_of
 
 
@@ -35,6 +37,26 @@ async def test_it_is_not_ready_while_a_champion_is_missing_and_says_which(
     assert response.status_code == 503
     expected = {"ready": False, "waiting_for": {"clothes": "its engine has not loaded it yet"}, "broken": {}}
     assert response.json() == expected
+
+
+async def test_a_model_that_came_later_does_not_take_readiness_away_until_it_has_answered(
+    client: httpx.AsyncClient, engine: CountingEngine, router: Router, catalog: Catalog
+) -> None:
+    without = {name: model for name, model in catalog.models.items() if name != "clothes"}
+    everything, all_ready = router.catalog, engine.status
+    router.catalog = Catalog(without)
+    try:
+        assert (await client.get("/readyz")).status_code == 200
+        router.catalog = everything
+        engine.status = EngineStatus(ready=all_ready.ready - {Ref("clothes", 1)})
+        later = await client.get("/readyz")
+        assert (later.status_code, list(later.json()["waiting_for"])) == (200, ["clothes"])
+        engine.status = all_ready
+        assert (await client.get("/readyz")).json()["waiting_for"] == {}
+        engine.status = EngineStatus(ready=all_ready.ready - {Ref("clothes", 1)})
+        assert (await client.get("/readyz")).status_code == 503
+    finally:
+        router.catalog = everything
 
 
 async def test_a_champion_that_no_engine_can_load_costs_its_own_model_only(
@@ -112,3 +134,15 @@ async def test_a_probe_may_ask_for_the_head_alone(client: httpx.AsyncClient, eng
 
 async def test_a_path_with_a_slash_too_many_is_unknown(client: httpx.AsyncClient) -> None:
     assert problem_of(await client.get("/v1/models/"))["status"] == 404
+
+
+async def test_a_champion_that_there_is_no_room_for_costs_its_own_model_only(
+    client: httpx.AsyncClient, engine: CountingEngine, fleet: FakeFleet
+) -> None:
+    engine.status = EngineStatus(ready=engine.status.ready - {Ref("mood", 1)})
+    fleet.show(Ref("mood", 1), Standing(VersionState.NO_ROOM, "", "it needs 9 GB"))
+    response = await client.get("/readyz")
+    assert (response.status_code, response.json()["broken"]) == (200, {"mood": "it needs 9 GB"})
+    assert response.json()["waiting_for"] == {}
+    response = await client.get("/v1/models/mood/ready")
+    assert (response.status_code, response.headers["retry-after"]) == (503, "30")

@@ -115,7 +115,7 @@ async def test_a_load_answers_once_the_version_is_loaded(
     fleet.show(OTHER, loaded())
     response = await asked
     assert (response.status_code, response.json()["state"]) == (200, "loaded")
-    assert fleet.wanted == [OTHER]
+    assert set(fleet.wanted) == {OTHER}
     assert wish_of(store) == Wish()
 
 
@@ -172,6 +172,7 @@ async def test_a_load_that_fails_is_503_with_the_reason(
     problem = problem_of(await asked)
     assert (problem["status"], problem["type"]) == (503, "urn:servoloop:problem:not-ready")
     assert problem["detail"] == "clothes/2 is not ready: it needs 9 GB, and the largest device has 8"
+    assert asked.result().headers["retry-after"] == "30", "it does not pass by itself"
 
 
 async def test_what_failed_before_is_tried_again_and_not_mistaken_for_the_outcome(
@@ -196,7 +197,7 @@ async def test_a_reload_is_done_when_the_new_generation_is_loaded(
     assert not asked.done()
     fleet.show(OTHER, loaded(wish_of(store)))
     assert (await asked).status_code == 200
-    assert fleet.wanted == [OTHER]
+    assert set(fleet.wanted) == {OTHER}
 
 
 async def test_a_reload_that_fails_says_why_although_the_old_replica_answers(
@@ -210,6 +211,53 @@ async def test_a_reload_that_fails_says_why_although_the_old_replica_answers(
     problem = problem_of(await asked)
     assert problem["status"] == 503
     assert "answers as before: its sha256 differs" in problem["detail"]
+
+
+async def test_a_version_that_could_not_be_loaded_anew_says_so_although_it_answers(
+    client: httpx.AsyncClient, fleet: FakeFleet
+) -> None:
+    fleet.show(OTHER, replace(loaded(), reason="its sha256 differs"))
+    shown = (await client.get(PATH)).json()
+    assert (shown["state"], shown["ready"], shown["reason"]) == ("loaded", True, "its sha256 differs")
+
+
+@pytest.mark.parametrize("verb", ["load", "alias"])
+async def test_a_version_is_asked_for_as_long_as_it_is_waited_for(
+    client: httpx.AsyncClient, slow: Supervised, fleet: FakeFleet, engine: CountingEngine, verb: str
+) -> None:
+    fleet.show(OTHER, ON_DEMAND)
+    engine.status = EngineStatus(ready=frozenset({CHAMPION}))
+    asked = asyncio.ensure_future(
+        client.post(f"{PATH}/load", json=PATIENTLY)
+        if verb == "load"
+        else client.put("/v1/models/clothes/aliases/champion", json={"version": "2"})
+    )
+    async with asyncio.timeout(20):
+        while len(fleet.wanted) < 4:
+            await asyncio.sleep(0.002)
+    engine.status = EngineStatus(ready=frozenset({CHAMPION, OTHER}))
+    fleet.show(OTHER, loaded())
+    assert (await asked).status_code == 200
+    asked_for = len(fleet.wanted)
+    await asyncio.sleep(0.1)
+    assert len(fleet.wanted) == asked_for
+
+
+@pytest.mark.parametrize(
+    ("devices", "status"), [(["cpu"], 422), (["cpu", "cpu"], 422), (["cpu", "cuda:1"], 200), ([""], 200), ([], 200)]
+)
+async def test_float16_is_refused_where_no_device_computes_in_it(
+    client: httpx.AsyncClient, store: OpenStore, fleet: FakeFleet, devices: list[str], status: int
+) -> None:
+    engines = tuple(EngineInfo(f"engine-{number}", "", device) for number, device in enumerate(devices))
+    fleet.view = View(0, engines, fleet.view.versions)
+    before = store.control.state()
+    response = await client.post(f"{PATH}/load", json={"precision": "float16"})
+    assert response.status_code == status
+    if status == 422:
+        problem = problem_of(response)
+        assert (problem["field"], problem["expected"]) == ("body.precision", "float32 or bfloat16")
+        assert store.control.state() == before
 
 
 async def test_a_load_is_not_done_before_the_engine_answers(
@@ -279,7 +327,7 @@ async def test_an_alias_moves_to_a_version_on_demand_once_that_is_loaded(
     async with asyncio.timeout(20):
         while not fleet.wanted:
             await asyncio.sleep(0.002)
-    assert fleet.wanted == [OTHER]
+    assert set(fleet.wanted) == {OTHER}
     assert store.control.aliases()["clothes"] == {"champion": 1}
     engine.status = EngineStatus(ready=frozenset({CHAMPION, OTHER}))
     fleet.show(OTHER, loaded())
@@ -389,6 +437,7 @@ async def test_a_wait_that_is_none_deletes_nothing(
 ) -> None:
     problem = problem_of(await client.delete(path, params={"wait_ms": wait}))
     assert (problem["status"], problem["field"]) == (422, "query.wait_ms")
+    assert problem["expected"]
     assert store.control.state().deleted == frozenset()
 
 

@@ -105,7 +105,7 @@ def running(catalog: Catalog, folder: Path) -> Iterator[str]:
             fleet=fleet,
             changes=Supervised(store, fleet),
             wishes=lambda: store.control.state().wishes,
-            is_removable=lambda version: version.ref.model != "mood",
+            is_removable=lambda ref: ref.model != "mood",
         )
         server = uvicorn.Server(uvicorn.Config(create_app(services), log_config=None, lifespan="off"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})

@@ -101,6 +101,7 @@ def test_models_are_listed_with_what_is_wrong(run: Run, url: str) -> None:
         ({"state": "on_demand", "ready": False, "reason": "it is loaded when it is asked for"}, "on demand"),
         ({"state": "unloaded", "ready": False, "reason": "an operator wants it unloaded"}, "unloaded"),
         ({"state": "no_room", "ready": False, "reason": "it needs 9 GB"}, "no room: it needs 9 GB"),
+        ({"state": "loaded", "reason": "it is torn"}, "loaded; it could not be loaded anew: it is torn"),
     ],
 )
 def test_each_state_is_shown_in_words(known: dict[str, Any], shown: str) -> None:

@@ -97,7 +97,7 @@ def test_a_model_that_was_deleted_begins_anew_under_the_next_number(run: Run, da
     checkpoints.write(data_dir / "models", "net", 1, **{**MANIFEST, "labels": ["small", "large"]})
     store = open_store(data_dir)
     store.control.crown_new_models({"net": {1: "d" * 64}})
-    store.control.delete_model("net")
+    store.control.delete_model("net", [1])
     store.close()
     result = run(author.command(author.safetensors))
     assert (result.exit_code, result.stderr) == (0, "")
@@ -221,3 +221,14 @@ def test_verify_load_finds_what_only_building_shows(run: Run, tmp_path: Path) ->
 def test_train_hands_its_arguments_and_exit_status_on(run: Run, capfd: pytest.CaptureFixture[str]) -> None:
     assert run(["train", "no-such-recipe", "--out", "x"]).exit_code == 1
     assert "no-such-recipe" in capfd.readouterr().err
+
+
+def test_a_champion_whose_files_are_gone_is_not_taken_for_replaced(run: Run, data_dir: Path, author: Author) -> None:
+    data_dir.mkdir()
+    store = open_store(data_dir)
+    store.control.crown_new_models({"net": {1: "d" * 64}})
+    store.close()
+    result = run(author.command(author.safetensors))
+    assert "Registered net/2" in result.stdout
+    assert "still net/1, whose files are gone or broken: servoloop alias net champion 2" in result.stdout
+    assert "becomes its champion" not in result.stdout

@@ -8,7 +8,11 @@ import pytest
 from typer.testing import CliRunner
 
 from service.cli.app import app
+from service.domain import Ref, Wish
 from service.registry.catalog import Catalog
+from service.registry.fleet import Standing, VersionState
+from service.store.base import WishChange
+from tests.service.api.support import Supervised
 from tests.service.cli.conftest import Run, running
 
 
@@ -99,3 +103,21 @@ def test_at_a_terminal_it_is_asked_before_anything_is_deleted(url: str, monkeypa
     result = CliRunner().invoke(app, ["delete", "sensors", "--url", url], input="y\n")
     assert result.exit_code == 0
     assert "sensors is deleted." in result.output
+
+
+async def no_room(self: Supervised, ref: Ref, change: WishChange) -> Wish:
+    wish = await self.store.change_wish(ref, change)
+    self.fleet.show(ref, Standing(VersionState.NO_ROOM, "", "it needs 9 GB", wished=wish.generation))
+    return wish
+
+
+def test_what_there_is_no_room_for_stays_pinned_and_it_says_so(
+    run: Run, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Supervised, "change_wish", no_room)
+    result = run(["load", "clothes", 2, "--pin", "--url", url])
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "it needs 9 GB" in result.stderr
+    assert "it stays pinned, and is loaded once there is room" in result.stderr
+    assert "servoloop load clothes 2 --no-pin" in result.stderr
+    assert "stays pinned" not in run(["load", "clothes", 2, "--url", url]).stderr

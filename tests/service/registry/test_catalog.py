@@ -8,7 +8,7 @@ import pytest
 from models.manifest import MANIFEST, WEIGHTS
 from service.domain import Address, Ref
 from service.errors import NotReady, UnknownAlias, UnknownModel, UnknownVersion
-from service.registry.catalog import Broken, Catalog
+from service.registry.catalog import CHANGED, NOT_HERE_YET, Broken, Catalog
 from service.registry.scanner import scan
 from tests import checkpoints
 
@@ -260,3 +260,42 @@ def test_what_versions_share_is_there_without_a_champion(catalog: Catalog) -> No
     assert catalog.models["mood"].contract.kind == "text"
     assert catalog.models["clothes"].example.ref == Ref("clothes", 2)
     assert catalog.models["rent"].example.ref == Ref("rent", 1)
+
+
+# What engines have, and this process can't serve
+
+
+def test_what_this_process_can_t_serve_is_known_and_not_ready(root: Path) -> None:
+    found = scan([root], {})
+    identities = {version.ref: version.identity for version in found.versions()}
+    there = {**identities, Ref("mood", 1): "another", Ref("clothes", 2): "another", Ref("clothes", 3): "new"}
+    aliases = {"clothes": {"champion": 1, "next": 3}, "mood": {"champion": 1}}
+    kept = found.only(there).with_aliases(aliases)
+    assert refs(kept) == ["clothes/1", "rent/1"]
+    assert kept.withheld == {Ref("mood", 1): CHANGED, Ref("clothes", 2): CHANGED, Ref("clothes", 3): NOT_HERE_YET}
+    for address, ref, reason, seconds in (
+        (Address("mood"), Ref("mood", 1), CHANGED, 30),
+        (Address("mood", version="1"), Ref("mood", 1), CHANGED, 30),
+        (Address("clothes", version="2"), Ref("clothes", 2), CHANGED, 30),
+        (Address("clothes", alias="next"), Ref("clothes", 3), NOT_HERE_YET, 1),
+    ):
+        assert kept.named(address) == ref
+        with pytest.raises(NotReady, match=reason) as raised:
+            kept.find(address)
+        assert raised.value.retry_after == seconds
+    with pytest.raises(UnknownVersion):
+        kept.named(Address("mood", version="2"))
+    with pytest.raises(UnknownAlias):
+        kept.named(Address("mood", alias="next"))
+    assert kept.refs("clothes") == [Ref("clothes", 1), Ref("clothes", 2), Ref("clothes", 3)]
+
+
+def test_what_became_broken_is_withheld_for_its_change(root: Path) -> None:
+    identities = {version.ref: version.identity for version in scan([root], {}).versions()}
+    break_weights(root / "mood" / "1")
+    assert scan([root], {}).only(identities).withheld == {Ref("mood", 1): CHANGED}
+
+
+def test_an_alias_whose_version_is_gone_says_what_to_do(catalog: Catalog) -> None:
+    with pytest.raises(NotReady, match="let the alias gone of clothes name another version"):
+        catalog.find(Address("clothes", alias="gone"))

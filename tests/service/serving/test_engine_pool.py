@@ -269,6 +269,25 @@ async def test_on_demand_needs_an_engine_that_lives(world: World) -> None:
     assert not world.pool.is_on_demand(OTHER)
 
 
+@pytest.mark.parametrize("state", [VersionState.NO_ROOM, VersionState.FAILED, VersionState.UNLOADED])
+async def test_what_does_not_pass_is_not_to_be_asked_for_again_at_once(world: World, state: VersionState) -> None:
+    world.publish(state)
+    error = await fails(world.ask(seconds=1000))
+    assert isinstance(error, NotReady)
+    assert error.retry_after == 30
+
+
+async def test_who_waits_for_a_version_that_is_deleted_hears_of_it(world: World) -> None:
+    await world.engines[0].start()
+    world.publish(VersionState.ON_DEMAND)
+    asked = world.ask(seconds=1000)
+    await world.until(lambda: world.wanted)
+    world.publisher.publish(View(1, world.fleet.view.engines, {}))
+    error = await fails(asked)
+    assert isinstance(error, NotReady)
+    assert error.reason == "it is served no more"
+
+
 # An engine that is lost while another one has the version
 
 

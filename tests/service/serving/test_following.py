@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from service.domain import Address, Ref
-from service.errors import UnknownModel, UnknownVersion
+from service.errors import NotReady, UnknownModel, UnknownVersion
 from service.registry.catalog import CHANGED, Catalog
 from service.registry.fleet import Standing, VersionState, View
 from service.registry.scanner import Scanner
 from service.serving.following import VersionFollower
-from service.serving.router import Router
+from service.serving.router import Router, Target
 from service.store.base import Aliases
-from tests.checkpoints import write_image
+from tests.checkpoints import write_image, write_text
 from tests.fakes import FakeFleet
 
 ALIASES: Aliases = {"clothes": {"champion": 1}, "mood": {"champion": 1}, "rent": {"champion": 1}}
@@ -31,7 +31,7 @@ class Process:
         self.router = Router(self.scanner.scan())
         self.router.use_aliases(ALIASES)
         self.fleet = FakeFleet()
-        self.follower = VersionFollower(self.scanner.scan, self.fleet, self.router)
+        self.follower = VersionFollower(self.scanner, self.fleet, self.router)
         self._scan = 0
 
     @property
@@ -86,14 +86,14 @@ async def test_files_that_are_not_those_the_engines_have_are_not_used(process: P
 
 async def test_a_look_that_fails_is_repeated(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.serving.following._AGAIN_SECONDS", 0.01)
-    look, fails = process.follower._look, [OSError("the disk is away"), RuntimeError("a fault of ours")]
+    look, fails = process.scanner.scan, [OSError("the disk is away"), RuntimeError("a fault of ours")]
 
     def look_badly() -> Catalog:
         if fails:
             raise fails.pop()
         return look()
 
-    monkeypatch.setattr(process.follower, "_look", look_badly)
+    monkeypatch.setattr(process.scanner, "scan", look_badly)
     write_image(process.root, version=3)
     process.tell(Scanner([process.root]).scan())
     await process.until(lambda: NEW in process.known)
@@ -113,3 +113,58 @@ async def test_what_is_told_of_and_not_here_yet_is_looked_for_again(
     assert NEW not in process.known
     shutil.move(hidden, process.root / "clothes" / "3")
     await process.until(lambda: NEW in process.known)
+
+
+async def test_what_stays_changed_is_looked_at_less_and_less_and_logged_once(
+    process: Process, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("service.serving.following._AGAIN_SECONDS", 0.02)
+    monkeypatch.setattr("service.serving.following._LONGEST_SECONDS", 0.08)
+    look, looks = process.scanner.scan, []
+
+    def counted() -> Catalog:
+        looks.append(asyncio.run_coroutine_threadsafe(_now(), loop).result())
+        return look()
+
+    async def _now() -> float:
+        return loop.time()
+
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(process.scanner, "scan", counted)
+    with caplog.at_level("INFO", "service.serving.following"):
+        process.tell(Scanner([process.root]).scan(), mood="another identity")
+        await process.until(lambda: len(looks) >= 10)
+        assert looks[-2] - looks[-4] >= 0.08
+        assert len(caplog.records) == 1
+        with pytest.raises(NotReady, match=CHANGED):
+            process.router.choose(Address("mood"))
+        write_image(process.root, version=3)
+        process.tell(Scanner([process.root]).scan(), mood="another identity")
+        await process.until(lambda: NEW in process.known)
+    assert len(caplog.records) == 2
+
+
+async def test_what_a_process_slept_through_it_reads_anew(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.serving.following._AGAIN_SECONDS", 0.01)
+    shutil.rmtree(process.root / "mood" / "1")
+    write_text(process.root, max_characters=50)
+    fresh = Scanner([process.root]).scan()
+    process.tell(fresh)
+    expected = fresh.models["mood"].versions[1].identity
+    await process.until(lambda: process.router.choose(Address("mood")).identity == expected)
+
+
+async def test_what_could_not_be_prepared_is_prepared_again(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.serving.following._AGAIN_SECONDS", 0.01)
+    prepare, times = process.router.prepare, []
+
+    def badly(catalog: Catalog) -> dict[Ref, Target]:
+        times.append(catalog)
+        targets = prepare(catalog)
+        return targets if len(times) > 1 else {ref: target for ref, target in targets.items() if ref != NEW}
+
+    monkeypatch.setattr(process.router, "prepare", badly)
+    write_image(process.root, version=3)
+    process.tell(Scanner([process.root]).scan())
+    await process.until(lambda: len(times) == 2)
+    await process.until(lambda: process.router.choose(Address("clothes", version="3")).ref == NEW)

@@ -295,9 +295,9 @@ async def test_wishes_and_deletions_are_made_by_the_recorder_and_answered(place:
         await control.delete_version(second)
         with pytest.raises(UnknownVersion):
             await control.delete_version(second)
-        await control.delete_model("fashion")
+        await control.delete_model("fashion", [1, 2])
         with pytest.raises(UnknownModel):
-            await control.delete_model("fashion")
+            await control.delete_model("fashion", [1, 2])
         await control.note_removed(second)
     assert place.gate.store.control.state().to_remove == {first}
 
@@ -321,3 +321,22 @@ async def test_a_peer_that_says_what_the_recorder_does_not_know_is_cut_off(place
             link.send(wrong)
             async with asyncio.timeout(10):
                 await link.lost
+
+
+async def test_whether_a_change_may_have_been_made_is_said(place: Place, tmp_path: Path) -> None:
+    with pytest.raises(StoreUnavailable, match="nothing was changed"):
+        await ControlClient(tmp_path / "nothing.sock").crown_new_models({})
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async def leaves(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.close()
+
+    for number, behaviour in enumerate((silent, leaves)):
+        path = tmp_path / f"{number}.sock"
+        async with await asyncio.start_unix_server(behaviour, path):
+            with pytest.raises(StoreUnavailable, match="look before asking again"):
+                await ControlClient(path, timeout=0.05 if behaviour is silent else 20).crown_new_models({})

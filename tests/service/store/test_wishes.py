@@ -148,14 +148,14 @@ def test_a_deleted_model_leaves_its_history_and_its_predictions(store: OpenStore
     store.predictions.append([a_record(), a_record(version=2)])
     control.change_wish(OTHER, WishChange(Loading.PINNED))
     before = control.revision()
-    control.delete_model("fashion")
+    control.delete_model("fashion", [1, 2])
     state = control.state()
     assert (state.revision, state.aliases, state.wishes) == (before + 1, {"mood": {"champion": 3}}, {})
     assert state.deleted == state.to_remove == {CHAMPION, OTHER}
     assert len(control.history("fashion")) == 1
     assert len(store.predictions.list(Filters(model="fashion"), limit=10).records) == 2
     with pytest.raises(UnknownModel, match="there is: mood"):
-        control.delete_model("fashion")
+        control.delete_model("fashion", [1, 2])
     with pytest.raises(UnknownModel):
         control.change_wish(CHAMPION, WishChange())
     assert control.revision() == before + 1
@@ -164,7 +164,7 @@ def test_a_deleted_model_leaves_its_history_and_its_predictions(store: OpenStore
 def test_a_model_deleted_in_two_steps_keeps_each_times_mark(control: SqlControl) -> None:
     control.delete_version(OTHER)
     control.note_removed(OTHER)
-    control.delete_model("fashion")
+    control.delete_model("fashion", [1, 2])
     assert control.state().to_remove == {CHAMPION}
 
 
@@ -182,7 +182,7 @@ def test_a_version_is_deleted_once_whenever_the_rest_of_its_model_follows(
 def test_a_folder_that_comes_back_under_a_deleted_number_is_neither_crowned_nor_remembered(
     control: SqlControl, caplog: pytest.LogCaptureFixture
 ) -> None:
-    control.delete_model("fashion")
+    control.delete_model("fashion", [1, 2])
     before = control.state()
     assert control.crown_new_models({"fashion": {1: "0" * 64, 2: "b" * 64}}) == {"mood": {"champion": 3}}
     assert control.state() == before
@@ -190,7 +190,7 @@ def test_a_folder_that_comes_back_under_a_deleted_number_is_neither_crowned_nor_
 
 
 def test_a_new_version_of_a_model_that_was_deleted_becomes_its_champion(control: SqlControl) -> None:
-    control.delete_model("fashion")
+    control.delete_model("fashion", [1, 2])
     found = {"fashion": {**FOUND["fashion"], 5: "e" * 64}}
     assert control.crown_new_models(found)["fashion"] == {"champion": 5}
     assert control.change_wish(Ref("fashion", 5), WishChange()) == Wish()
@@ -199,7 +199,7 @@ def test_a_new_version_of_a_model_that_was_deleted_becomes_its_champion(control:
 
 
 def test_aliases_of_deleted_versions_are_not_taken_over_from_elsewhere(control: SqlControl) -> None:
-    control.delete_model("fashion")
+    control.delete_model("fashion", [1, 2])
     before = control.state()
     control.import_aliases({"fashion": {"champion": 1}})
     assert control.state() == before
@@ -222,7 +222,7 @@ def test_a_state_is_never_a_mixture_of_two_revisions(store: OpenStore, reader: S
     def change() -> None:
         for number in range(1, 16):
             store.control.crown_new_models({"fashion": {number: "a" * 64}})
-            store.control.delete_model("fashion")
+            store.control.delete_model("fashion", [number])
 
     def read() -> list[State]:
         states = [reader.state()]
@@ -242,3 +242,14 @@ def test_a_state_is_never_a_mixture_of_two_revisions(store: OpenStore, reader: S
         expected = {"fashion": {"champion": deleted + 1}} if crowned else {}
         assert state.aliases == expected
         assert {ref.version for ref in state.deleted} == set(range(1, deleted + 1))
+
+
+def test_of_a_deleted_model_only_what_is_named_is_marked(control: SqlControl) -> None:
+    control.change_wish(OTHER, WishChange(Loading.PINNED))
+    control.delete_model("fashion", [1])
+    state = control.state()
+    assert state.deleted == {CHAMPION}
+    assert set(state.wishes) == {OTHER}
+    assert "fashion" not in state.aliases
+    # It comes back with its disk.
+    assert control.crown_new_models({"fashion": {2: "b" * 64}})["fashion"] == {"champion": 2}
