@@ -260,6 +260,17 @@ async def test_float16_is_refused_where_no_device_computes_in_it(
         assert store.control.state() == before
 
 
+async def test_a_load_tries_again_what_could_not_be_loaded_anew(
+    client: httpx.AsyncClient, slow: Supervised, store: OpenStore, fleet: FakeFleet
+) -> None:
+    fleet.show(OTHER, replace(loaded(), reason="its sha256 differs"))
+    asked = await while_it_waits(client.post(f"{PATH}/load"), store, store.control.revision())
+    wish = wish_of(store)
+    assert wish.generation == 1
+    fleet.show(OTHER, loaded(wish))
+    assert (await asked).status_code == 200
+
+
 async def test_a_load_is_not_done_before_the_engine_answers(
     client: httpx.AsyncClient, engine: CountingEngine, store: OpenStore
 ) -> None:
