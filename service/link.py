@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import cast
 
 from service.errors import BrokenContract
-from service.wire import Frame, FrameBuffer, encode
+from service.wire import Bytes, Frame, FrameBuffer, parts_of
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ class Link(asyncio.Protocol):
         self._closed = closed
         self._buffer = FrameBuffer()
         self._transport: asyncio.Transport | None = None
-        self._unsent: list[bytes] = []
+        self._unsent: list[Bytes] = []
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -51,13 +51,13 @@ class Link(asyncio.Protocol):
     def send(self, frame: Frame) -> None:
         """Send in this turn of the event loop: frames sent together leave in one write and wake their receiver once.
 
-        Dropped when the connection is lost: `lost` says so.
+        Arrays are not copied, so they must not change any more. Dropped when the connection is lost: `lost` says so.
         """
         if self._transport is None:
             return
         if not self._unsent:
             asyncio.get_running_loop().call_soon(self._flush)
-        self._unsent.append(encode(frame))
+        self._unsent += parts_of(frame)
 
     def close(self) -> None:
         """Cut the connection."""
@@ -65,7 +65,6 @@ class Link(asyncio.Protocol):
             self._transport.abort()
 
     def _flush(self) -> None:
-        data = b"".join(self._unsent)
-        self._unsent.clear()
+        unsent, self._unsent = self._unsent, []
         if self._transport is not None:
-            self._transport.write(data)
+            self._transport.writelines(unsent)

@@ -19,7 +19,7 @@ from pathlib import Path
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
-from service.api.app import create_app
+from service.api.app import Application, create_app
 from service.api.buffers import BodyBudget
 from service.api.connection import Draining
 from service.api.deps import Services
@@ -77,7 +77,7 @@ def main() -> None:
     server.run(sockets=[socket.socket(fileno=arguments.listen_fd)])
 
 
-def compose(settings: Settings, supervisor_socket: Path, recorder_socket: Path, draining: Draining) -> FastAPI:
+def compose(settings: Settings, supervisor_socket: Path, recorder_socket: Path, draining: Draining) -> Application:
     """The app with real parts; connections to other processes are made when its lifespan starts.
 
     Raises Misconfigured, or StoreUnavailable where the aliases can't be read.

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metr
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from service.domain import Ref
+from service.tally import TalliedHistogram, Tally
 
 MULTIPROCESS_DIR = "PROMETHEUS_MULTIPROC_DIR"
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -68,24 +69,25 @@ class _Without(CollectorRegistry):
 
 
 class HttpTelemetry:
-    """What http processes measure."""
+    """What http processes measure: each request's share by way of the `tally`."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
+        self.tally = Tally(registry)
         self.requests = Counter(
             "servoloop_requests",
             "Prediction requests answered, by outcome: ok, or the error's kind.",
             ["model", "version", "outcome"],
             registry=registry,
         )
-        self.request_duration = Histogram(
+        self.request_duration = TalliedHistogram(
             "servoloop_request_duration_seconds",
             "From the request's headers to its answer.",
             ["model", "version"],
             buckets=_LATENCY_BUCKETS,
             registry=registry,
         )
-        self.stage_duration = Histogram(
+        self.stage_duration = TalliedHistogram(
             "servoloop_stage_duration_seconds",
             "Time of a request's stages: parse, preprocess, queue, compute, encode.",
             ["model", "stage"],

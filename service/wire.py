@@ -26,9 +26,13 @@ NO_DEADLINE = -1.0
 _HEADER = struct.Struct("<2sBBIQqII")
 _MAGIC = b"SL"
 _ALIGN = 16
+_COPIED_BYTES = 4096
+_PADDING = [bytes(size) for size in range(_ALIGN)]
 _DTYPES = [np.dtype(name) for name in ("<f4", "<i8", "<i4", "<u1", "<f8", "<f2", "|b1")]
 _CODES = {dtype: code for code, dtype in enumerate(_DTYPES)}
 _MAX_DIMENSIONS = 8
+
+Bytes = bytes | memoryview
 
 
 class Kind(IntEnum):
@@ -69,8 +73,13 @@ class Frame:
 
 def encode(frame: Frame) -> bytes:
     """The frame's bytes. Raises BrokenContract on an array that has no place on the wire."""
+    return b"".join(parts_of(frame))
+
+
+def parts_of(frame: Frame) -> list[Bytes]:
+    """The frame's bytes one after another, with the arrays' own memory among them. Raises as `encode` does."""
     meta = orjson.dumps(frame.meta)
-    parts = [b"", meta, bytes(-len(meta) % _ALIGN)]
+    parts: list[Bytes] = [b"", meta, _PADDING[-len(meta) % _ALIGN]]
     for array in frame.arrays:
         parts += _encode_array(array)
     payload = sum(map(len, parts))
@@ -80,15 +89,31 @@ def encode(frame: Frame) -> bytes:
     parts[0] = _HEADER.pack(
         _MAGIC, VERSION, frame.kind, len(frame.arrays), frame.request_id, time_left, len(meta), payload
     )
-    return b"".join(parts)
+    return _joined(parts)
 
 
-def _encode_array(array: Array) -> list[bytes]:
+def _encode_array(array: Array) -> list[Bytes]:
     code = _CODES.get(array.dtype)
     if code is None or array.ndim > _MAX_DIMENSIONS:
         raise BrokenContract("array on the wire", expected="a known dtype", got=f"{array.dtype}, {array.ndim} dims")
     head = struct.pack(f"<BB6x{array.ndim}Q", code, array.ndim, *array.shape)
-    return [head, bytes(-len(head) % _ALIGN), array.tobytes(), bytes(-array.nbytes % _ALIGN)]
+    # Only contiguous arrays have their bytes in one place, and few bytes are copied sooner than looked after.
+    in_place = array.flags.c_contiguous and array.nbytes > _COPIED_BYTES
+    data = array.data.cast("B") if in_place else array.tobytes()
+    return [head, _PADDING[-len(head) % _ALIGN], data, _PADDING[-array.nbytes % _ALIGN]]
+
+
+def _joined(parts: list[Bytes]) -> list[Bytes]:
+    """The same bytes in as few parts as can be without copying those that are large."""
+    joined: list[Bytes] = []
+    start = 0
+    for at, part in enumerate(parts):
+        if len(part) > _COPIED_BYTES:
+            joined += [b"".join(parts[start:at]), part]
+            start = at + 1
+    if start < len(parts):
+        joined.append(b"".join(parts[start:]))
+    return joined
 
 
 class FrameBuffer:

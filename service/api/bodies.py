@@ -26,7 +26,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 
 def small_body(request: Request, services: Services) -> IncomingRequest:
     """The request, to be used around its handling."""
-    return IncomingRequest(request, _MAX_BYTES, services.bodies)
+    return IncomingRequest(request.scope, request.receive, _MAX_BYTES, services.bodies)
 
 
 async def read_as(shape: type[T], incoming: IncomingRequest, *, example: str, optional: bool = False) -> T:

@@ -10,13 +10,14 @@ What uvicorn leaves open, and is closed here:
 import asyncio
 import http
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import httptools
 import orjson
 from uuid_utils import uuid7
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 MAX_HEADER_BYTES = 65_536
@@ -48,12 +49,63 @@ class HttpServerState(ServerState):
         self.draining = draining
 
 
+class Departure:
+    """Tells who handles a connection's request that the client has left. In a request's scope: an ASGI extension."""
+
+    EXTENSION = "servoloop.departure"
+
+    def __init__(self) -> None:
+        self._tell: Callable[[], None] | None = None
+        self._is_over = False
+
+    def watch(self, tell: Callable[[], None]) -> None:
+        """Call `tell` once the client leaves; at once, if it has left."""
+        self._tell = tell
+        if self._is_over:
+            tell()
+
+    def forget(self) -> None:
+        """The request is answered."""
+        self._tell = None
+
+    def happen(self) -> None:
+        self._is_over = True
+        if self._tell is not None:
+            self._tell()
+
+
 class _HeadersTooLarge(Exception):
     pass
 
 
 class _Upgrade(Exception):
     pass
+
+
+class _InOnePiece:
+    """The transport of one answer: its head waits for the first part of its body, and both leave in one write.
+
+    Each write is a system call at once, and may wake the client by itself.
+    """
+
+    def __init__(self, transport: asyncio.Transport, cycle: RequestResponseCycle) -> None:
+        self._transport = transport
+        self._cycle = cycle
+        self._head: bytes | None = None
+        self.is_closing = transport.is_closing
+
+    def write(self, data: bytes) -> None:
+        if self._head is None and self._cycle.response_started:
+            self._head = data
+            return
+        self._transport.write(self._head + data if self._head else data)
+        if self._head is not None:
+            self._head = b""
+
+    def close(self) -> None:
+        if self._head:
+            self.write(b"")
+        self._transport.close()
 
 
 class Connection(HttpToolsProtocol):
@@ -68,6 +120,7 @@ class Connection(HttpToolsProtocol):
         self._refused = False
         self._in_head = False
         self._head_timer: asyncio.TimerHandle | None = None
+        self._departure = Departure()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -76,6 +129,7 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_head_timer()
         super().connection_lost(exc)
+        self._departure.happen()
 
     @property
     def idle(self) -> bool:
@@ -113,6 +167,7 @@ class Connection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self.scope["extensions"] = {Departure.EXTENSION: self._departure}  # type: ignore[dict-item]
         self._header_bytes = self._unparsed_bytes = 0
         self._in_head = True
 
@@ -131,6 +186,8 @@ class Connection(HttpToolsProtocol):
         if self.parser.should_upgrade() and self.parser.get_method() not in (b"GET", b"HEAD"):
             raise _Upgrade  # the parser takes the body for the other protocol's first bytes
         super().on_headers_complete()
+        if self.scope["method"] != "HEAD":  # whose answer has no body
+            self.cycle.transport = _InOnePiece(self.transport, self.cycle)  # type: ignore[assignment]
         if self.server_state.draining.begun:
             self.announce_close()
 

@@ -9,10 +9,11 @@ from typing import Annotated, Protocol, Self
 
 from fastapi import Depends, Request
 from prometheus_client import CollectorRegistry
-from starlette.requests import ClientDisconnect
+from starlette.datastructures import QueryParams
+from starlette.types import Receive, Scope
 
 from service.api.buffers import BodyBudget
-from service.api.connection import Draining
+from service.api.connection import Departure, Draining
 from service.domain import ANONYMOUS, Caller, Ref, Wish
 from service.errors import BodyTooLarge, ClientLeft, MalformedBody, MalformedHeader, UnsupportedMediaType
 from service.registry.aliases import LiveAliases
@@ -24,7 +25,7 @@ from service.serving.pipeline import Pipeline
 from service.serving.router import Router
 from service.store.base import PredictionReader, WishChange
 
-_VISIBLE = re.compile(r"[\x21-\x7e]{1,128}\Z")
+_VISIBLE = re.compile(rb"[\x21-\x7e]{1,128}\Z")
 _PRINTABLE = re.compile(r"[^\x00-\x1f\x7f]{1,256}\Z")
 
 
@@ -101,7 +102,7 @@ async def _services(request: Request) -> Services:
 UseServices = Annotated[Services, Depends(_services)]
 
 
-# What is answered sooner is not worth watching over: a watch is a task, which is started only for those who wait.
+# Under a server other than ours, a watch is a task, which is started only for those who wait.
 _WATCH_AFTER_SECONDS = 0.005
 
 
@@ -112,8 +113,11 @@ class IncomingRequest:
     read, the handling is cancelled when the client leaves, and ends with ClientLeft.
     """
 
-    def __init__(self, request: Request, limit: int, budget: BodyBudget) -> None:
-        self._request = request
+    def __init__(self, scope: Scope, receive: Receive, limit: int, budget: BodyBudget) -> None:
+        self._headers = headers_of(scope)
+        self._query_string: bytes = scope["query_string"]
+        self._receive = receive
+        self._departure: Departure | None = scope.get("extensions", {}).get(Departure.EXTENSION)
         self._limit = limit
         self._budget = budget
         self._held = 0
@@ -128,6 +132,8 @@ class IncomingRequest:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._budget.give_back(self._held)
+        if self._departure is not None:
+            self._departure.forget()
         if self._timer is not None:
             self._timer.cancel()
         if self._watch is not None:
@@ -137,58 +143,77 @@ class IncomingRequest:
 
     @property
     def content_type(self) -> str | None:
-        return self._request.headers.get("content-type")
+        return _text(self._headers, b"content-type")
 
     @property
     def query(self) -> Query:
-        return self._request.query_params.multi_items()
+        return QueryParams(self._query_string).multi_items() if self._query_string else ()
 
     async def read(self, *, may_be_empty: bool = False, expected: str = "the rows to predict") -> bytes:
         """The body, counted while it streams in.
 
         Raises BodyTooLarge, BuffersFull, UnsupportedMediaType or MalformedBody.
         """
-        headers = self._request.headers
-        if (encoding := headers.get("content-encoding", "identity")) != "identity":
+        encoding = _text(self._headers, b"content-encoding")
+        if encoding is not None and encoding != "identity":
             what = f"{encoding[:50]!r} is not read"
             raise UnsupportedMediaType(what, field="Content-Encoding", expected="a body that is not compressed")
-        if int(headers.get("content-length", "0")) > self._limit:
+        if int(self._headers.get(b"content-length", b"0")) > self._limit:
             raise BodyTooLarge(self._limit)
-        chunks, size = [], 0
-        try:
-            async for chunk in self._request.stream():
-                size += len(chunk)
-                if size > self._limit:
-                    raise BodyTooLarge(self._limit)
-                self._budget.take(len(chunk))
-                self._held += len(chunk)
-                chunks.append(chunk)
-        except ClientDisconnect:
-            raise ClientLeft from None
+        chunks, size, more = [], 0, True
+        while more:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ClientLeft
+            chunk = message.get("body", b"")
+            more = message.get("more_body", False)
+            size += len(chunk)
+            if size > self._limit:
+                raise BodyTooLarge(self._limit)
+            self._budget.take(len(chunk))
+            self._held += len(chunk)
+            chunks.append(chunk)
         if not size and not may_be_empty:
             raise MalformedBody("the body is empty", field="body", expected=expected)
-        self._timer = asyncio.get_running_loop().call_later(_WATCH_AFTER_SECONDS, self._start_watch)
+        if self._departure is not None:
+            self._departure.watch(self._leave)
+        else:
+            self._timer = asyncio.get_running_loop().call_later(_WATCH_AFTER_SECONDS, self._start_watch)
         return b"".join(chunks)
 
     def _start_watch(self) -> None:
         self._watch = asyncio.get_running_loop().create_task(self._cancel_when_left())
 
     async def _cancel_when_left(self) -> None:
-        while (await self._request.receive())["type"] != "http.disconnect":
+        while (await self._receive())["type"] != "http.disconnect":
             pass
+        self._leave()
+
+    def _leave(self) -> None:
         if self._handler is not None:
             self._left = True
             self._handler.cancel()
 
 
-def caller_of(request: Request) -> Caller:
+def headers_of(scope: Scope) -> dict[bytes, bytes]:
+    """The first value of each header; names are in lower case."""
+    return dict(reversed(scope["headers"]))
+
+
+def _text(headers: Mapping[bytes, bytes], name: bytes) -> str | None:
+    value = headers.get(name)
+    return None if value is None else value.decode("latin-1")
+
+
+def caller_of(scope: Scope) -> Caller:
     """Who asks, and by when. Raises MalformedHeader for headers that can't be understood."""
-    headers = request.headers
-    key = headers.get("x-routing-key")
+    headers = headers_of(scope)
+    key = _text(headers, b"x-routing-key")
     if key is not None and not _PRINTABLE.match(key):
         raise MalformedHeader("X-Routing-Key", "the key is malformed", "1 to 256 printable characters")
-    state = request.scope["state"]
-    return Caller(state["request_id"], ANONYMOUS, state["arrived"], _timeout(headers.get("x-request-timeout-ms")), key)
+    state = scope["state"]
+    timeout = _timeout(_text(headers, b"x-request-timeout-ms"))
+    return Caller(state["request_id"], ANONYMOUS, state["arrived"], timeout, key)
 
 
 def _timeout(text: str | None) -> float | None:
@@ -204,7 +229,7 @@ def _timeout(text: str | None) -> float | None:
     return milliseconds / 1000
 
 
-def is_request_id(text: str) -> bool:
+def is_request_id(text: bytes) -> bool:
     """Whether a caller's id may go into our log and answer."""
     return _VISIBLE.match(text) is not None
 

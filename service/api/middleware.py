@@ -4,12 +4,11 @@ import asyncio
 import logging
 
 import structlog
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uuid_utils import uuid7
 
-from service.api.deps import is_request_id, now
+from service.api.deps import headers_of, is_request_id, now
 from service.api.problems import crash, problem_of
 from service.errors import MalformedHeader, Stopping
 
@@ -36,9 +35,9 @@ class RequestContext:
             await self._app(scope, receive, send)
             return
         arrived = now()
-        sent = Headers(scope=scope).get("x-request-id")
+        sent = headers_of(scope).get(b"x-request-id")
         acceptable = sent is not None and is_request_id(sent)
-        request_id = sent if acceptable else str(uuid7())
+        request_id = sent.decode("latin-1") if sent is not None and acceptable else str(uuid7())
         scope.setdefault("state", {}).update(request_id=request_id, arrived=arrived)
         status = 0
 
@@ -46,27 +45,29 @@ class RequestContext:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)["X-Request-Id"] = str(request_id)
+                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode("latin-1"))]
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
-            try:
-                if sent is None or acceptable:
-                    await self._app(scope, receive, send_with_id)
-                else:
-                    await problem_of(Request(scope), _MALFORMED_ID)(scope, receive, send_with_id)
-            except asyncio.CancelledError:
-                # Only a server that stops cancels a whole request.
-                if status:
-                    raise
-                await problem_of(Request(scope), Stopping())(scope, receive, send_with_id)
-            except Exception:
-                log.exception("a request crashed", extra={"method": scope["method"], "path": scope["path"]})
-                if status:  # half an answer is out: all that is left is to cut the connection
-                    raise
-                await crash(Request(scope))(scope, receive, send_with_id)
-            finally:
-                self._log(scope, status or 500, now() - arrived)
+        # bound_contextvars would first read all that is bound, at every request.
+        bound = structlog.contextvars.bind_contextvars(request_id=request_id)
+        try:
+            if sent is None or acceptable:
+                await self._app(scope, receive, send_with_id)
+            else:
+                await problem_of(Request(scope), _MALFORMED_ID)(scope, receive, send_with_id)
+        except asyncio.CancelledError:
+            # Only a server that stops cancels a whole request.
+            if status:
+                raise
+            await problem_of(Request(scope), Stopping())(scope, receive, send_with_id)
+        except Exception:
+            log.exception("a request crashed", extra={"method": scope["method"], "path": scope["path"]})
+            if status:  # half an answer is out: all that is left is to cut the connection
+                raise
+            await crash(Request(scope))(scope, receive, send_with_id)
+        finally:
+            self._log(scope, status or 500, now() - arrived)
+            structlog.contextvars.reset_contextvars(**bound)
 
     def _log(self, scope: Scope, status: int, seconds: float) -> None:
         path = scope["path"]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import FrameType
 
 import uvicorn
-from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from service.api.connection import Connection, Draining, HttpServerState
 
@@ -37,7 +37,7 @@ class HttpServer(uvicorn.Server):
     The sockets belong to the supervisor too, so closing them here would not stop them from listening.
     """
 
-    def __init__(self, app: FastAPI, draining: Draining, policy: DrainPolicy) -> None:
+    def __init__(self, app: ASGIApp, draining: Draining, policy: DrainPolicy) -> None:
         super().__init__(
             uvicorn.Config(
                 app,

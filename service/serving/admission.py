@@ -1,8 +1,5 @@
 """Requests that are sure to be refused, refused before any work is spent on them."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from service.domain import Ref
 from service.errors import QueueFull
 
@@ -24,14 +21,30 @@ class Admission:
         if under_way >= self._max_requests:
             raise QueueFull(ref, queued=under_way, limit=self._max_requests, unit="requests")
 
-    @contextmanager
-    def of(self, ref: Ref) -> Iterator[None]:
+    def of(self, ref: Ref) -> "_Place":
         """Around the work on one request. Raises QueueFull as `check` does."""
+        return _Place(self, ref)
+
+    def enter(self, ref: Ref) -> None:
+        """Raises QueueFull as `check` does."""
         self.check(ref)
         self._under_way[ref] = self._under_way.get(ref, 0) + 1
-        try:
-            yield
-        finally:
-            self._under_way[ref] -= 1
-            if not self._under_way[ref]:
-                del self._under_way[ref]
+
+    def leave(self, ref: Ref) -> None:
+        """One that entered is done."""
+        self._under_way[ref] -= 1
+        if not self._under_way[ref]:
+            del self._under_way[ref]
+
+
+class _Place:
+    __slots__ = ("_admission", "_ref")
+
+    def __init__(self, admission: Admission, ref: Ref) -> None:
+        self._admission, self._ref = admission, ref
+
+    def __enter__(self) -> None:
+        self._admission.enter(self._ref)
+
+    def __exit__(self, *_: object) -> None:
+        self._admission.leave(self._ref)

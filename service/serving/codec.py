@@ -15,8 +15,9 @@ from service.domain import PredictParameters, Ref
 from service.errors import MalformedBody, UnprocessableInput, UnsupportedMediaType
 from service.serving import parameters
 from service.serving.allowance import Allowance
-from service.serving.contracts import checked_array, checked_picture, checked_text, join, shape_of
+from service.serving.contracts import checked_array, checked_picture, checked_rows, checked_text, join, shape_of
 from service.serving.instances import rows_from_json
+from service.serving.json_numbers import read_numbers
 from service.serving.npy import read_npy
 from service.serving.parameters import Query
 
@@ -39,11 +40,12 @@ class Body:
 class Parsed:
     """How the caller wants the answer, and what gives the rows as the contract says, which may take long.
 
-    `rows` raises MalformedBody, UnprocessableInput and what the allowance raises.
+    `rows` raises MalformedBody, UnprocessableInput and what the allowance raises. With `are_read` it takes no time.
     """
 
     parameters: PredictParameters
     rows: Callable[[Allowance], RawRows]
+    are_read: bool = False
 
 
 def parse(body: Body, contract: InputContract, *, max_rows: int) -> Parsed:
@@ -64,8 +66,10 @@ def parse(body: Body, contract: InputContract, *, max_rows: int) -> Parsed:
 
 def holds_picture(body: Body) -> bool:
     """Whether decoding may unfold far more pixels than there are bytes. Escaped, "image" may be spelt in many ways."""
-    data = body.data
-    return (body.content_type or "").lstrip()[:6].lower() == "image/" or b'"image"' in data or b"\\u" in data
+    data, content_type = body.data, (body.content_type or "").lstrip().lower()
+    return content_type.startswith("image/") or (
+        content_type.startswith(JSON) and (b'"image"' in data or b"\\u" in data)
+    )
 
 
 def encode(ref: Ref, prediction_ids: Sequence[str], predictions: Sequence[Mapping[str, Any]]) -> bytes:
@@ -93,6 +97,8 @@ def media_types(contract: InputContract) -> list[str]:
 
 def _media_type(content_type: str | None, contract: InputContract) -> str:
     known = media_types(contract)
+    if content_type is not None and content_type in known:
+        return content_type
     expected = f"one of {', '.join(known)}"
     if content_type is None:
         raise UnsupportedMediaType("there is no Content-Type", field="Content-Type", expected=expected)
@@ -116,6 +122,22 @@ def _charset(options: str) -> str:
 
 
 def _parse_json(body: Body, contract: InputContract, max_rows: int) -> Parsed:
+    return _parse_numbers(body, contract, max_rows) or _parse_any_json(body, contract, max_rows)
+
+
+def _parse_numbers(body: Body, contract: InputContract, max_rows: int) -> Parsed | None:
+    """None where the rows are no plain numbers, or wrong."""
+    if isinstance(contract, TextInput) or (numbers := read_numbers(body.data, contract)) is None:
+        return None
+    values, said = numbers
+    checked = checked_rows(values, contract) if len(values) <= max_rows else None
+    if checked is None:
+        return None
+    wanted = parameters.from_json(said)
+    return Parsed(wanted, lambda _: _matching(wanted, checked, root="parameters"), are_read=True)
+
+
+def _parse_any_json(body: Body, contract: InputContract, max_rows: int) -> Parsed:
     try:
         document = orjson.loads(body.data)
     except orjson.JSONDecodeError as error:
@@ -161,7 +183,11 @@ def _from_npy(data: bytes, contract: InputContract, max_rows: int, allowance: Al
     """One row, or a batch when it has one axis more than the contract."""
     assert not isinstance(contract, TextInput)
     array = read_npy(data)
-    if array.ndim != len(shape_of(contract)) + 1:
+    is_batch = array.ndim == len(shape_of(contract)) + 1
+    rows_at_once = array if is_batch else array[None]
+    if len(rows_at_once) <= max_rows and (checked := checked_rows(rows_at_once, contract)) is not None:
+        return checked
+    if not is_batch:
         return join([checked_array(array, "body", contract)], contract)
     if not len(array):
         raise UnprocessableInput("the array has no rows", field="body", expected="at least one row")

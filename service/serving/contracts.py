@@ -48,7 +48,7 @@ def join(rows: list[Any], contract: InputContract) -> RawRows:
     """Checked rows as preprocessing takes them."""
     if isinstance(contract, TextInput) or (isinstance(contract, TensorInput) and contract.variable):
         return rows
-    return np.stack(rows)
+    return rows[0][None] if len(rows) == 1 else np.stack(rows)
 
 
 def checked_text(text: str, field: str, contract: TextInput) -> str:
@@ -73,6 +73,34 @@ def checked_picture(data: bytes, field: str, contract: ImageInput, allowance: Al
         )
     except BrokenImage as error:
         raise UnprocessableInput(str(error), field=field, expected=describe(contract)) from None
+
+
+def checked_rows(rows: Array, contract: NumericInput) -> Array | None:
+    """Rows (n, *shape) at a glance, all together: as `join` gives them.
+
+    None where one is wrong or needs a closer look; `checked_array` says what it is.
+    """
+    if isinstance(contract, ColumnsInput) or rows.dtype.kind not in "iuf" or rows.dtype.itemsize > 8 or not rows.size:
+        return None
+    if isinstance(contract, ImageInput) and contract.channels == 1 and rows.ndim == 3:
+        rows = rows[:, None]
+    if rows.shape[1:] != shape_of(contract):  # where any length will do, -1 is never the same
+        return None
+    dtype = contract.dtype if isinstance(contract, TensorInput) else "float32"
+    if dtype == "int64" and rows.dtype.kind == "f":
+        return None
+    least, most = _limits(contract)
+    if not (least <= float(np.minimum.reduce(rows, None)) and float(np.maximum.reduce(rows, None)) <= most):
+        return None  # NaN too, which is neither more nor less than anything
+    return rows.astype(dtype, copy=False)
+
+
+def _limits(contract: ImageInput | TensorInput) -> tuple[float, float]:
+    if isinstance(contract, ImageInput):
+        return 0.0, 255.0
+    least = -_FLOAT32_MAX if contract.minimum is None else max(contract.minimum, -_FLOAT32_MAX)
+    most = _FLOAT32_MAX if contract.maximum is None else min(contract.maximum, _FLOAT32_MAX)
+    return least, most
 
 
 def checked_array(array: Array, field: str, contract: NumericInput) -> Array:
@@ -113,13 +141,10 @@ def _check_range(array: Array, field: str, contract: NumericInput) -> None:
 
 def _bounds(contract: NumericInput) -> tuple[Array, Array]:
     """Least and greatest value; never past float32, where a number would reach the network as infinity."""
-    match contract:
-        case ImageInput():
-            return np.array(0.0), np.array(255.0)
-        case ColumnsInput():
-            ranges = [(column.minimum, column.maximum) for column in contract.columns]
-        case TensorInput():
-            ranges = [(contract.minimum, contract.maximum)]
+    if not isinstance(contract, ColumnsInput):
+        least, most = _limits(contract)
+        return np.array(least), np.array(most)
+    ranges = [(column.minimum, column.maximum) for column in contract.columns]
     low = np.array([-_FLOAT32_MAX if least is None else max(least, -_FLOAT32_MAX) for least, _ in ranges])
     high = np.array([_FLOAT32_MAX if most is None else min(most, _FLOAT32_MAX) for _, most in ranges])
     return low, high

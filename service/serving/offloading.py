@@ -28,9 +28,9 @@ class Offloader:
 
         Raises DecodersBusy, DeadlineExceeded as soon as the time is up, and whatever the work raises.
         """
-        job = _Job(work, ref, where, deadline, self._clock)
         if not heavy:
-            return job()
+            return work(self.check(ref, where, deadline))
+        job = _Job(work, ref, where, deadline, self._clock)
         if self._waiting >= self._max_waiting:
             raise DecodersBusy(self._waiting, self._max_waiting)
         self._waiting += 1
@@ -42,6 +42,16 @@ class Offloader:
         finally:
             self._waiting -= 1
             job.abandon()
+
+    def check(self, ref: Ref, where: str, deadline: Deadline) -> Check:
+        """For work that is done at once. Raises DeadlineExceeded where it is too late for it already."""
+
+        def check() -> None:
+            if deadline.expired(self._clock()):
+                raise DeadlineExceeded(ref, where)
+
+        check()
+        return check
 
 
 class _Job(Generic[T]):

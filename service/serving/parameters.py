@@ -28,6 +28,7 @@ class _Parameters(BaseModel):
     external_ids: list[_Text] = []
 
 
+_DEFAULTS = PredictParameters()
 _EXPECTED = {
     "top_k": "a whole number from 1 to 1000",
     "return_probabilities": "true or false",
@@ -45,7 +46,7 @@ _IN_QUERY = "one of top_k, return_probabilities, timeout_ms, priority, key, tags
 def from_json(value: Any) -> PredictParameters:
     """Raises UnprocessableInput, naming the field."""
     if value is None:
-        return PredictParameters()
+        return _DEFAULTS
     return _checked(value, "parameters")
 
 
@@ -54,6 +55,8 @@ def from_query(query: Query) -> PredictParameters:
 
     Raises UnprocessableInput.
     """
+    if not query:
+        return _DEFAULTS
     value: dict[str, Any] = {}
     seen: set[str] = set()
     for name, text in query:

@@ -32,7 +32,7 @@ async def move_alias(model: str, alias: str, request: Request, services: UseServ
     The process that answers routes by it at once, the others look every 100 ms. Requests under way keep the version
     that they began with.
     """
-    caller = caller_of(request)
+    caller = caller_of(request.scope)
     with small_body(request, services) as incoming:
         change = await read_as(AliasChange, incoming, example='{"version": "2"}')
         ref = services.catalog.named(Address(model, version=change.version))

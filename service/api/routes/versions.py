@@ -161,5 +161,5 @@ async def _take_up(services: Services) -> None:
 
 def _patience(request: Request, wait_ms: float) -> float:
     """Seconds to wait: what the caller says, but no longer than the request has time."""
-    timeout = caller_of(request).timeout
+    timeout = caller_of(request.scope).timeout
     return wait_ms / 1000 if timeout is None else min(wait_ms / 1000, timeout)

@@ -363,5 +363,5 @@ async def test_a_picture_is_decoded_in_a_thread_however_small_its_file(journey: 
 
 
 async def test_a_large_body_is_parsed_and_prepared_in_threads(journey: Journey, threads: Threads) -> None:
-    await journey.send(Sent(orjson.dumps({"instances": FLATS}) + b" " * 20_000))
+    await journey.send(Sent(orjson.dumps({"instances": FLATS}) + b" " * 70_000))
     assert threads.num_handed_over == 3

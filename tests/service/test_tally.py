@@ -1,0 +1,32 @@
+import asyncio
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+from service.tally import TalliedHistogram, Tally
+from tests.fakes import sample
+
+VALUES = [0.05, 0.1, 0.1000001, 0.5, 2.0, 7.0]
+
+
+async def test_many_observations_count_as_each_by_itself(registry: CollectorRegistry) -> None:
+    tally = Tally(registry)
+    together = TalliedHistogram("together", "All at once.", ["model"], buckets=(0.1, 1, 5), registry=registry)
+    single = Histogram("single", "One after another.", ["model"], buckets=(0.1, 1, 5), registry=registry)
+    for value in VALUES:
+        tally.observe(together, value, "fashion")
+        single.labels("fashion").observe(value)
+    for bound in ("0.1", "1.0", "5.0", "+Inf"):
+        labels = {"model": "fashion", "le": bound}
+        assert sample(registry, "together_bucket", labels) == sample(registry, "single_bucket", labels)
+    labels = {"model": "fashion"}
+    assert sample(registry, "together_sum", labels) == sample(registry, "single_sum", labels)
+
+
+async def test_what_was_counted_is_written_in_the_next_turn(registry: CollectorRegistry) -> None:
+    tally = Tally(registry)
+    counter = Counter("rows", "Rows.", ["model"])
+    tally.count(counter, "fashion", by=2)
+    tally.count(counter, "fashion")
+    assert next(iter(counter.collect())).samples == []
+    await asyncio.sleep(0)
+    assert next(iter(counter.collect())).samples[0].value == 3
