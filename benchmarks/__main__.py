@@ -1,0 +1,53 @@
+"""How fast Servoloop is: alone, beside what this machine allows, and beside its peers."""
+
+import argparse
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks.peers.catalog import PEERS
+from benchmarks.peers.environments import DEFAULT
+
+
+def main() -> None:
+    """Read the command line and run one benchmark."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("what", choices=("limits", "serve", "peers", "check"))
+    parser.add_argument("--quick", action="store_true", help="short windows: for a look, not for a claim")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results to this file too")
+    parser.add_argument("--plot", type=Path, metavar="PNG", help="peers: draw the throughput")
+    parser.add_argument("--peer", nargs="+", choices=tuple(PEERS), metavar="NAME", help=f"peers: of {', '.join(PEERS)}")
+    parser.add_argument("--case", nargs="+", metavar="NAME", help="of cnn_binary, cnn_json, lstm, transformer")
+    parser.add_argument(
+        "--venvs", type=Path, default=DEFAULT, metavar="DIR", help=f"the peers' environments: {DEFAULT}"
+    )
+    parser.add_argument("--install", action="store_true", help="peers: make their environments, and stop")
+    arguments = parser.parse_args()
+    console = Console()
+    quick, path, venvs = arguments.quick, arguments.json, arguments.venvs
+    match arguments.what:
+        case "limits":
+            from benchmarks import limits
+
+            limits.run(console, venvs, path, quick=quick)
+        case "serve":
+            from benchmarks import serve
+
+            serve.run(console, path, quick=quick, cases=arguments.case)
+        case "check":
+            from benchmarks import check
+
+            check.run(console)
+        case _:
+            from benchmarks import compare
+            from benchmarks.peers.environments import install
+
+            names = arguments.peer or list(PEERS)
+            if arguments.install:
+                install(venvs, names, console)
+            else:
+                compare.run(console, venvs, path, arguments.plot, quick=quick, names=names, cases=arguments.case)
+
+
+if __name__ == "__main__":
+    main()
