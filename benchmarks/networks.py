@@ -28,10 +28,11 @@ class Subject:
         """The row that is asked for over and over: numbers in -1..1 of six digits, or ids that are not padding."""
         random = np.random.default_rng(7)
         if self.input["dtype"] == "int64":
-            ids: NDArray[Any] = random.integers(1, self.config["vocabulary"], TOKENS[self.name], dtype=np.int64)
+            ids: NDArray[Any] = random.integers(1, self.config["vocabulary"], TOKENS[self.name])
             return ids
         # Six digits as people's JSON has them: 3 x 32 x 32 of them are 29 KB.
-        return random.uniform(-1, 1, self.input["shape"]).round(6).astype(np.float32)
+        numbers: NDArray[Any] = random.uniform(-1, 1, self.input["shape"]).round(6).astype(np.float32)
+        return numbers
 
 
 TOKENS = {"lstm": 100, "transformer": 128}

@@ -14,7 +14,7 @@ from typing import Self
 import httpx
 
 MARK = "SERVED_FOR_BENCHMARK"
-START_SECONDS = 120.0
+START_SECONDS = 60.0
 STOP_SECONDS = 15.0
 _TICK = 1 / os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")

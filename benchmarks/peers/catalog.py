@@ -9,6 +9,8 @@ from typing import Any
 
 from benchmarks.networks import Case, Request, nested
 
+# MLServer 1.7.1 needs an event loop that newer uvloop does not give; TorchServe needs pkg_resources and an undeclared
+# pyyaml.
 # A peer without a fixed version: its newest needs packages that not every index has, and pip finds the next.
 HERE = Path(__file__).parent
 # The network's code needs these in every environment. The same torch as ours: a faster one would be a false peer.
@@ -89,7 +91,7 @@ PEERS = {
         Peer("torchserve", ("torchserve==0.12.0", "torch-model-archiver==0.12.0", "pyyaml", "setuptools<81"),
              "torchserve_server.py", _raw("/predictions/network"), "/ping"),
         Peer("bentoml", ("bentoml>=1.4",), "bentoml_server.py", _rows("/predict"), "/readyz"),
-        Peer("mlserver", ("mlserver==1.7.1",), "mlserver_server.py", _tensor("/v2/models/network/infer"),
+        Peer("mlserver", ("mlserver==1.7.1", "uvloop<0.22"), "mlserver_server.py", _tensor("/v2/models/network/infer"),
              "/v2/health/ready"),
         Peer("ray", ("ray[serve]==2.60.0",), "ray_server.py", _raw("/"), "/-/healthz"),
     )

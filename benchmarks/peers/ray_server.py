@@ -31,4 +31,5 @@ if __name__ == "__main__":
     signal.signal(signal.SIGTERM, lambda *_: exit(0))
     ray.init(include_dashboard=False, _temp_dir=option("HOME"), log_to_driver=False)
     serve.start(http_options={"host": "127.0.0.1", "port": port()})
-    serve.run(Predict.bind(), blocking=True)
+    deployment: Any = Predict
+    serve.run(deployment.bind(), blocking=True)
