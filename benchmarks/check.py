@@ -1,6 +1,7 @@
 """Whether Servoloop has become much slower: ratios of one run of under a minute, never absolute times.
 
-The bounds are about half of what was measured when they were set: they catch a path that doubled, not a bad day.
+The bounds are well below what was measured when they were set: they catch what became several times slower, not a bad
+day.
 """
 
 import statistics
