@@ -64,9 +64,11 @@ def run(
     limit.tell(console, limits)
     found = ratios(pairs, limits)
     show(
-        console, "64 connections, best setting of each peer; ratios are ours / theirs", [_line(pair) for pair in pairs]
+        console,
+        "requests/s over 64 connections; ours / theirs of it, of p99 at half load, of p50 alone",
+        [_line(pair) for pair in pairs],
     )
-    show(console, "ratios", [{"ratio": name, "value": value} for name, value in found.items()])
+    show(console, "ratios", [{"ratio": name, "value": value} for name, value in found.items() if value])
     errors = {f"{pair.peer}, {pair.case}": pair.errors for pair in pairs if pair.errors}
     keep(
         path,
@@ -79,7 +81,7 @@ def run(
         pairs=[pair.to_json() for pair in pairs],
         limits=limits.to_json(),
     )
-    if picture is not None:
+    if picture is not None and pairs:
         draw(pairs, limits, picture)
     if errors:
         console.print(f"[red]failed requests: {errors}")
@@ -120,14 +122,13 @@ def _line(pair: Pair) -> dict[str, Any]:
     return {
         "case": pair.case,
         "peer": pair.peer,
-        "workers x threads": f"{pair.setting.workers} x {pair.setting.threads}",
-        "wait ms": f"{pair.setting.max_wait_ms:g}",
-        "ours rps": median(pair.ours, "requests_per_second"),
-        "theirs rps": median(pair.theirs, "requests_per_second"),
+        "run as": f"{pair.setting.workers} x {pair.setting.threads}, {pair.setting.max_wait_ms:g} ms",
+        "ours/s": median(pair.ours, "requests_per_second"),
+        "theirs/s": median(pair.theirs, "requests_per_second"),
         "ratio": pair.throughput,
-        "p99 at half": pair.p99_at_half,
-        "p50 alone": pair.alone,
-        "errors": pair.errors,
+        "p99": pair.p99_at_half,
+        "alone": pair.alone,
+        "failed": pair.errors,
     }
 
 

@@ -228,7 +228,17 @@ def run(console: Console, venvs: Path, path: Path | None, *, quick: bool) -> Non
 
 def tell(console: Console, limits: Limits) -> None:
     """Print the tables."""
-    show(console, "forwards without a server, batches of 32", [asdict(each) for each in limits.offline])
+    forwards = [
+        {
+            "network": each.network,
+            "forward": each.variant,
+            "run as": f"{each.processes} x {each.threads}",
+            "rows/s": each.rows_per_second,
+            "CPU us a row": each.core_us,
+        }
+        for each in limits.offline
+    ]
+    show(console, "forwards without a server, batches of 32; processes x threads", forwards)
     show(console, "a server without a network, 64 connections", [asdict(each) for each in limits.noop])
     show(console, "the bound", [asdict(each) for each in limits.bounds.values()])
     for what, why in limits.failed.items():

@@ -41,7 +41,9 @@ def progress(console: Console, total: int) -> Iterator[Step]:
 
 
 def show(console: Console, title: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """A table with a column for each key of the first row."""
+    """A table with a column for each key of the first row; nothing where there is none."""
+    if not rows:
+        return
     table = Table(title=title)
     for name, value in rows[0].items():
         table.add_column(name.replace("_", " "), justify="left" if isinstance(value, str) else "right")

@@ -66,8 +66,23 @@ def measure(target: Target, asked: Asked, step: Step, seconds: float) -> list[Se
         rate = share * saturation
         step(f"{asked.name}, {rate:.0f} requests a second")
         window = constant_rate(target.url, asked.request, rate, seconds, target.mark)
-        served.append(Served(asked.name, f"open, {share:.0%} of saturation", window))
+        served.append(Served(asked.name, f"open, {share:.0%}", window))
     return served
+
+
+def _line(one: Served) -> dict[str, Any]:
+    window = one.window
+    return {
+        "model": one.name,
+        "load": one.load,
+        "req/s": window.requests_per_second,
+        "p50 ms": window.p50_ms,
+        "p99 ms": window.p99_ms,
+        "p99.9 ms": window.p999_ms,
+        "failed": window.errors,
+        "CPU us": window.server_cpu_us,
+        "RSS MB": window.rss_mb,
+    }
 
 
 def run(console: Console, path: Path | None, *, quick: bool, cases: Sequence[str] | None) -> None:
@@ -85,7 +100,7 @@ def run(console: Console, path: Path | None, *, quick: bool, cases: Sequence[str
     finally:
         homes.remove()
     rows = [one.to_json() for one in served]
-    show(console, "Servoloop, everything on that is on by default", rows)
+    show(console, "Servoloop, everything on that is on by default", [_line(one) for one in served])
     keep(path, "serve", quick=quick, windows=rows)
     if errors := {f"{one.name}, {one.load}": one.window.errors for one in served if one.window.errors}:
         console.print(f"[red]failed requests: {errors}")
