@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from benchmarks.load import LoadFailed
 from benchmarks.networks import CASES, write_checkpoints
 from benchmarks.ours import serving
 from benchmarks.pairing import ALONE, Pair, Stage, compare, effort, median, settings
-from benchmarks.peers.catalog import PEERS
+from benchmarks.peers.catalog import PEERS, Backend
 from benchmarks.peers.environments import Environment
 from benchmarks.plot import draw
 from benchmarks.processes import ServerFailed
@@ -20,18 +21,26 @@ from benchmarks.report import keep, progress, show
 from tests.end_to_end.service import Homes
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """Which peers on which cases, how they run the network, and whether a look will do."""
+
+    peers: Sequence[str]
+    cases: Sequence[str]
+    backend: Backend
+    quick: bool
+
+
 def run(
     console: Console,
     venvs: Path,
+    what: Comparison,
     path: Path | None,
     picture: Path | None,
-    *,
-    quick: bool,
-    names: Sequence[str],
-    cases: Sequence[str] | None,
 ) -> None:
     """`python -m benchmarks peers`. Exits with 1 where a request failed, ours or a peer's."""
-    chosen = [CASES[name] for name in cases or CASES]
+    names, quick = what.peers, what.quick
+    chosen = [CASES[name] for name in what.cases]
     environments = {name: Environment(venvs, name) for name in names}
     failed = {name: problem for name, each in environments.items() if (problem := each.problem)}
     for name, problem in failed.items():
@@ -51,7 +60,7 @@ def run(
             write_checkpoints(networks)
             limits = limit.measure(networks, homes(), step, venvs, quick=quick, names=subjects, cases=chosen)
             with serving(homes) as ours:
-                stage = Stage(networks, homes, ours, work, step)
+                stage = Stage(networks, homes, ours, work, step, what.backend)
                 for case in chosen:
                     for name in able:
                         try:
@@ -74,6 +83,7 @@ def run(
         path,
         "peers",
         quick=quick,
+        peers_run=what.backend,
         ratios=found,
         failed=failed,
         errors=errors,

@@ -11,7 +11,7 @@ from typing import Any
 from benchmarks.load import Window, closed_loop, constant_rate
 from benchmarks.networks import Case, our_request
 from benchmarks.ours import Target, label
-from benchmarks.peers.catalog import HERE, Peer
+from benchmarks.peers.catalog import HERE, Backend, Peer
 from benchmarks.peers.environments import Environment
 from benchmarks.processes import Server, ServerFailed, settle
 from benchmarks.report import Step, cores
@@ -112,6 +112,7 @@ class Stage:
     ours: Target
     effort: Effort
     step: Step
+    backend: Backend
 
 
 @contextmanager
@@ -125,6 +126,7 @@ def serving_peer(stage: Stage, peer: Peer, environment: Environment, case: Case,
         "WORKERS": setting.workers,
         "THREADS": setting.threads,
         "MAX_WAIT_MS": setting.max_wait_ms,
+        "BACKEND": stage.backend,
         "HOME": home,
     }
     given = {name: value for name, value in os.environ.items() if not name.startswith(("SERVOLOOP_", "PYTHON"))}

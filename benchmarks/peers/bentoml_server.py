@@ -23,7 +23,7 @@ class Network:
     if option("FORMAT") == "json":
 
         @bentoml.api(batchable=True, max_batch_size=MAX_BATCH, max_latency_ms=_BUDGET_MS)
-        def predict(self, rows: np.ndarray) -> list[dict[str, Any]]:  # type: ignore[type-arg]
+        def predict(self, rows: np.ndarray) -> list[dict[str, Any]]:
             # BentoML reads the annotation, and takes a parameter of it for a dtype.
             return self.model.predict([self.model.from_lists(row) for row in rows])
 

@@ -5,16 +5,20 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from benchmarks.networks import Case, Request, nested
 
 # MLServer 1.7.1 needs an event loop that newer uvloop does not give; TorchServe needs pkg_resources and an undeclared
 # pyyaml.
 # A peer without a fixed version: its newest needs packages that not every index has, and pip finds the next.
+Backend = Literal["eager", "openvino"]
+"""How a peer runs the network."""
+
 HERE = Path(__file__).parent
-# The network's code needs these in every environment. The same torch as ours: a faster one would be a false peer.
-COMMON = ("torch==2.13.0", "numpy", "safetensors", "pydantic>=2.9", "orjson")
+# The network's code needs these in every environment. The same torch as ours: another would be a false peer.
+# OpenVINO is for `--optimised`, and for the fastest offline forward known here.
+COMMON = ("torch==2.13.0", "numpy", "safetensors", "pydantic>=2.9", "orjson", "openvino==2026.4.1")
 
 
 def _raw(path: str) -> Callable[[Case], Request]:
@@ -96,6 +100,3 @@ PEERS = {
         Peer("ray", ("ray[serve]==2.60.0",), "ray_server.py", _raw("/"), "/-/healthz"),
     )
 }  # fmt: skip
-
-# The fastest offline forward known here needs this; it is measured in an environment of its own, like the peers.
-OPENVINO = ("openvino==2026.4.1",)
