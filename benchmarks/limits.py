@@ -151,7 +151,7 @@ class _Waited(Server):
 
 
 class OfflineFailed(Exception):
-    """A variant that does not run here; the text is the last line that it printed."""
+    """A variant that does not run here, or answers something else; the text says so."""
 
 
 def together(
@@ -189,6 +189,9 @@ def together(
             each.stdin.write("go\n")
             each.stdin.flush()
         said = [json.loads(each.communicate()[0]) for each in started]
+    wanted = said[0]["expected"]
+    if wrong := [one["label"] for one in said if one["label"] != wanted]:
+        raise OfflineFailed(f"it answers {wrong[0]} where eager PyTorch answers {wanted}")
     return sum(one["rows_per_second"] for one in said), statistics.fmean(one["cpu_us"] for one in said)
 
 

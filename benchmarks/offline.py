@@ -2,7 +2,7 @@
 
 `python -m benchmarks.offline ROOT NETWORK VARIANT THREADS SECONDS` runs in the environment with OpenVINO
 too, so it needs little more than torch. It prints READY, waits for a line, and prints JSON: rows a second,
-microseconds of CPU a row, and the label that it gave to the benchmark's row.
+microseconds of CPU a row, and the labels that it and eager float32 gave to the benchmark's row.
 """
 
 import json
@@ -96,6 +96,7 @@ def measure(root: Path, name: str, variant: str, threads: int, seconds: float) -
     row = SUBJECTS[name].row()
     x = torch.from_numpy(np.repeat(row[None], MAX_BATCH, axis=0))
     with torch.inference_mode():
+        expected = int(network(x[:1])[0].argmax())
         forward = VARIANTS[variant](network, x, threads)
         for _ in range(3):
             answer = forward()
@@ -109,7 +110,7 @@ def measure(root: Path, name: str, variant: str, threads: int, seconds: float) -
         cpu = time.process_time() - cpu
     rows = batches * MAX_BATCH
     label = int(np.asarray(answer.float() if isinstance(answer, torch.Tensor) else answer)[0].argmax())
-    return {"rows_per_second": rows / took, "cpu_us": 1e6 * cpu / rows, "label": label}
+    return {"rows_per_second": rows / took, "cpu_us": 1e6 * cpu / rows, "label": label, "expected": expected}
 
 
 def main() -> None:
