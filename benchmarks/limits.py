@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 from rich.console import Console
@@ -23,6 +24,8 @@ from tests.end_to_end.service import Homes, free_port
 
 REPOSITORY = Path(__file__).parent.parent
 CONNECTIONS = 64
+# To import, convert and compile.
+READY_SECONDS = 180.0
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ def arrangements(names: Iterable[str], venvs: Path, *, quick: bool) -> list[tupl
     return [
         (name, variant, processes, threads)
         for name in names
-        for variant in offline.variants(name, openvino, compiled=not quick)
+        for variant in offline.variants(name, openvino=openvino, quick=quick)
         for processes, threads in dict.fromkeys(((1, 1), (1, cores()), (cores(), 1)))
         if not quick or processes * threads == cores()
     ]
@@ -177,13 +180,22 @@ def together(
             for _ in range(processes)
         ]
         stack.callback(_kill, started)
+        late = Timer(READY_SECONDS, _kill, [started])
+        late.start()
+        stack.callback(late.cancel)
         for each in started:
             assert each.stdout is not None
             while (line := each.stdout.readline()) not in ("READY\n", ""):
                 pass
             if not line:
                 assert each.stderr is not None
-                raise OfflineFailed((each.stderr.read().strip().splitlines() or ["it ended silently"])[-1])
+                raise OfflineFailed(
+                    (
+                        each.stderr.read().strip().splitlines()
+                        or [f"it was not ready within {READY_SECONDS:.0f} seconds"]
+                    )[-1]
+                )
+        late.cancel()
         for each in started:
             assert each.stdin is not None
             each.stdin.write("go\n")
