@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run install install-test test faults check format clean
+.PHONY: help run install install-test test faults bench-check check format clean
 
 help: ## say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ test: $(VENV)/.installed-test ## run the whole test suite
 
 faults: $(VENV)/.installed-test ## break a running service in every way, and print what it did (FAULTS=--quick: a short form)
 	@$(BIN)/python -m tests.faults $(FAULTS)
+
+bench-check: $(VENV)/.installed-test ## compare speed with a no-op server and with bare forwards, by ratios (under a minute; needs wrk)
+	@$(BIN)/python -m benchmarks check
 
 check: $(VENV)/.installed-test ## lint, types, layers
 	@$(BIN)/ruff check .
