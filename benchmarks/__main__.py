@@ -1,6 +1,7 @@
 """How fast Servoloop is: alone, beside what this machine allows, and beside its peers."""
 
 import argparse
+import os
 import signal
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from rich.console import Console
 from benchmarks.networks import CASES
 from benchmarks.peers.catalog import PEERS, Backend
 from benchmarks.peers.environments import DEFAULT
+from benchmarks.report import cores
 
 
 def main() -> None:
@@ -30,6 +32,8 @@ def main() -> None:
     # So that servers are ended on the way out.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     console = Console()
+    if (load := os.getloadavg()[0]) > cores() / 4:
+        console.print(f"[yellow]this machine is busy (load average {load:.1f}): what follows is rough")
     quick, path, venvs = arguments.quick, arguments.json, arguments.venvs
     match arguments.what:
         case "limits":

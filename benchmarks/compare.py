@@ -74,7 +74,7 @@ def run(
     found = ratios(pairs, limits)
     show(
         console,
-        "requests/s over 64 connections; ours / theirs of it, of p99 at half load, of p50 alone",
+        "requests/s over 64 connections; ours / peer: of it, of p99 at half load, of p50 alone",
         [_line(pair) for pair in pairs],
     )
     show(console, "ratios", [{"ratio": name, "value": value} for name, value in found.items() if value])
@@ -134,7 +134,7 @@ def _line(pair: Pair) -> dict[str, Any]:
         "peer": pair.peer,
         "run as": f"{pair.setting.workers} x {pair.setting.threads}, {pair.setting.max_wait_ms:g} ms",
         "ours/s": median(pair.ours, "requests_per_second"),
-        "theirs/s": median(pair.theirs, "requests_per_second"),
+        "peer/s": median(pair.theirs, "requests_per_second"),
         "ratio": pair.throughput,
         "p99": pair.p99_at_half,
         "alone": pair.alone,

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 
 from benchmarks.networks import Request
-from benchmarks.processes import usage
+from benchmarks.processes import rest, usage
 
 _WRK = """
 wrk.method = "POST"
@@ -70,15 +70,17 @@ def closed_loop(url: str, request: Request, connections: int, seconds: float, ma
     figures = next((line.split()[1:] for line in said.splitlines() if line.startswith("FIGURES ")), None)
     if figures is None:
         raise LoadFailed(f"wrk said nothing of its figures:\n{said}")
-    count, duration_us, errors, p50, p99, p999 = (float(figure) for figure in figures)
-    answered = max(1.0, count)
+    rest(mark)
+    answered, duration_us, errors, p50, p99, p999 = (float(figure) for figure in figures)
+    if not answered:
+        raise LoadFailed(f"nothing was answered over {connections} connections within {whole} seconds")
     return Window(
         connections,
-        count / (duration_us / 1e6),
+        answered / (duration_us / 1e6),
         p50 / 1000,
         p99 / 1000,
         p999 / 1000,
-        int(errors) if count else max(1, int(errors)),
+        int(errors),
         1e6 * server / answered,
         1e6 * client / answered,
         rss,

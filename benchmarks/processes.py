@@ -84,6 +84,21 @@ def settle(mark: str, seconds: float = 900.0, quiet: float = 2.0) -> None:
     raise TimeoutError(f"the server was still busy by itself after {seconds:.0f} seconds")
 
 
+def rest(mark: str, seconds: float = 3.0) -> None:
+    """Wait, but not for long, until these processes are done with what nobody waits for any more.
+
+    Load that ends leaves requests in the server; whoever is measured next must not pay for them.
+    """
+    ends = time.monotonic() + seconds
+    before = usage(mark).cpu_seconds
+    while time.monotonic() < ends:
+        time.sleep(0.1)
+        now = usage(mark).cpu_seconds
+        if now - before < 0.03:
+            return
+        before = now
+
+
 def end(mark: str) -> None:
     """Ask whatever carries the mark to end, then kill what is left."""
     for number, patience in ((signal.SIGTERM, STOP_SECONDS), (signal.SIGKILL, STOP_SECONDS)):

@@ -28,6 +28,8 @@ if __name__ == "__main__":
     import sys
 
     sys.argv += ["--address", "127.0.0.1", "--port", str(port()), "--log-level", "warning"]
+    # The default of 3 s gives up on whoever waits behind a slow network under full load.
+    sys.argv += ["--timeout", "60000"]
     server = Server()
     wait = max(1, round(1000 * max_wait_seconds()))
     server.append_worker(Predict, num=workers(), max_batch_size=MAX_BATCH, max_wait_time=wait)
