@@ -171,9 +171,10 @@ def test_a_model_deleted_in_two_steps_keeps_each_times_mark(control: SqlControl)
 def test_a_version_is_deleted_once_whenever_the_rest_of_its_model_follows(
     store: OpenStore, control: SqlControl, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for time, delete in [(1.0, lambda: control.delete_version(OTHER)), (2.0, lambda: control.delete_model("fashion"))]:
-        monkeypatch.setattr(control, "_clock", lambda time=time: time)
-        delete()
+    monkeypatch.setattr(control, "_clock", lambda: 1.0)
+    control.delete_version(OTHER)
+    monkeypatch.setattr(control, "_clock", lambda: 2.0)
+    control.delete_model("fashion", [1, 2])
     with transaction(store.engines[0]) as connection:
         rows = connection.execute(select(versions.c.version, versions.c.deleted).where(versions.c.model == "fashion"))
         assert {row.version: row.deleted for row in rows} == {1: 2000, 2: 1000}
