@@ -35,6 +35,16 @@ class Precision(StrEnum):
     FLOAT16 = "float16"
 
 
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """How a replica computes: the back end, its precision, its threads (0: those of its engine), and why so."""
+
+    backend: str
+    precision: Precision
+    threads: int
+    reason: str
+
+
 class Loading(StrEnum):
     """Whether a version shall be on a device."""
 
