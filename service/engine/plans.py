@@ -1,5 +1,6 @@
 """Which back end a version is to run on, and why."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -9,6 +10,11 @@ from models.manifest import Manifest
 from service.domain import Execution, Precision
 from service.engine.backends.base import Backend, Place
 from service.engine.backends.eager import Eager
+from service.engine.backends.registry import find
+from service.engine.choosing import Trial, choose
+from service.engine.optimized import Cache, Evidence, Unusable
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,11 +24,6 @@ class Plan:
     backend: Backend
     place: Place
     reason: str
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether it is what everything falls back to."""
-        return isinstance(self.backend, Eager)
 
     @property
     def execution(self) -> Execution:
@@ -44,3 +45,59 @@ def eager(
 def eager_always(device: torch.device, _: Manifest, precision: Precision) -> Plan:
     """PyTorch as it is, whatever the network."""
     return eager(device, precision)
+
+
+@dataclass(frozen=True, slots=True)
+class Chooser:
+    """Plans by what was found out about versions on this machine; a CPU alone has anything to choose from.
+
+    A version that is wished in float32, as all are until somebody says otherwise, may run in bfloat16 where that was
+    measured to be as good. One that is wished in a lower precision runs in that.
+    """
+
+    cache: Cache
+    threads: int
+    enabled: bool = True
+
+    def __call__(self, device: torch.device, manifest: Manifest, precision: Precision) -> Plan:
+        """The plan for a version."""
+
+        def plain(reason: str) -> Plan:
+            return eager(device, precision, self.threads if device.type == "cpu" else 0, reason)
+
+        if device.type != "cpu":
+            return plain("on a GPU nothing else is tried")
+        if not self.enabled:
+            return plain("SERVOLOOP_OPTIMIZE is off")
+        try:
+            evidence = self.cache.read(manifest)
+        except Unusable as error:
+            log.warning("what was found out about a version is not used", extra={"reason": str(error)})
+            return plain(f"what was found out about it is not used: {error}")
+        if evidence is None:
+            return plain(f"nothing was tried here: servoloop optimize {manifest.model} --version {manifest.version}")
+        precisions = tuple(Precision) if precision is Precision.FLOAT32 else (precision,)
+        chosen = choose(evidence.tried, cores=evidence.cores, max_threads=self.threads, precisions=precisions)
+        if chosen is None:
+            return plain(f"nothing that was tried passed with {precision} and at most {self.threads} threads")
+        backend = find(chosen.backend, chosen.precision)
+        if backend is None:
+            return plain(f"there is no back end {chosen.backend} {chosen.precision}")
+        if (reason := backend.why_not(device)) is not None:
+            return plain(reason)
+        return Plan(backend, Place(device, chosen.threads), why(chosen, evidence))
+
+
+def why(chosen: Trial, evidence: Evidence) -> str:
+    """The reason for a choice, in words."""
+    plain = [
+        trial.rows_per_second or 0.0
+        for trial in evidence.tried
+        if (trial.backend, trial.precision) == ("eager", Precision.FLOAT32)
+    ]
+    faster = (chosen.rows_per_second or 0.0) / max(plain, default=0.0) if any(plain) else None
+    times = "" if faster is None else f", {faster:.1f} times as many as eager float32"
+    return (
+        f"measured {evidence.measured_at:%Y-%m-%d}: {chosen.rows_per_second:,.0f} rows/s{times}; "
+        f"{evidence.metric} {chosen.difference:+.2f} points on {evidence.num_rows} rows"
+    )

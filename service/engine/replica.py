@@ -55,7 +55,7 @@ class Replica:
             self.canary = samples[0]
         plan = plan or eager(device, precision)
         self._plain = eager(plan.place.device, precision, plan.place.threads)
-        self._spare: Network | None = None if plan.is_plain else network.eval()
+        self._spare: Network | None = None if plan.backend == self._plain.backend else network.eval()
         try:
             self._compiled = plan.backend.build(network, manifest, samples, plan.place)
             self.execution = plan.execution
@@ -91,7 +91,7 @@ class Replica:
         network = network_of(files.read(WEIGHTS), files.manifest)
         _check_ids(files.manifest, network)
         plan = planner(device, files.manifest, wanted.precision)
-        return Replica(files.manifest, network, device, wanted.precision, _samples(files), plan)
+        return Replica(files.manifest, network, device, wanted.precision, samples_of(files), plan)
 
     def warm_up(self) -> None:
         """Run sample rows; the answer must be finite and of the task's width.
@@ -156,7 +156,7 @@ class Replica:
         self.execution = replace(plain.execution, reason=reason)
 
 
-def _samples(files: CheckpointFiles) -> list[Tensors]:
+def samples_of(files: CheckpointFiles) -> list[Tensors]:
     """One and two prepared sample rows. Raises BrokenCheckpoint."""
     manifest = files.manifest
     try:
