@@ -34,7 +34,7 @@ def optimize(
     """
     settings = load_settings(data_dir=data_dir)
     folder, number = _find(model, version, settings)
-    found = _run(folder, settings.data_dir / "optimized", tolerance)
+    found = _run(folder, settings.optimized, tolerance)
     evidence = found["evidence"]
     console().print(table(evidence))
     for title, reason in found["missing"].items():

@@ -47,17 +47,24 @@ def eager_always(device: torch.device, _: Manifest, precision: Precision) -> Pla
     return eager(device, precision)
 
 
+def _here(do: Callable[[], None]) -> None:
+    do()
+
+
 @dataclass(frozen=True, slots=True)
 class Chooser:
     """Plans by what was found out about versions on this machine; a CPU alone has anything to choose from.
 
     A version that is wished in float32, as all are until somebody says otherwise, may run in bfloat16 where that was
     measured to be as good. One that is wished in a lower precision runs in that.
+
+    `elsewhere` runs something in a thread of ordinary priority, and waits for it.
     """
 
     cache: Cache
     threads: int
     enabled: bool = True
+    elsewhere: Callable[[Callable[[], None]], None] = _here
 
     def __call__(self, device: torch.device, manifest: Manifest, precision: Precision) -> Plan:
         """The plan for a version."""
@@ -85,7 +92,12 @@ class Chooser:
             return plain(f"there is no back end {chosen.backend} {chosen.precision}")
         if (reason := backend.why_not(device)) is not None:
             return plain(reason)
-        return Plan(backend, Place(device, chosen.threads), why(chosen, evidence))
+        place = Place(device, chosen.threads)
+        try:
+            self.elsewhere(lambda: backend.start(place))
+        except Exception as error:  # noqa: BLE001 - a library that is installed and broken
+            return plain(f"{backend.name} can't be started: {error}")
+        return Plan(backend, place, why(chosen, evidence))
 
 
 def why(chosen: Trial, evidence: Evidence) -> str:

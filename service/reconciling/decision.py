@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from models.manifest import WEIGHTS
-from service.domain import Loading, Precision, Ref, Wish
+from service.domain import Execution, Loading, Precision, Ref, Wish
 from service.reconciling.report import Report
 from service.registry.catalog import Catalog, Version
 from service.registry.fleet import EngineInfo, Standing, VersionState, View
@@ -162,7 +162,14 @@ def _standing(version: Version, facts: Facts, plan: Plan, claims: Mapping[Ref, C
         state, reason = VersionState.ON_DEMAND, plan.left_out[ref]
     generation = min((replica.generation for replica in ready.values()), default=wish.generation)
     num_bytes = facts.measured.get((version.identity, wish.precision), 0)
-    return Standing(state, version.identity, reason, slots, num_bytes, generation, wish.generation)
+    execution = _execution(ref, facts, slots)
+    return Standing(state, version.identity, reason, slots, num_bytes, generation, wish.generation, execution)
+
+
+def _execution(ref: Ref, facts: Facts, slots: Sequence[str]) -> Execution | None:
+    """How the first replica computes."""
+    reports = [engine.report for engine in facts.engines if engine.slot in slots and engine.report is not None]
+    return next((report.replicas[ref].execution for report in reports if ref in report.replicas), None)
 
 
 def _failure(ref: Ref, facts: Facts, claim: Claim | None) -> str | None:

@@ -64,6 +64,14 @@ class Backend(Protocol):
         """What keeps it from being used on this machine and device; None where nothing does."""
         ...
 
+    def start(self, place: Place) -> None:
+        """Start the threads that compute, where they are the library's own; before the first `build`.
+
+        A thread has the priority of the one that started it, for ever: so not from the thread that loads, which lets
+        all others go first.
+        """
+        ...
+
     def build(self, network: Network, manifest: Manifest, samples: Sequence[Tensors], place: Place) -> Compiled:
         """Make a network ready; `samples` are prepared rows as it will be given them. Raises NotBuilt.
 

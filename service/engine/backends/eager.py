@@ -6,6 +6,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from models.architectures import Network
 from models.manifest import Manifest
@@ -33,9 +34,12 @@ class Eager:
         """float16 is for GPUs."""
         return _why_not(self.precision, device)
 
+    def start(self, place: Place) -> None:
+        """PyTorch's threads belong to the thread that computes."""
+
     def build(self, network: Network, manifest: Manifest, samples: Sequence[Tensors], place: Place) -> Compiled:
         """Place the network on the device, pictures with their channels last."""
-        return EagerNetwork(network, manifest, place, self.precision)
+        return EagerNetwork(network, place, self.precision)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +53,12 @@ class EagerCast:
         """float16 is for GPUs."""
         return _why_not(self.precision, device)
 
+    def start(self, place: Place) -> None:
+        """PyTorch's threads belong to the thread that computes."""
+
     def build(self, network: Network, manifest: Manifest, samples: Sequence[Tensors], place: Place) -> Compiled:
         """Cast the network, and place it on the device."""
-        return EagerNetwork(deepcopy(network).to(DTYPES[self.precision]), manifest, place, Precision.FLOAT32)
+        return EagerNetwork(deepcopy(network).to(DTYPES[self.precision]), place, Precision.FLOAT32)
 
 
 def _why_not(precision: Precision, device: torch.device) -> str | None:
@@ -63,13 +70,13 @@ def _why_not(precision: Precision, device: torch.device) -> str | None:
 class EagerNetwork:
     """A network on a device. `autocast` is the precision that PyTorch may choose; float32 is none."""
 
-    def __init__(self, network: Network, manifest: Manifest, place: Place, autocast: Precision) -> None:
+    def __init__(self, network: Network, place: Place, autocast: Precision) -> None:
         self.network = network.to(place.device).eval()
         self._device = place.device
         self._threads = place.threads
         self._autocast = None if autocast is Precision.FLOAT32 else DTYPES[autocast]
         self._takes = next((p.dtype for p in network.parameters() if p.is_floating_point()), torch.float32)
-        self._image_like = manifest.input.kind == "image"
+        self._image_like = any(isinstance(module, nn.Conv2d) for module in network.modules())
         if self._image_like:
             self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 

@@ -41,6 +41,9 @@ class Inductor:
             return f"torch.compile needs a C++ compiler ({' or '.join(_COMPILERS)})"
         return None
 
+    def start(self, place: Place) -> None:
+        """PyTorch's threads belong to the thread that computes."""
+
     def build(self, network: Network, manifest: Manifest, samples: Sequence[Tensors], place: Place) -> Compiled:
         """Compile; raises NotBuilt for recurrent networks, and with what the compiler says."""
         if any(isinstance(module, nn.RNNBase) for module in network.modules()):
@@ -51,7 +54,7 @@ class Inductor:
             # The number is part of the code that is made, and the thread that makes it may have another.
             with torch._inductor.config.patch({"cpp.threads": threads}), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # PyTorch's compiler uses what PyTorch deprecates
-                built = InductorNetwork(network, manifest, place, self.precision)
+                built = InductorNetwork(network, place, self.precision)
                 for num_rows in _SIZES:
                     built.compile(*padded_batch(samples[0], num_rows))
         except Exception as error:
@@ -62,8 +65,8 @@ class Inductor:
 class InductorNetwork(EagerNetwork):
     """Sizes that were not foreseen run as they are: a caller must not wait for a compiler."""
 
-    def __init__(self, network: Network, manifest: Manifest, place: Place, precision: Precision) -> None:
-        super().__init__(network, manifest, place, precision)
+    def __init__(self, network: Network, place: Place, precision: Precision) -> None:
+        super().__init__(network, place, precision)
         self._compiled = torch.compile(self.network, dynamic=True)
 
     def compile(self, x: Array, lengths: Array | None) -> None:

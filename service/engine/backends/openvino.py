@@ -43,6 +43,10 @@ class OpenVino:
             return "this processor has no instructions for bfloat16"
         return None
 
+    def start(self, place: Place) -> None:
+        """Run something large enough for all threads."""
+        _start_threads(place.threads or torch.get_num_threads())
+
     def build(self, network: Network, manifest: Manifest, samples: Sequence[Tensors], place: Place) -> Compiled:
         """Trace, translate and compile; raises NotBuilt with what OpenVINO says."""
         threads = place.threads or torch.get_num_threads()
@@ -87,12 +91,8 @@ class OpenVinoNetwork:
         return outputs.astype(np.float32, copy=False)
 
 
-def start_threads(threads: int) -> None:
-    """Have OpenVINO start the threads that it computes with.
-
-    A thread has the priority of the one that started it, for ever: so not in the thread that loads, which lets all
-    others go first.
-    """
+@cache
+def _start_threads(threads: int) -> None:
     from openvino import Model, opset13
 
     size = 256

@@ -34,6 +34,11 @@ def test_of_those_as_fast_the_one_that_is_built_soonest_is_chosen() -> None:
     assert chosen(trial(), trial("openvino", 1100, build_seconds=3.0)) == "openvino"
 
 
+def test_of_those_that_serve_as_many_the_one_with_fewer_threads_is_chosen_and_then_the_faster() -> None:
+    found = choose([trial(rate=9e5, threads=2), trial(rate=8e5), trial(rate=9e5)], cores=4, max_threads=4)
+    assert found == trial(rate=9e5)
+
+
 def test_what_takes_long_to_build_is_not_chosen_however_fast_it_is() -> None:
     assert chosen(trial(), trial("compile", 5000, build_seconds=11.0)) == "eager"
 

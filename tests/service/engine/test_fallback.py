@@ -36,6 +36,9 @@ class Fake:
     def why_not(self, device: torch.device) -> str | None:
         return None
 
+    def start(self, place: Place) -> None:
+        pass
+
     def build(self, network: Network, manifest: Manifest, samples: Sequence[Tensors], place: Place) -> Compiled:
         if self.error:
             raise NotBuilt(self.error)
