@@ -21,8 +21,9 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 class Trial(BaseModel):
     """One back end with one number of threads, and how it did; what was not measured is None.
 
-    Milliseconds are of a batch of 1 and of 32 rows. `difference` is the metric's, in points; `agreement` the share of
-    rows of which it says the same label as float32. `verdict` is "passed", or why it is not used.
+    Milliseconds are of a batch of 1 and of 32 rows, and what a tenth of the batches stay within. `difference` is the
+    metric's, in points; `agreement` the share of rows of which it says the same label as float32. `verdict` is
+    "passed", or why it is not used.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

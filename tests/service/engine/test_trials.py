@@ -18,7 +18,7 @@ from service.engine import trials
 from service.engine.backends.eager import Eager, EagerCast
 from service.engine.choosing import choose
 from service.engine.heldout import NUM_ROWS, Rows, rows_of
-from service.engine.trials import Candidate, Subject, candidates, compare, num_steps, try_all
+from service.engine.trials import Candidate, Subject, candidates, compare, num_steps, try_all, undisturbed
 from service.settings import SHIPPED_CHECKPOINTS
 from tests import checkpoints
 from tests.service.engine.networks import NETWORKS, manifest_of, rows_for
@@ -101,6 +101,11 @@ def test_values_are_compared_by_their_r2() -> None:
     assert compare(expected, expected, truth, manifest) == (0.0, None)
     difference, agreement = compare(expected + 0.1, expected, truth, manifest)
     assert (round(difference, 3), agreement) == (-4.0, None)
+
+
+def test_what_disturbs_a_few_batches_is_not_counted() -> None:
+    assert undisturbed([5.0, 1.0, *[2.0] * 18]) == 2.0
+    assert undisturbed([3.0]) == 3.0
 
 
 def test_one_thread_half_the_cores_and_all_are_tried() -> None:
