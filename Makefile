@@ -57,7 +57,7 @@ $(VENV)/bin/python:
 $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "Installing Servoloop and what it needs into $(VENV) (once, about a minute)"
 	@$(PIP) install --quiet --constraint constraints.txt $(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL)) torch
-	@$(PIP) install --quiet --constraint constraints.txt --editable .
+	@$(PIP) install --quiet --constraint constraints.txt --editable '.[openvino]'
 	@touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed

@@ -1,7 +1,9 @@
 """Values that everyone shares. Frozen, without behaviour beyond what they mean."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 CHAMPION = "champion"
 
@@ -33,6 +35,21 @@ class Precision(StrEnum):
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"
     FLOAT16 = "float16"
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """How a replica computes: the back end, its precision, its threads (0: those of its engine), and why so."""
+
+    backend: str
+    precision: Precision
+    threads: int
+    reason: str
+
+    @staticmethod
+    def from_meta(meta: Mapping[str, Any] | None) -> "Execution | None":
+        """As `dataclasses.asdict` has it; None of None. Raises KeyError, TypeError or ValueError."""
+        return None if meta is None else Execution(**{**meta, "precision": Precision(meta["precision"])})
 
 
 class Loading(StrEnum):

@@ -93,6 +93,8 @@ class Settings(BaseSettings):
     """Of each engine's device, for loaded versions; 0 is half of what is free at start on a CPU, 0.9 on a GPU."""
     engine_threads: Annotated[int, Field(ge=0, le=1024)] = 0
     """Threads that compute; 0 is one a core."""
+    optimize: Literal["auto", "off"] = "auto"
+    """auto: networks run on what `servoloop optimize` chose for them; off: all run on PyTorch."""
     http_processes: Annotated[int, Field(ge=1, le=256)] = 1
     """Processes that parse, validate and answer; they share the port and the engines."""
     unready_seconds: Annotated[float, Field(ge=0, le=600)] = 0.0
@@ -110,6 +112,11 @@ class Settings(BaseSettings):
     @property
     def registered_models(self) -> Path:
         return self.data_dir / "models"
+
+    @property
+    def optimized(self) -> Path:
+        """Where what was found out about back ends is kept."""
+        return self.data_dir / "optimized"
 
     @property
     def model_roots(self) -> list[Path]:

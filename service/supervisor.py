@@ -18,6 +18,7 @@ from service.errors import Forced, Misconfigured, StoreUnavailable
 from service.folders import data_folder, listen_unix, runtime_folder
 from service.listening import listen
 from service.process_tree import Child, ProcessTree
+from service.processes import ENGINE_DEFAULTS
 from service.reconciling.reconciler import Reconciler
 from service.registry.catalog import Catalog
 from service.registry.scanner import Scanner
@@ -37,16 +38,6 @@ _RETRY_SECONDS = 0.1
 _SAY_AFTER_SECONDS = 5.0
 # A stop takes at most unready_seconds + drain_seconds + twice this.
 _KILL_AFTER_SECONDS = 5.0
-# How an engine's libraries use memory and cores, unless the operator's environment says otherwise.
-_ENGINE_DEFAULTS = {
-    # glibc gives memory back after every large tensor and asks for it again with the next. Keeping it takes a batch of
-    # 32 of the shipped CNN from 34 to 23 ms (medians of three alternating runs, two cores of an AMD EPYC, 2026-11-22).
-    "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
-    "MALLOC_MMAP_THRESHOLD_": str(1 << 25),
-    # Threads that spin while they wait for one another starve, on a busy machine, the very thread they wait for:
-    # a small batch then takes tens of milliseconds instead of one.
-    "OMP_WAIT_POLICY": "PASSIVE",
-}
 
 
 class Supervisor:
@@ -83,7 +74,7 @@ class Supervisor:
             environment = {**os.environ, **settings.environment(), MULTIPROCESS_DIR: os.environ[MULTIPROCESS_DIR]}
             stack.callback(asyncio.create_task(_beat(folder / SUPERVISOR)).cancel)
             back, front = self._tree(telemetry), self._tree(telemetry)
-            engines = _Engines(settings, folder, {**_ENGINE_DEFAULTS, **environment}, back, telemetry, stack)
+            engines = _Engines(settings, folder, {**ENGINE_DEFAULTS, **environment}, back, telemetry, stack)
             drain_seconds = settings.drain_seconds
             recorder = Child("recorder", "service.store.recorder", (), (recorder_socket,), environment, drain_seconds)
             http_arguments = ("--supervisor-socket", str(own_path), "--recorder-socket", str(recorder_path))

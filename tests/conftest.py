@@ -6,6 +6,9 @@ import torch
 from hypothesis import HealthCheck, settings
 from prometheus_client import CollectorRegistry
 
+from service.domain import Precision
+from service.engine.backends.inductor import Inductor
+from service.engine.backends.openvino import OpenVino
 from tests import checkpoints, postgres
 
 # No deadlines: the machine that runs the tests may be busy with a training. What decides whether a change lands tries
@@ -24,13 +27,23 @@ torch.set_num_threads(1)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what needs PostgreSQL where none can be started, and say so."""
-    reason = postgres.why_not()
-    left_out = [item for item in items if reason and item.get_closest_marker("postgres")]
-    if left_out:
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in left_out]
-        print(f"\n{len(left_out)} tests are left out: {reason}")
+    """Leave out what can't run here, and say why."""
+    for marker, reason in _missing().items():
+        left_out = [item for item in items if reason and item.get_closest_marker(marker)]
+        if left_out:
+            config.hook.pytest_deselected(items=left_out)
+            items[:] = [item for item in items if item not in left_out]
+            print(f"\n{len(left_out)} tests are left out: {reason}")
+
+
+def _missing() -> dict[str, str | None]:
+    """By marker, what keeps its tests from running here."""
+    cpu = torch.device("cpu")
+    return {
+        "postgres": postgres.why_not(),
+        "openvino": OpenVino(Precision.BFLOAT16).why_not(cpu),
+        "compiler": Inductor().why_not(cpu),
+    }
 
 
 @pytest.fixture

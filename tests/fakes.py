@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from models.preprocess import Tensors
 from models.preprocess.tensors import Array
-from service.domain import Deadline, Ref
+from service.domain import Deadline, Execution, Precision, Ref
 from service.engine.core import Engine
 from service.engine.wanted import Fill, Runner, Wanted
 from service.registry.fleet import EngineInfo, Standing, View
@@ -40,6 +40,7 @@ class FakeRunner:
     POISON = -13.0
     canary = Tensors(np.zeros((1, 1), np.float32))
     num_bytes = 64
+    execution = Execution("fake", Precision.FLOAT32, 1, "it is a fake")
 
     def __init__(self, before: Callable[[], None] = lambda: None) -> None:
         self.batches: list[list[Array]] = []

@@ -3,7 +3,7 @@
 Shapes: B rows, T steps, F features of a step, H hidden width (twice `hidden` when bidirectional).
 """
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import torch
 from pydantic import model_validator
@@ -110,6 +110,8 @@ class Recurrent(Network):
             # Reading forward, a row's own steps never see what is behind them: no packing needed.
             states: Tensor = self.rnn(x_BTF)[0]
             return states
+        if torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]
+            return _both_ways(self.rnn, x_BTF, lengths)
         packed = pack_padded_sequence(x_BTF, lengths.cpu(), batch_first=True, enforce_sorted=False)
         states, _ = pad_packed_sequence(self.rnn(packed)[0], batch_first=True, total_length=x_BTF.shape[1])
         return states
@@ -120,3 +122,31 @@ class Recurrent(Network):
         # Reading backward, the state that has seen the whole row is the one at its first step.
         forward, backward = h_BTH.chunk(2, dim=2)
         return torch.cat([pool_last(forward, lengths), backward[:, 0]], dim=1)
+
+
+def _both_ways(rnn: nn.RNNBase, x_BTF: Tensor, lengths: Tensor) -> Tensor:
+    """(B, T, H): what a bidirectional network gives for packed rows, in operations that other libraries know too.
+
+    Each layer reads its rows, and its rows turned around within their own lengths.
+    """
+    steps = torch.arange(x_BTF.shape[1], device=x_BTF.device)[None, :]
+    turned_BT = torch.where(steps < lengths[:, None], lengths[:, None] - 1 - steps, steps)
+    run: Any = torch.lstm if rnn.mode == "LSTM" else torch.gru
+    for layer in range(rnn.num_layers):
+        states = []
+        for suffix in ("", "_reverse"):
+            weights = [
+                getattr(rnn, f"{name}_l{layer}{suffix}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+            ]
+            zeros = x_BTF.new_zeros(1, x_BTF.shape[0], rnn.hidden_size)
+            start = (zeros, zeros) if rnn.mode == "LSTM" else zeros
+            h_BTH = run(_turn(x_BTF, turned_BT) if suffix else x_BTF, start, weights, True, 1, 0.0, False, False, True)[
+                0
+            ]
+            states.append(_turn(h_BTH, turned_BT) if suffix else h_BTH)
+        x_BTF = torch.cat(states, dim=2)
+    return x_BTF
+
+
+def _turn(x_BTF: Tensor, order_BT: Tensor) -> Tensor:
+    return x_BTF.gather(1, order_BT[:, :, None].expand(-1, -1, x_BTF.shape[2]))

@@ -66,6 +66,15 @@ class PredictRequest(BaseModel):
     parameters: Parameters = Parameters()
 
 
+class BackendInfo(BaseModel):
+    """What runs a version's network."""
+
+    name: Annotated[str, Field(description="eager is PyTorch as it is")]
+    precision: Precision
+    threads: Annotated[int, Field(description="0: as many as its engine has")]
+    reason: Annotated[str, Field(description="why this one")]
+
+
 class VersionInfo(BaseModel):
     version: str
     state: Annotated[VersionState, Field(description="on_demand: it is loaded when it is asked for")]
@@ -82,6 +91,7 @@ class VersionInfo(BaseModel):
     precision: Annotated[Precision, Field(description="what it is wanted to compute with")]
     engines: Annotated[list[str], Field(description="where it is loaded")]
     resident_bytes: Annotated[int | None, Field(description="of one replica; null until it was loaded once")]
+    backend: Annotated[BackendInfo | None, Field(description="null while it is not loaded")] = None
 
 
 class ModelInfo(BaseModel):

@@ -7,6 +7,7 @@ import typer
 
 from service.cli.asking import alias, models, predict
 from service.cli.checkpoints import register, train, verify
+from service.cli.optimizing import optimize
 from service.cli.serving import serve
 from service.cli.versions import delete, load, reload, unload
 
@@ -16,7 +17,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Serve trained checkpoints over HTTP, and ask a running service.",
 )
-for command in (serve, predict, models, alias, load, unload, reload, delete, register, verify):
+for command in (serve, predict, models, alias, load, unload, reload, delete, register, verify, optimize):
     app.command()(command)
 # Its arguments, --help among them, are those of the training.
 app.command(

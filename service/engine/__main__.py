@@ -10,13 +10,16 @@ import socket
 import sys
 from pathlib import Path
 
+import torch
 import uvloop
 from prometheus_client import CollectorRegistry
 
 from service.engine.core import Engine
-from service.engine.devices import open_device, own_device
+from service.engine.devices import open_device, ordinary_thread, own_device
 from service.engine.failures import DeviceLost
 from service.engine.loading import Loader
+from service.engine.optimized import Cache, environment_of
+from service.engine.plans import Chooser, Planner
 from service.engine.replica import Replica
 from service.engine.server import EngineServer
 from service.processes import EXIT_DEVICE_LOST, EXIT_MISCONFIGURED, configure_logging, parent_gone, settle
@@ -64,7 +67,8 @@ async def _serve(
     telemetry = EngineTelemetry(CollectorRegistry())
     telemetry.memory_budget.labels(own.name).set(own.budget)
     engine = Engine(settings.batch_policy, telemetry, show=box.write)
-    loader = Loader(engine, lambda wanted: Replica.load(wanted, device), telemetry, device=own.name)
+    planner = _planner(device, settings)
+    loader = Loader(engine, lambda wanted: Replica.load(wanted, device, planner), telemetry, device=own.name)
     server = EngineServer(engine, loader, history, heartbeat.beat, own, telemetry)
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
@@ -86,6 +90,19 @@ async def _serve(
         # A task that failed ends the process with its traceback, and the supervisor starts another.
         with contextlib.suppress(asyncio.CancelledError):
             await task
+
+
+def _planner(device: torch.device, settings: Settings) -> Planner:
+    """To be called in a thread of ordinary priority."""
+    cores = len(os.sched_getaffinity(0))
+    cache = Cache(settings.optimized, environment_of(device), cores)
+    starter = ordinary_thread()
+    return Chooser(
+        cache,
+        threads=settings.engine_threads or cores,
+        enabled=settings.optimize == "auto",
+        elsewhere=lambda do: starter.submit(do).result(),
+    )
 
 
 if __name__ == "__main__":

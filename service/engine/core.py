@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from models.preprocess import Tensors
 from models.preprocess.tensors import Array
-from service.domain import BatchPolicy, Deadline, Precision, Ref
+from service.domain import BatchPolicy, Deadline, Ref
 from service.engine.devices import device_thread
 from service.engine.failures import DeviceLost
 from service.engine.isolation import Results, RowFailure, run_isolating
@@ -67,7 +67,7 @@ class Engine:
         self._show = show
         self._residents: dict[Ref, Resident] = {}
         self._retiring: dict[Ref, asyncio.Event] = {}
-        self._costs_at: dict[Ref, Precision] = {}
+        self._costs_at: dict[Ref, tuple[object, ...]] = {}
         self._canaries: dict[Ref, Request] = {}
         self._running: Ref | None = None
         self._arrived = asyncio.Event()
@@ -133,15 +133,16 @@ class Engine:
     def install(self, wanted: Wanted, runner: Runner) -> Resident | None:
         """Have a warm replica answer from the next batch on; what it takes the place of, if anything.
 
-        What waits is kept, and what is known of the cost too, unless it was measured with another precision.
+        What waits is kept, and what is known of the cost too, unless what computes is another by now.
         """
         ref, now = wanted.ref, self._clock()
         replaced = self._residents.get(ref)
         self._residents[ref] = Resident(runner, wanted, now, None if replaced is None else replaced.last_asked)
         if replaced is None:
             self._scheduler.add(ref)
-        if self._costs_at.setdefault(ref, wanted.precision) is not wanted.precision:
-            self._costs_at[ref] = wanted.precision
+        how = (wanted.precision, runner.execution.backend, runner.execution.precision, runner.execution.threads)
+        if self._costs_at.setdefault(ref, how) != how:
+            self._costs_at[ref] = how
             self._scheduler.forget_cost(ref)
         self._telemetry.replicas.labels(ref.model, ref.version).set(1)
         self._telemetry.queue_rows.labels(ref.model, ref.version).set(self._scheduler.waiting(ref))

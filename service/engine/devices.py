@@ -163,6 +163,13 @@ def loader_thread() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(1, "loader", initializer=_be_modest)
 
 
+def ordinary_thread() -> ThreadPoolExecutor:
+    """A thread of ordinary priority, to start others from; it is there from now on, whoever gives it work."""
+    executor = ThreadPoolExecutor(1, "ordinary")
+    executor.submit(int).result()
+    return executor
+
+
 def _be_modest() -> None:
     # Of this thread alone: OpenMP keeps the number by thread.
     torch.set_num_threads(1)

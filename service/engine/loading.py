@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from models.manifest import BrokenCheckpoint
-from service.domain import Ref
+from service.domain import Execution, Ref
 from service.engine.core import Clock, Engine
 from service.engine.devices import free_memory, loader_thread
 from service.engine.failures import DeviceLost, Failure, failure_of
@@ -29,10 +29,13 @@ class LoadFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What a version takes of the device, and the seconds that loading it took; 0 where it was loaded already."""
+    """What a version takes of the device, the seconds that loading it took (0 where it was loaded already), and how it
+    computes.
+    """
 
     num_bytes: int
     seconds: float
+    execution: Execution
 
 
 class Loader:
@@ -76,7 +79,7 @@ class Loader:
         async with self._counted(wanted.ref), self._turns[wanted.ref]:
             resident = self._engine.residents.get(wanted.ref)
             if resident is not None and wanted.is_met_by(resident.wanted):
-                return Loaded(resident.runner.num_bytes, 0.0)
+                return Loaded(resident.runner.num_bytes, 0.0, resident.runner.execution)
             del resident
             async with self._one_load:
                 return await self._replace(wanted)
@@ -118,7 +121,7 @@ class Loader:
         self._show_bytes(ref, runner.num_bytes)
         if replaced:
             await self._give_back()
-        return Loaded(runner.num_bytes, seconds)
+        return Loaded(runner.num_bytes, seconds, runner.execution)
 
     async def _warm(self, wanted: Wanted) -> Runner:
         # Handed over like this, because a thread goes on holding what it returned until it gets to run again.

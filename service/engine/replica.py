@@ -1,11 +1,12 @@
 """A running copy of one version on a device: assembles a batch, runs the network, checks what came out."""
 
+import logging
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from models.architectures import Network
 from models.checkpoint import network_of
@@ -13,19 +14,26 @@ from models.manifest import WEIGHTS, BrokenCheckpoint, CheckpointFiles, Manifest
 from models.preprocess import Preprocessor, Tensors
 from models.preprocess.tensors import Array
 from models.samples import sample_rows
-from service.domain import Precision
-from service.engine.devices import peak_of, resident_bytes
+from service.domain import Execution, Precision
+from service.engine.backends.base import NotBuilt
+from service.engine.backends.eager import Eager
+from service.engine.devices import peak_of
 from service.engine.failures import DeviceLost, Failure, failure_of
+from service.engine.plans import Plan, Planner, eager, eager_always
 from service.engine.wanted import Fill, Wanted
 from service.errors import BrokenContract
 
-_LOWER: dict[Precision, torch.dtype] = {Precision.BFLOAT16: torch.bfloat16, Precision.FLOAT16: torch.float16}
+log = logging.getLogger(__name__)
+
+# Of the answers' scale: what bfloat16 may be away from float32. Whoever chose the back end measured it more closely.
+_ALIKE = 5e-2
 
 
 class Replica:
     """Not thread-safe: one batch at a time, in the device's thread.
 
-    With a lower precision PyTorch's autocast chooses what is computed with it; weights and answers stay float32.
+    With a lower precision PyTorch's autocast chooses what is computed with it; weights and answers stay float32. What a
+    plan names instead of PyTorch is used for as long as it builds the network and answers its samples alike.
     """
 
     canary: Tensors
@@ -38,19 +46,25 @@ class Replica:
         device: torch.device,
         precision: Precision = Precision.FLOAT32,
         samples: Sequence[Tensors] = (),
+        plan: Plan | None = None,
     ) -> None:
         self.manifest = manifest
-        self._device = device
-        self._dtype = _LOWER.get(precision)
-        self._network = network.to(device).eval()
+        self._precision = precision
         self._samples = samples
         if samples:
             self.canary = samples[0]
-        self._image_like = manifest.input.kind == "image"
-        if self._image_like:
-            self._network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._resident_bytes = resident_bytes(network, device)
+        plan = plan or eager(device, precision)
+        self._plain = eager(plan.place.device, precision, plan.place.threads)
+        self._spare: Network | None = None if plan.backend == self._plain.backend else network.eval()
+        try:
+            self._compiled = plan.backend.build(network, manifest, samples, plan.place)
+            self.execution = plan.execution
+        except NotBuilt as error:
+            self._fall_back(str(error))
         self._peak_bytes = 0
+
+    execution: Execution
+    """How it computes, and why so; final once it is warm."""
 
     @property
     def num_bytes(self) -> int:
@@ -59,16 +73,16 @@ class Replica:
         The weights are counted, not read off the allocator, whose count batches of others move meanwhile. A larger
         batch than the warm-up's takes more than its peak.
         """
-        return self._resident_bytes + self._peak_bytes
+        return self._compiled.num_bytes + self._peak_bytes
 
     @staticmethod
-    def load(wanted: Wanted, device: torch.device) -> "Replica":
+    def load(wanted: Wanted, device: torch.device, planner: Planner = eager_always) -> "Replica":
         """Read and check a checkpoint, and build its network on the device; it runs nothing there.
 
         Raises BrokenCheckpoint with the reason why it can't be served.
         """
-        if wanted.precision is Precision.FLOAT16 and device.type != "cuda":
-            raise BrokenCheckpoint(f"float16 needs a GPU, and this engine's device is {device}; choose bfloat16")
+        if (reason := Eager(wanted.precision).why_not(device)) is not None:
+            raise BrokenCheckpoint(reason)
         files = CheckpointFiles(wanted.folder)
         if wanted.identity not in ("", files.identity):
             raise BrokenCheckpoint(
@@ -76,15 +90,22 @@ class Replica:
             )
         network = network_of(files.read(WEIGHTS), files.manifest)
         _check_ids(files.manifest, network)
-        return Replica(files.manifest, network, device, wanted.precision, _samples(files))
+        plan = planner(device, files.manifest, wanted.precision)
+        return Replica(files.manifest, network, device, wanted.precision, samples_of(files), plan)
 
     def warm_up(self) -> None:
         """Run sample rows; the answer must be finite and of the task's width.
 
         Raises BrokenCheckpoint, and DeviceLost where the device answers nothing any more.
         """
+        if self._spare is not None:
+            try:
+                self._compare(self._spare)
+            except Exception as error:  # noqa: BLE001 - whatever it is, PyTorch answers instead
+                self._fall_back(f"{self.execution.backend} failed on a sample input: {error}")
+        self._spare = None
         try:
-            self._peak_bytes = peak_of(self._run_samples, self._device)
+            self._peak_bytes = peak_of(self._run_samples, self._plain.place.device)
         except BrokenCheckpoint:
             raise
         except Exception as error:
@@ -95,38 +116,47 @@ class Replica:
                     raise
             raise BrokenCheckpoint(f"the network failed on a sample input: {error}") from error
 
+    def run(self, rows: Sequence[Array], *, ragged: bool) -> tuple[Array, Fill]:
+        """Logits or values, (len(rows), outputs) float32, in the order of `rows`."""
+        longest = max(map(len, rows)) if ragged else 1
+        x, lengths = _pad(rows, *self._compiled.padded(len(rows), longest), ragged=ragged)
+        outputs = self._compiled(x, lengths)
+        width = self.manifest.num_outputs
+        if len(outputs) != len(x) or (width is not None and outputs.shape[1:] != (width,)):
+            raise BrokenContract("outputs of the network", expected=(len(x), width), got=outputs.shape)
+        total = x.shape[0] * x.shape[1] if ragged else len(x)
+        used = sum(map(len, rows)) if ragged else len(rows)
+        return outputs[: len(rows)], Fill(total, total - used)
+
     def _run_samples(self) -> None:
         for tensors in self._samples:
             outputs, _ = self.run(tensors.rows(), ragged=tensors.lengths is not None)
             if not np.isfinite(outputs).all():
-                with_precision = "" if self._dtype is None else f", computing with {str(self._dtype)[6:]}"
+                lower = self._precision is not Precision.FLOAT32
+                with_precision = f", computing with {self._precision}" if lower else ""
                 raise BrokenCheckpoint(f"the network answers a sample input with NaN or infinity{with_precision}")
 
-    def run(self, rows: Sequence[Array], *, ragged: bool) -> tuple[Array, Fill]:
-        """Logits or values, (len(rows), outputs) float32, in the order of `rows`."""
-        if ragged:
-            x, lengths, fill = _pad(rows)
-        else:
-            x, lengths = torch.from_numpy(np.stack(rows)), None
-            fill = Fill(len(rows), 0)
-        with torch.inference_mode(), self._precision():
-            outputs = self._network(self._place(x), None if lengths is None else lengths.to(self._device))
-            logits: Array = outputs.float().cpu().numpy()
-        width = self.manifest.num_outputs
-        if logits.shape[0] != len(rows) or (width is not None and logits.shape[1:] != (width,)):
-            raise BrokenContract("outputs of the network", expected=(len(rows), width), got=logits.shape)
-        return logits, fill
+    def _compare(self, network: Network) -> None:
+        """Raise ValueError unless what was built answers the samples as PyTorch does, but for rounding."""
+        for tensors in self._samples:
+            rows, ragged = tensors.rows(), tensors.lengths is not None
+            x, lengths = _pad(rows, len(rows), max(map(len, rows)) if ragged else 1, ragged=ragged)
+            with torch.inference_mode():
+                found = network(torch.from_numpy(x), None if lengths is None else torch.from_numpy(lengths))
+            expected = found.float().numpy()
+            apart = np.abs(self.run(rows, ragged=ragged)[0] - expected).max()
+            if not apart <= _ALIKE * max(1.0, float(np.abs(expected).max())):
+                raise ValueError(f"it answers {apart:.2g} away from PyTorch")
 
-    def _precision(self) -> AbstractContextManager[object]:
-        return nullcontext() if self._dtype is None else torch.autocast(self._device.type, self._dtype)
-
-    def _place(self, x: Tensor) -> Tensor:
-        if self._image_like and x.ndim == 4:
-            return x.to(self._device, memory_format=torch.channels_last)
-        return x.to(self._device)
+    def _fall_back(self, reason: str) -> None:
+        log.warning("a network runs on PyTorch", extra={"model": self.manifest.model, "reason": reason})
+        assert self._spare is not None  # PyTorch itself builds every network
+        plain = self._plain
+        self._compiled = plain.backend.build(self._spare, self.manifest, self._samples, plain.place)
+        self.execution = replace(plain.execution, reason=reason)
 
 
-def _samples(files: CheckpointFiles) -> list[Tensors]:
+def samples_of(files: CheckpointFiles) -> list[Tensors]:
     """One and two prepared sample rows. Raises BrokenCheckpoint."""
     manifest = files.manifest
     try:
@@ -153,13 +183,17 @@ def _check_ids(manifest: Manifest, network: Network) -> None:
         )
 
 
-def _pad(rows: Sequence[Array]) -> tuple[Tensor, Tensor, Fill]:
-    """(B, T, *features) filled with zeros, lengths (B,) int64."""
-    lengths = [len(row) for row in rows]
-    longest = max(lengths)
-    x_BT = np.zeros((len(rows), longest, *rows[0].shape[1:]), rows[0].dtype)
-    for filled, row in zip(x_BT, rows, strict=True):
+def _pad(rows: Sequence[Array], num_rows: int, num_steps: int, *, ragged: bool) -> tuple[Array, Array | None]:
+    """(B, *shape), or (B, T, *features) with lengths (B,) int64; filled with zeros, added rows are one step long."""
+    if not ragged:
+        if num_rows == len(rows):
+            return np.stack(rows), None
+        x = np.zeros((num_rows, *rows[0].shape), rows[0].dtype)
+        np.stack(rows, out=x[: len(rows)])
+        return x, None
+    lengths = np.ones(num_rows, np.int64)
+    lengths[: len(rows)] = [len(row) for row in rows]
+    x_BT = np.zeros((num_rows, num_steps, *rows[0].shape[1:]), rows[0].dtype)
+    for filled, row in zip(x_BT, rows, strict=False):
         filled[: len(row)] = row
-    used = sum(lengths)
-    total = longest * len(rows)
-    return torch.from_numpy(x_BT), torch.tensor(lengths), Fill(total, total - used)
+    return x_BT, lengths

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +114,7 @@ class EngineServer:
             self._reload_failed.pop(ref, None)
             if loaded.seconds:
                 facts = {"seconds": round(loaded.seconds, 3), "bytes": loaded.num_bytes}
-                log.info("loaded", extra={"ref": str(ref), **facts})
+                log.info("loaded", extra={"ref": str(ref), **facts, **asdict(loaded.execution)})
             done(Frame(Kind.LOADED, request_id, meta={"seconds": loaded.seconds, "bytes": loaded.num_bytes}))
         self._broadcast()
 
@@ -157,6 +158,7 @@ class EngineServer:
                 "bytes": resident.runner.num_bytes,
                 "generation": resident.wanted.generation,
                 "precision": resident.wanted.precision,
+                "execution": asdict(resident.runner.execution),
                 "idle": round(asked[ref], 3) if ref in asked else None,
             }
             for ref, resident in self.engine.residents.items()

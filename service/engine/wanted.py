@@ -7,7 +7,7 @@ from typing import Protocol
 
 from models.preprocess import Tensors
 from models.preprocess.tensors import Array
-from service.domain import Precision, Ref
+from service.domain import Execution, Precision, Ref
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,11 @@ class Runner(Protocol):
     @property
     def num_bytes(self) -> int:
         """The device's memory that it takes, as far as is measured; final once it is warm."""
+        ...
+
+    @property
+    def execution(self) -> Execution:
+        """How it computes, and why so; final once it is warm."""
         ...
 
     def warm_up(self) -> None:

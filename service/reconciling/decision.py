@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 
-from service.domain import Loading, Precision, Ref, Wish
+from service.domain import Execution, Loading, Precision, Ref, Wish
 from service.reconciling.engine_link import Tried, tried
 from service.reconciling.report import Report
 from service.registry.catalog import Catalog, Version
@@ -210,7 +210,14 @@ def _standing(version: Version, facts: Facts, plan: Plan, calm: Plan) -> Standin
     generation = min((replica.generation for replica in ready.values()), default=wish.generation)
     measured = facts.measured.get((version.identity, wish.precision), 0)
     num_bytes = max((replica.num_bytes for replica in ready.values()), default=measured)
-    return Standing(state, version.identity, reason, slots, num_bytes, generation, wish.generation)
+    execution = _execution(ref, facts, slots)
+    return Standing(state, version.identity, reason, slots, num_bytes, generation, wish.generation, execution)
+
+
+def _execution(ref: Ref, facts: Facts, slots: Sequence[str]) -> Execution | None:
+    """How the first replica computes."""
+    reports = [engine.report for engine in facts.engines if engine.slot in slots and engine.report is not None]
+    return next((report.replicas[ref].execution for report in reports if ref in report.replicas), None)
 
 
 def _progress(ref: Ref, facts: Facts, slots: Sequence[str], *, is_next: bool) -> str:

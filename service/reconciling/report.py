@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from service.domain import Precision, Ref
+from service.domain import Execution, Precision, Ref
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,14 +21,15 @@ class DeviceReport:
 
 @dataclass(frozen=True, slots=True)
 class ReplicaReport:
-    """A loaded version: its measured bytes, as what it was loaded, and the seconds since a caller asked for it; None
-    where nobody has since its load.
+    """A loaded version: its measured bytes, as what it was loaded, the seconds since a caller asked for it (None where
+    nobody has since its load), and how it computes, where its engine says so.
     """
 
     num_bytes: int
     generation: int
     precision: Precision
     idle: float | None
+    execution: Execution | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,11 @@ class Report:
             DeviceReport(device["name"], device["budget"], tuple(device["peers"])),
             {
                 Ref.parse(name): ReplicaReport(
-                    facts["bytes"], facts["generation"], Precision(facts["precision"]), facts["idle"]
+                    facts["bytes"],
+                    facts["generation"],
+                    Precision(facts["precision"]),
+                    facts["idle"],
+                    Execution.from_meta(facts.get("execution")),
                 )
                 for name, facts in meta["replicas"].items()
             },

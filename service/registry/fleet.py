@@ -1,11 +1,11 @@
 """What is actual: which engines there are, and where each version stands. Made by the supervisor, known to all."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
-from service.domain import Ref
+from service.domain import Execution, Ref
 
 
 class VersionState(StrEnum):
@@ -47,7 +47,8 @@ class Standing:
 
     `identity` is the sha256 of the manifest that the engines were told to load. `wished` is the generation of the wish
     which this comes of, `generation` the lowest that its replicas are at, or that of the wish where there are none. A
-    version that is loaded and has a `reason` could not be loaded anew.
+    version that is loaded and has a `reason` could not be loaded anew. `execution` is how its first replica
+    computes.
     """
 
     state: VersionState
@@ -57,6 +58,7 @@ class Standing:
     num_bytes: int = 0
     generation: int = 0
     wished: int = 0
+    execution: Execution | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,7 @@ class View:
                     "bytes": standing.num_bytes,
                     "generation": standing.generation,
                     "wished": standing.wished,
+                    "execution": None if standing.execution is None else asdict(standing.execution),
                 }
                 for ref, standing in self.versions.items()
             },
@@ -101,6 +104,7 @@ class View:
                     facts["bytes"],
                     facts["generation"],
                     facts["wished"],
+                    Execution.from_meta(facts.get("execution")),
                 )
                 for name, facts in meta["versions"].items()
             },

@@ -3,9 +3,9 @@
 from fastapi import APIRouter
 
 from service.api.deps import Services, UseServices
-from service.api.schemas import BrokenInfo, ModelInfo, ModelList, ModelReadiness, VersionInfo, says_problem
+from service.api.schemas import BackendInfo, BrokenInfo, ModelInfo, ModelList, ModelReadiness, VersionInfo, says_problem
 from service.api.standing import lost_champions, reason_of, standing_of, why_unready
-from service.domain import Address, Loading, Ref, Wish
+from service.domain import Address, Execution, Loading, Ref, Wish
 from service.errors import NotReady
 from service.registry.catalog import Model
 from service.registry.fleet import VersionState
@@ -65,6 +65,15 @@ def version_info(ref: Ref, services: Services, wish: Wish | None = None) -> Vers
         precision=wish.precision,
         engines=list(standing.slots),
         resident_bytes=standing.num_bytes or None,
+        backend=_backend(standing.execution),
+    )
+
+
+def _backend(execution: Execution | None) -> BackendInfo | None:
+    if execution is None:
+        return None
+    return BackendInfo(
+        name=execution.backend, precision=execution.precision, threads=execution.threads, reason=execution.reason
     )
 
 

@@ -8,7 +8,7 @@ import httpx
 import numpy as np
 
 from models.preprocess import Tensors
-from service.domain import Deadline, Loading, Ref, Wish
+from service.domain import Deadline, Execution, Loading, Precision, Ref, Wish
 from service.registry.catalog import Catalog
 from service.registry.fleet import Standing, VersionState
 from service.serving.engine_client import EngineStatus
@@ -91,7 +91,8 @@ class Supervised:
 def loaded(wish: Wish | None = None) -> Standing:
     """On the only engine."""
     wish = wish or Wish()
-    return Standing(VersionState.LOADED, "", None, ("engine-0",), 4096, wish.generation, wish.generation)
+    how = Execution("openvino", Precision.BFLOAT16, 2, "it was measured")
+    return Standing(VersionState.LOADED, "", None, ("engine-0",), 4096, wish.generation, wish.generation, how)
 
 
 def unloaded(wish: Wish | None = None) -> Standing:

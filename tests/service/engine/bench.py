@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from models.preprocess import Tensors
 from models.preprocess.tensors import Array
-from service.domain import BatchPolicy, Deadline, Precision, Ref
+from service.domain import BatchPolicy, Deadline, Execution, Precision, Ref
 from service.engine.core import Engine
 from service.engine.jobs import Answer
 from service.engine.loading import Loader
@@ -66,6 +66,7 @@ class Bench:
         self.shown: list[Running | None] = []
         self.fails: dict[int, Exception] = {}
         self.fails_warm: dict[int, Exception] = {}
+        self.executions: dict[int, Execution] = {}
         self.runners: list[weakref.ref[Numbered]] = []
         self.alive_when_freed: list[list[int]] = []
         self.num_running = 0
@@ -80,6 +81,7 @@ class Bench:
         if (error := self.fails.get(order.generation)) is not None:
             raise anew(error)
         runner = Numbered(order.generation, self._before_batch)
+        runner.execution = self.executions.get(order.generation, runner.execution)
         if (error := self.fails_warm.get(order.generation)) is not None:
 
             def fail(error: Exception = error) -> None:

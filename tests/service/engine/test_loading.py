@@ -11,7 +11,7 @@ import torch
 from prometheus_client import CollectorRegistry
 
 from models.manifest import BrokenCheckpoint
-from service.domain import BatchPolicy, Deadline, Precision, Ref
+from service.domain import BatchPolicy, Deadline, Execution, Precision, Ref
 from service.engine.core import CANARY_SECONDS, Engine
 from service.engine.devices import loader_thread
 from service.engine.failures import DeviceLost
@@ -243,6 +243,18 @@ async def test_the_learned_cost_is_kept_unless_the_precision_changes(
         assert isinstance(late.result(), DeadlineExceeded)
     else:
         assert await bench.answered_by(late) == {1}
+
+
+async def test_the_learned_cost_is_not_kept_where_another_back_end_computes(bench: Bench) -> None:
+    bench.executions[1] = Execution("other", Precision.FLOAT32, 1, "it is faster")
+    await bench.loader.load(wanted())
+    held = await bench.busy()
+    bench.clock.advance(0.5)
+    bench.run_gate.set()
+    await held
+    loaded = await bench.loader.load(wanted(generation=1))
+    assert loaded.execution == bench.executions[1]
+    assert await bench.answered_by(bench.ask(1, seconds=0.1)) == {1}
 
 
 async def test_the_learned_cost_outlives_an_unload(bench: Bench) -> None:

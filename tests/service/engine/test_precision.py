@@ -105,7 +105,7 @@ def test_bfloat16_answers_like_float32_only_less_exactly(name: str) -> None:
 
 def test_with_a_lower_precision_weights_stay_float32() -> None:
     replica = shipped("fashion", Precision.BFLOAT16)
-    assert {parameter.dtype for parameter in replica._network.parameters()} == {torch.float32}
+    assert {parameter.dtype for parameter in replica._compiled.network.parameters()} == {torch.float32}
     assert replica.num_bytes == shipped("fashion", Precision.FLOAT32).num_bytes
 
 

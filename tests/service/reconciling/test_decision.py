@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from models.manifest import Manifest
-from service.domain import Loading, Precision, Ref, Wish
+from service.domain import Execution, Loading, Precision, Ref, Wish
 from service.reconciling.decision import Decision, EngineFacts, Facts, decide
 from service.reconciling.engine_link import Tried, tried
 from service.reconciling.report import DeviceReport, ReplicaReport, Report
@@ -21,6 +21,9 @@ SIZES = {A: 40, B: 40, C: 40}
 
 def version(ref: Ref, size: int) -> Version:
     return Version(ref, Path(str(ref)), Manifest.model_construct(), f"identity of {ref}", size)
+
+
+FAST = Execution("openvino", Precision.BFLOAT16, 2, "it was measured")
 
 
 class World:
@@ -97,7 +100,9 @@ class World:
     def _engine(self, slot: str) -> EngineFacts:
         holding = self.holdings[slot]
         shown = holding if holding is not None else self.before[slot]
-        replicas = {ref: ReplicaReport(r.num_bytes, r.generation, r.precision, 0.0) for ref, r in shown.loaded.items()}
+        replicas = {
+            ref: ReplicaReport(r.num_bytes, r.generation, r.precision, 0.0, FAST) for ref, r in shown.loaded.items()
+        }
         device = DeviceReport("cpu", self.budgets[slot], ("cpu",))
         report = Report(device, replicas, frozenset(), frozenset())
         return EngineFacts(slot, f"/{slot}.sock", report, holding, self.gone.get(slot, 0.0), self.failures[slot])
@@ -115,6 +120,7 @@ def test_where_there_is_room_everything_is_loaded() -> None:
     assert decision.view.scan == 7
     assert decision.view.versions[A].identity == "identity of a/1"
     assert decision.view.versions[A].slots == ("engine-0",)
+    assert decision.view.versions[A].execution == FAST
     assert [(engine.slot, engine.device) for engine in decision.view.engines] == [("engine-0", "cpu")]
 
 

@@ -1,0 +1,118 @@
+"""PyTorch as it is: what every network runs on, and what any other back end falls back to."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from copy import deepcopy
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from models.architectures import Network
+from models.manifest import Manifest
+from models.preprocess import Tensors
+from models.preprocess.tensors import Array
+from service.domain import Precision
+from service.engine.backends.base import Compiled, Place
+from service.engine.devices import resident_bytes
+
+DTYPES = {
+    Precision.FLOAT32: torch.float32,
+    Precision.BFLOAT16: torch.bfloat16,
+    Precision.FLOAT16: torch.float16,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Eager:
+    """The network as it was loaded; with a lower precision autocast chooses what is computed with it."""
+
+    precision: Precision = Precision.FLOAT32
+    name: str = "eager"
+
+    def why_not(self, device: torch.device) -> str | None:
+        """float16 is for GPUs."""
+        return _why_not(self.precision, device)
+
+    def start(self, place: Place) -> None:
+        """PyTorch's threads belong to the thread that computes."""
+
+    def build(self, network: Network, manifest: Manifest, samples: Sequence[Tensors], place: Place) -> Compiled:
+        """Place the network on the device, pictures with their channels last."""
+        return EagerNetwork(network, place, self.precision)
+
+
+@dataclass(frozen=True, slots=True)
+class EagerCast:
+    """The network with its weights, and all that it computes, in a lower precision."""
+
+    precision: Precision = Precision.BFLOAT16
+    name: str = "eager-cast"
+
+    def why_not(self, device: torch.device) -> str | None:
+        """float16 is for GPUs."""
+        return _why_not(self.precision, device)
+
+    def start(self, place: Place) -> None:
+        """PyTorch's threads belong to the thread that computes."""
+
+    def build(self, network: Network, manifest: Manifest, samples: Sequence[Tensors], place: Place) -> Compiled:
+        """Cast the network, and place it on the device."""
+        return EagerNetwork(deepcopy(network).to(DTYPES[self.precision]), place, Precision.FLOAT32)
+
+
+def _why_not(precision: Precision, device: torch.device) -> str | None:
+    if precision is Precision.FLOAT16 and device.type != "cuda":
+        return f"float16 needs a GPU, and this engine's device is {device}; choose bfloat16"
+    return None
+
+
+class EagerNetwork:
+    """A network on a device. `autocast` is the precision that PyTorch may choose; float32 is none."""
+
+    def __init__(self, network: Network, place: Place, autocast: Precision) -> None:
+        self.network = network.to(place.device).eval()
+        self._device = place.device
+        self._threads = place.threads
+        self._autocast = None if autocast is Precision.FLOAT32 else DTYPES[autocast]
+        self._takes = next((p.dtype for p in network.parameters() if p.is_floating_point()), torch.float32)
+        self._image_like = any(isinstance(module, nn.Conv2d) for module in network.modules())
+        if self._image_like:
+            self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @property
+    def num_bytes(self) -> int:
+        """The weights and buffers as they lie on the device."""
+        return resident_bytes(self.network, self._device)
+
+    def padded(self, num_rows: int, longest: int) -> tuple[int, int]:
+        """Any size is as good as another."""
+        return num_rows, longest
+
+    def __call__(self, x: Array, lengths: Array | None) -> Array:
+        """(B, O) float32."""
+        use_threads(self._threads)
+        with torch.inference_mode(), self._precision():
+            outputs = self._run(self._place(x), None if lengths is None else torch.from_numpy(lengths).to(self._device))
+            logits: Array = outputs.float().cpu().numpy()
+        return logits
+
+    def _run(self, x: torch.Tensor, lengths: torch.Tensor | None) -> torch.Tensor:
+        outputs: torch.Tensor = self.network(x, lengths)
+        return outputs
+
+    def _precision(self) -> AbstractContextManager[object]:
+        return nullcontext() if self._autocast is None else torch.autocast(self._device.type, self._autocast)
+
+    def _place(self, x: Array) -> torch.Tensor:
+        tensor = torch.from_numpy(x)
+        dtype = self._takes if tensor.is_floating_point() else tensor.dtype
+        if self._image_like and tensor.ndim == 4:
+            return tensor.to(self._device, dtype, memory_format=torch.channels_last)
+        return tensor.to(self._device, dtype)
+
+
+def use_threads(number: int) -> None:
+    """Have what this thread computes with PyTorch use so many threads from now on; 0 leaves it as it is."""
+    if number and torch.get_num_threads() != number:
+        torch.set_num_threads(number)

@@ -1,0 +1,98 @@
+"""torch.compile: the network's operations fused into C++ for this processor. It needs a C++ compiler here."""
+
+import atexit
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import nn
+
+from models.architectures import Network
+from models.manifest import Manifest
+from models.preprocess import Tensors
+from models.preprocess.tensors import Array
+from service.domain import Precision
+from service.engine.backends.base import Compiled, NotBuilt, Place
+from service.engine.backends.buckets import padded_batch
+from service.engine.backends.eager import EagerNetwork
+
+_COMPILERS = ("g++", "clang++")
+# One size each for the graphs of one row, and of several.
+_SIZES = (2, 1, 8, 3)
+
+
+@dataclass(frozen=True, slots=True)
+class Inductor:
+    """Compiled for any number of rows and steps; slow to build, so only worth it where nothing else is as fast."""
+
+    precision: Precision = Precision.FLOAT32
+    name: str = "compile"
+
+    def why_not(self, device: torch.device) -> str | None:
+        """On a CPU, as far as is tried here."""
+        if device.type != "cpu":
+            return f"torch.compile is used on CPUs alone, and this engine's device is {device}"
+        if not os.environ.get("CXX") and not any(map(shutil.which, _COMPILERS)):
+            return f"torch.compile needs a C++ compiler ({' or '.join(_COMPILERS)})"
+        return None
+
+    def start(self, place: Place) -> None:
+        """PyTorch's threads belong to the thread that computes."""
+
+    def build(self, network: Network, manifest: Manifest, samples: Sequence[Tensors], place: Place) -> Compiled:
+        """Compile; raises NotBuilt for recurrent networks, and with what the compiler says."""
+        if any(isinstance(module, nn.RNNBase) for module in network.modules()):
+            raise NotBuilt("torch.compile leaves LSTM and GRU as they are")
+        _set_up()
+        threads = place.threads or torch.get_num_threads()
+        try:
+            # The number is part of the code that is made, and the thread that makes it may have another.
+            with torch._inductor.config.patch({"cpp.threads": threads}), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # PyTorch's compiler uses what PyTorch deprecates
+                built = InductorNetwork(network, place, self.precision)
+                for num_rows in _SIZES:
+                    built.compile(*padded_batch(samples[0], num_rows))
+        except Exception as error:
+            raise NotBuilt(f"torch.compile can't compile this network: {' '.join(str(error).split())[:300]}") from error
+        return built
+
+
+class InductorNetwork(EagerNetwork):
+    """Sizes that were not foreseen run as they are: a caller must not wait for a compiler."""
+
+    def __init__(self, network: Network, place: Place, precision: Precision) -> None:
+        super().__init__(network, place, precision)
+        self._compiled = torch.compile(self.network, dynamic=True)
+
+    def compile(self, x: Array, lengths: Array | None) -> None:
+        """Run a batch, and compile what this takes."""
+        with torch.inference_mode(), self._precision():
+            self._compiled(self._place(x), None if lengths is None else torch.from_numpy(lengths))
+
+    def _run(self, x: torch.Tensor, lengths: torch.Tensor | None) -> torch.Tensor:
+        with torch.compiler.set_stance("eager_on_recompile"):
+            outputs: torch.Tensor = self._compiled(x, lengths)
+        return outputs
+
+
+@cache
+def _set_up() -> None:
+    """What is compiled lies in a folder of this process's own, and nothing is pickled.
+
+    PyTorch's caches are pickled files in a folder whose name anybody on this machine can guess.
+    """
+    import torch._dynamo
+    import torch._functorch.config
+    import torch._inductor.config
+
+    folder = tempfile.mkdtemp(prefix="servoloop-compile-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder
+    torch._inductor.config.fx_graph_cache = False
+    torch._inductor.config.compile_threads = 1  # more would be processes, and what goes between them is pickled
+    torch._functorch.config.enable_autograd_cache = False

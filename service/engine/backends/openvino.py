@@ -1,0 +1,157 @@
+"""OpenVINO on a CPU: the network is traced once, translated, and run for any number of rows and steps.
+
+Tracing records the operations that our own class, or an installed plug-in's, carries out on sample rows. It reads no
+code from anywhere, and nothing of it goes through a file.
+"""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from math import prod
+from typing import Any
+
+import numpy as np
+import torch
+
+from models.architectures import Network
+from models.manifest import Manifest
+from models.preprocess import Tensors
+from models.preprocess.tensors import Array
+from service.domain import Precision
+from service.engine.backends.base import Compiled, NotBuilt, Place
+from service.engine.backends.buckets import ROWS, pad_rows, pad_steps, padded_batch
+
+_HINTS = {Precision.FLOAT32: "f32", Precision.BFLOAT16: "bf16"}
+
+
+@dataclass(frozen=True, slots=True)
+class OpenVino:
+    """Every new shape costs it some milliseconds once, so rows and steps are padded to few sizes."""
+
+    precision: Precision = Precision.FLOAT32
+    name: str = "openvino"
+
+    def why_not(self, device: torch.device) -> str | None:
+        """It has to be installed; bfloat16 needs a processor that has it."""
+        if device.type != "cpu":
+            return f"OpenVINO is used on CPUs alone, and this engine's device is {device}"
+        if find_spec("openvino") is None:
+            return "OpenVINO is not installed: pip install 'servoloop[openvino]'"
+        if self.precision is Precision.BFLOAT16 and "BF16" not in _capabilities():
+            return "this processor has no instructions for bfloat16"
+        return None
+
+    def start(self, place: Place) -> None:
+        """Run something large enough for all threads."""
+        _start_threads(place.threads or torch.get_num_threads())
+
+    def build(self, network: Network, manifest: Manifest, samples: Sequence[Tensors], place: Place) -> Compiled:
+        """Trace, translate and compile; raises NotBuilt with what OpenVINO says."""
+        threads = place.threads or torch.get_num_threads()
+        try:
+            model = _translate(network.eval(), samples[0])
+            compiled = _core().compile_model(model, "CPU", _properties(self.precision, threads))
+        except Exception as error:
+            raise NotBuilt(f"OpenVINO can't run this network: {_first_lines(error)}") from error
+        num_bytes = sum(
+            prod(node.shape) * (2 if self.precision is Precision.BFLOAT16 else 4)
+            for node in model.get_ops()
+            if node.get_type_name() == "Constant" and prod(node.shape) > 1
+        )
+        built = OpenVinoNetwork(compiled, num_bytes, is_ragged=samples[0].lengths is not None)
+        if samples[0].lengths is None:
+            for num_rows in ROWS:  # few enough to have them all before the first caller comes
+                built(*padded_batch(samples[0], num_rows))
+        return built
+
+
+class OpenVinoNetwork:
+    """A compiled network and its one request."""
+
+    def __init__(self, compiled: Any, num_bytes: int, *, is_ragged: bool) -> None:
+        self._request = compiled.create_infer_request()
+        self._num_bytes = num_bytes
+        self._is_ragged = is_ragged
+
+    @property
+    def num_bytes(self) -> int:
+        """What its constants take with this precision; OpenVINO does not say what it keeps besides."""
+        return self._num_bytes
+
+    def padded(self, num_rows: int, longest: int) -> tuple[int, int]:
+        """The next sizes that it has seen, or may."""
+        return pad_rows(num_rows), pad_steps(longest) if self._is_ragged else longest
+
+    def __call__(self, x: Array, lengths: Array | None) -> Array:
+        """(B, O) float32."""
+        inputs = (x,) if lengths is None else (x, lengths)
+        outputs: Array = self._request.infer(inputs, share_inputs=True)[0]
+        return outputs.astype(np.float32, copy=False)
+
+
+@cache
+def _start_threads(threads: int) -> None:
+    from openvino import Model, opset13
+
+    size = 256
+    x = opset13.parameter([-1, size], np.float32)
+    model = Model([opset13.matmul(x, opset13.constant(np.ones((size, size), np.float32)), False, False)], [x])
+    compiled = _core().compile_model(model, "CPU", _properties(Precision.FLOAT32, threads))
+    for _ in range(10):
+        compiled((np.ones((size, size), np.float32),))
+
+
+@cache
+def _core() -> Any:
+    import openvino
+
+    return openvino.Core()
+
+
+@cache
+def _capabilities() -> tuple[str, ...]:
+    return tuple(_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+
+
+def _properties(precision: Precision, threads: int) -> Mapping[str, Any]:
+    return {
+        "INFERENCE_PRECISION_HINT": _HINTS[precision],
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": 1,
+        "PERFORMANCE_HINT": "LATENCY",
+        # Others want these cores too: threads that can't move wait for them.
+        "ENABLE_CPU_PINNING": False,
+    }
+
+
+def _translate(network: Network, sample: Tensors) -> Any:
+    """An OpenVINO model that takes any number of rows, and of steps."""
+    from openvino import PartialShape
+    from openvino.frontend import FrontEndManager
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+    x, lengths = padded_batch(sample, 2)
+    inputs = tuple(torch.from_numpy(array) for array in (x, lengths) if array is not None)
+    # With gradients, PyTorch's encoder layers take their plain path; the fused one can't be translated.
+    network.requires_grad_(True)
+    with warnings.catch_warnings(), torch.enable_grad():
+        warnings.simplefilter("ignore")  # that checks of shapes are not part of the trace
+        traced = torch.jit.trace(network, inputs, check_trace=False)  # type: ignore[no-untyped-call]
+        frontend = FrontEndManager().load_by_framework("pytorch")
+        # Not openvino.convert_model, which does the same and reports it to its makers.
+        decoder = TorchScriptPythonDecoder(traced)  # both in a name: nothing else holds them
+        loaded = frontend.load(decoder)
+        model = frontend.convert(loaded)
+    if len(model.inputs) != len(inputs):
+        raise ValueError(f"the network reads {len(model.inputs)} of its {len(inputs)} inputs")
+    free = 1 if lengths is None else 2
+    shapes = [[-1] * free + list(x.shape[free:]), [-1]][: len(inputs)]
+    model.reshape({index: PartialShape(shape) for index, shape in enumerate(shapes)})
+    return model
+
+
+def _first_lines(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) < 300 else f"{text[:300]}..."

@@ -1,0 +1,31 @@
+"""The back ends that there are, from the plainest to the one that takes longest to build."""
+
+from collections.abc import Iterator
+
+import torch
+
+from service.domain import Precision
+from service.engine.backends.base import Backend
+from service.engine.backends.eager import Eager, EagerCast
+from service.engine.backends.inductor import Inductor
+from service.engine.backends.openvino import OpenVino
+
+BACKENDS: tuple[Backend, ...] = (
+    Eager(),
+    Eager(Precision.BFLOAT16),
+    EagerCast(),
+    OpenVino(),
+    OpenVino(Precision.BFLOAT16),
+    Inductor(),
+    Inductor(Precision.BFLOAT16),
+)
+
+
+def usable(device: torch.device) -> Iterator[Backend]:
+    """Those that are installed, and can be used on the device."""
+    return (backend for backend in BACKENDS if backend.why_not(device) is None)
+
+
+def find(name: str, precision: Precision) -> Backend | None:
+    """The back end of a name and a precision, or None."""
+    return next((each for each in BACKENDS if (each.name, each.precision) == (name, precision)), None)

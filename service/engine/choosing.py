@@ -1,0 +1,91 @@
+"""Which of the back ends that were tried is used. Pure: trials go in, one comes out."""
+
+from collections.abc import Collection, Sequence
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+
+from service.domain import Precision
+
+# What the http process, on the same machine, is taken to spend on a row: the budget that it is built to.
+_HTTP_SECONDS = 120e-6
+# Nobody waits longer than this for a version to load, however fast it is then.
+MOST_BUILD_SECONDS = 10.0
+_SOON_SECONDS = 2.0
+# Measured on a machine that does other things too, two back ends so close are equally fast.
+_AS_FAST = 0.97
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Trial(BaseModel):
+    """One back end with one number of threads, and how it did; what was not measured is None.
+
+    Milliseconds are of a batch of 1 and of 32 rows, and what a tenth of the batches stay within. `difference` is the
+    metric's, in points; `agreement` the share of rows of which it says the same label as float32. `verdict` is
+    "passed", or why it is not used.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    backend: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
+    precision: Precision
+    threads: Annotated[int, Field(ge=1, le=1024)]
+    build_seconds: Annotated[FiniteFloat, Field(ge=0)] | None = None
+    batch_1_ms: Positive | None = None
+    batch_32_ms: Positive | None = None
+    rows_per_second: Positive | None = None
+    difference: FiniteFloat | None = None
+    agreement: Annotated[float, Field(ge=0, le=1)] | None = None
+    verdict: Annotated[str, Field(min_length=1, max_length=1000)]
+
+    @property
+    def passed(self) -> bool:
+        """Whether it may be used."""
+        return self.verdict == PASSED and self.rows_per_second is not None and self.build_seconds is not None
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        return f"{self.backend} {self.precision}, {self.threads} thread{'s' if self.threads > 1 else ''}"
+
+
+PASSED = "passed"
+
+
+def choose(
+    tried: Sequence[Trial], *, cores: int, max_threads: int, precisions: Collection[Precision] = tuple(Precision)
+) -> Trial | None:
+    """The one that serves the most rows a second; of those that serve as many, what is built sooner by seconds, then
+    what takes fewer threads, then what is faster.
+    """
+    usable = [
+        trial
+        for trial in tried
+        if trial.passed
+        and trial.threads <= max_threads
+        and trial.precision in precisions
+        and (trial.build_seconds or 0.0) <= MOST_BUILD_SECONDS
+    ]
+    if not usable:
+        return None
+    best = max(served_per_second(trial, cores) for trial in usable)
+    fastest = [trial for trial in usable if served_per_second(trial, cores) >= _AS_FAST * best]
+    return min(fastest, key=lambda trial: (_patience(trial), trial.threads, -(trial.rows_per_second or 0)))
+
+
+def _patience(trial: Trial) -> int:
+    return int((trial.build_seconds or 0.0) / _SOON_SECONDS)
+
+
+def served_per_second(trial: Trial, cores: int) -> float:
+    """Rows a second that a saturated service answers, as far as the cores go.
+
+    The threads of a batch wait for one another. So where they take every core, whatever the http process does holds all
+    of them up; where they leave cores free, the two work side by side, and the slower one decides.
+    """
+    rate = trial.rows_per_second or 0.0
+    if not rate:
+        return 0.0
+    free = cores - trial.threads
+    return min(rate, free / _HTTP_SECONDS) if free > 0 else 1 / (1 / rate + _HTTP_SECONDS)

@@ -1,0 +1,93 @@
+"""python -m service.engine.optimize: try the back ends on a version, and keep what was found out.
+
+Prints a line of JSON for each step, {"step", "of", "doing"}, and at the end {"evidence", "path", "missing"}.
+"""
+
+import argparse
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+import torch
+
+from models.checkpoint import network_of
+from models.manifest import WEIGHTS, BrokenCheckpoint, CheckpointFiles
+from service.engine.backends.base import Backend
+from service.engine.backends.registry import BACKENDS
+from service.engine.choosing import choose
+from service.engine.heldout import rows_of
+from service.engine.optimized import Cache, Evidence, environment_of
+from service.engine.replica import samples_of
+from service.engine.trials import Subject, candidates, num_steps, try_all
+
+CPU = torch.device("cpu")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status: 0, or 1 with the reason on stderr."""
+    parser = argparse.ArgumentParser(prog="python -m service.engine.optimize", description=__doc__)
+    parser.add_argument("folder", type=Path, metavar="DIR", help="a checkpoint")
+    parser.add_argument("--cache", type=Path, required=True, help="where evidence is kept")
+    parser.add_argument("--tolerance", type=float, default=0.2, help="points that the metric may be worse")
+    options = parser.parse_args(arguments)
+    warnings.simplefilter("ignore")  # stderr is for the reason
+    try:
+        optimize(options.folder, options.cache, options.tolerance, [b for b in BACKENDS if b.why_not(CPU) is None])
+    except (BrokenCheckpoint, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def optimize(folder: Path, cache_folder: Path, tolerance: float, backends: Sequence[Backend]) -> Evidence:
+    """Try the back ends, keep the evidence, and print it. Raises BrokenCheckpoint and OSError."""
+    cores = len(os.sched_getaffinity(0))
+    torch.set_num_threads(cores)
+    cache = Cache(cache_folder, environment_of(CPU), cores)
+    files = CheckpointFiles(folder)
+    manifest, weights = files.manifest, files.read(WEIGHTS)
+    network = network_of(weights, manifest)
+    rows = rows_of(files, network)
+    subject = Subject(manifest, lambda: network_of(weights, manifest), samples_of(files), rows, tolerance)
+    tried = candidates(backends, cores)
+    step = 0
+
+    def tell(doing: str) -> None:
+        nonlocal step
+        step += 1
+        _say({"step": step, "of": num_steps(tried), "doing": doing})
+
+    trials = try_all(subject, tried, tell)
+    chosen = choose(trials, cores=cores, max_threads=cores)
+    evidence = Evidence(
+        model=manifest.model,
+        version=manifest.version,
+        digest=manifest.digest,
+        measured_at=datetime.now(UTC).replace(microsecond=0),
+        environment=cache.environment,
+        cores=cores,
+        rows=rows.source,
+        num_rows=len(rows.rows),
+        metric=subject.metric,
+        tolerance=tolerance,
+        tried=trials,
+        chosen=None if chosen is None else trials.index(chosen),
+    )
+    path = cache.write(manifest, evidence)
+    missing = {f"{b.name} {b.precision}": reason for b in BACKENDS if (reason := b.why_not(CPU)) is not None}
+    _say({"evidence": evidence.model_dump(mode="json"), "path": str(path), "missing": missing})
+    return evidence
+
+
+def _say(what: dict[str, Any]) -> None:
+    sys.stdout.write(orjson.dumps(what).decode() + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,254 @@
+"""Back ends are tried on a version: built, held against PyTorch in float32 and against promise 1, and timed.
+
+Shapes: n rows, O outputs.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from models.architectures import Network
+from models.manifest import Manifest
+from models.metrics import Undefined, r2
+from models.preprocess import Tensors
+from models.preprocess.tensors import Array
+from service.domain import Precision
+from service.engine.backends.base import Backend, Place
+from service.engine.backends.eager import Eager
+from service.engine.choosing import PASSED, Trial
+from service.engine.heldout import Rows
+from service.engine.plans import Plan
+from service.engine.replica import Replica
+
+BATCH = 32
+# Promise 1, of the logits' scale.
+TOLERANCES = {Precision.FLOAT32: 1e-5, Precision.BFLOAT16: 2e-2}
+_ROUNDS = 21
+_ROUND_SECONDS = 0.02
+_ALONE = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A back end with a number of threads."""
+
+    backend: Backend
+    threads: int
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        return f"{self.backend.name} {self.backend.precision}, {self.threads} thread{'s' if self.threads > 1 else ''}"
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A version that back ends are tried on. `fresh` makes its network anew; `tolerance` is in points."""
+
+    manifest: Manifest
+    fresh: Callable[[], Network]
+    samples: Sequence[Tensors]
+    rows: Rows
+    tolerance: float = 0.2
+
+    @property
+    def metric(self) -> str:
+        """What is compared."""
+        if self.rows.truth is None:
+            return "like float32"
+        return "r2" if self.manifest.task == "regression" else "accuracy"
+
+
+@dataclass(slots=True)
+class _Run:
+    candidate: Candidate
+    facts: dict[str, float | None]
+    verdict: str
+    replica: Replica | None = None
+    batch_1: list[float] = field(default_factory=list)
+    batch_32: list[float] = field(default_factory=list)
+
+    def trial(self) -> Trial:
+        seconds_1, seconds_32 = (undisturbed(times) if times else None for times in (self.batch_1, self.batch_32))
+        return Trial.model_validate(
+            {
+                "backend": self.candidate.backend.name,
+                "precision": self.candidate.backend.precision,
+                "threads": self.candidate.threads,
+                **self.facts,
+                "batch_1_ms": None if seconds_1 is None else round(1000 * seconds_1, 4),
+                "batch_32_ms": None if seconds_32 is None else round(1000 * seconds_32, 4),
+                "rows_per_second": None if seconds_32 is None else round(BATCH / seconds_32, 1),
+                "verdict": self.verdict[:1000],
+            }
+        )
+
+
+def undisturbed(seconds: Sequence[float]) -> float:
+    """What a tenth of the batches stay within: whatever else the machine does only ever adds to it."""
+    return sorted(seconds)[len(seconds) // 10]
+
+
+def candidates(backends: Sequence[Backend], cores: int) -> list[Candidate]:
+    """Every back end with one thread, half the cores, and all; what compiles for long with all only."""
+    numbers = sorted({1, max(1, cores // 2), cores})
+    return [
+        Candidate(backend, threads)
+        for backend in backends
+        for threads in (numbers if backend.name != "compile" else [cores])
+    ]
+
+
+def num_steps(tried: Sequence[Candidate]) -> int:
+    """How often `try_all` tells of its progress."""
+    return len(tried) + _ROUNDS
+
+
+def try_all(subject: Subject, tried: Sequence[Candidate], tell: Callable[[str], None]) -> list[Trial]:
+    """One trial a candidate, in their order. `tell` is called with what is done next.
+
+    Those that pass are timed in turn, round by round, so that whatever else the machine does meanwhile hits all alike.
+    """
+    plain = _replica(subject, Candidate(Eager(), os.cpu_count() or 1))
+    expected = _outputs(plain, subject.rows)
+    runs = []
+    for candidate in tried:
+        tell(candidate.title)
+        runs.append(_check(subject, candidate, expected))
+    one, many = _timed_rows(subject.rows)
+    for number in range(_ROUNDS):
+        tell(f"timing, round {number + 1} of {_ROUNDS}")
+        for run in runs:
+            if run.replica is not None and run.verdict == PASSED:
+                run.batch_1.extend(_times(run.replica, one, ragged=subject.rows.ragged))
+                run.batch_32.extend(_times(run.replica, many, ragged=subject.rows.ragged))
+    return [run.trial() for run in runs]
+
+
+def _replica(subject: Subject, candidate: Candidate) -> Replica:
+    place = Place(torch.device("cpu"), candidate.threads)
+    plan = Plan(candidate.backend, place, "it is tried")
+    replica = Replica(subject.manifest, subject.fresh(), place.device, Precision.FLOAT32, subject.samples, plan)
+    replica.warm_up()
+    return replica
+
+
+def _check(subject: Subject, candidate: Candidate, expected: Array) -> _Run:
+    started = time.perf_counter()
+    try:
+        replica = _replica(subject, candidate)
+        seconds = time.perf_counter() - started
+        execution = replica.execution
+        if (execution.backend, execution.precision) != (candidate.backend.name, candidate.backend.precision):
+            return _Run(candidate, {}, execution.reason)
+        found = _outputs(replica, subject.rows)
+        difference, agreement = compare(found, expected, subject.rows.truth, subject.manifest)
+        facts = {
+            "build_seconds": round(seconds, 3),
+            "difference": round(difference, 4),
+            "agreement": None if agreement is None else round(agreement, 6),
+        }
+        if not difference >= -subject.tolerance:
+            verdict = f"{subject.metric} is {-difference:.2f} points worse, {subject.tolerance:g} are allowed"
+        else:
+            verdict = _promise(replica, subject.rows, TOLERANCES[candidate.backend.precision]) or PASSED
+    except Exception as error:  # noqa: BLE001 - whatever one back end does, the others are tried
+        return _Run(candidate, {}, f"it failed: {' '.join(str(error).split()) or type(error).__name__}")
+    return _Run(candidate, facts, verdict, replica)
+
+
+def compare(found: Array, expected: Array, truth: Array | None, manifest: Manifest) -> tuple[float, float | None]:
+    """The metric's difference in points, and the share of the same labels; None where there are no labels.
+
+    Without a truth, what float32 says is taken for it, but for rows of which float32 is unsure.
+    """
+    task, scale = manifest.task, max(1e-6, float(np.abs(expected).max()))
+    if not np.isfinite(found).all():
+        return -100.0, None
+    if task in ("multiclass", "binary"):
+        labels, wanted = (_labels(logits, manifest) for logits in (found, expected))
+        agreement = float((labels == wanted).mean())
+        if truth is not None:
+            return 100 * float((labels == truth).mean() - (wanted == truth).mean()), agreement
+        clear = _margins(expected, manifest) > 2 * TOLERANCES[Precision.BFLOAT16] * scale
+        return (-100 * float((labels != wanted)[clear].mean()) if clear.any() else 0.0), agreement
+    if task == "regression" and truth is not None and manifest.target is not None:
+        target = manifest.target
+        values = [logits[:, 0].astype(np.float64) * target.std + target.mean for logits in (found, expected)]
+        try:
+            return 100 * (r2(values[0], truth) - r2(values[1], truth)), None
+        except Undefined:
+            pass
+    return -100 * float(np.abs(found - expected).mean()) / scale, None
+
+
+def _labels(logits: Array, manifest: Manifest) -> Array:
+    if manifest.task == "binary":
+        labels: Array = (logits[:, 0] >= np.log(manifest.threshold / (1 - manifest.threshold))).astype(np.int64)
+        return labels
+    best: Array = logits.argmax(axis=1)
+    return best
+
+
+def _margins(logits: Array, manifest: Manifest) -> Array:
+    if manifest.task == "binary":
+        away: Array = 2 * np.abs(logits[:, 0] - np.log(manifest.threshold / (1 - manifest.threshold)))
+        return away
+    ordered = np.sort(logits, axis=1)
+    margins: Array = ordered[:, -1] - ordered[:, -2]
+    return margins
+
+
+def _promise(replica: Replica, rows: Rows, tolerance: float) -> str | None:
+    """What breaks promise 1, on a few rows alone and in batches; None where nothing does."""
+    order = np.random.default_rng(1).permutation(len(rows.rows))
+    few = [rows.rows[index] for index in order[:_ALONE]]
+    others = [rows.rows[index] for index in order[_ALONE : _ALONE + BATCH - len(few)]]
+    alone = np.concatenate([replica.run([row], ragged=rows.ragged)[0] for row in few])
+    scale = max(1e-6, float(np.abs(alone).max()))
+    for batch in (few, [*few, *others], few[:3]):
+        count = min(len(batch), len(few))
+        together = replica.run(batch, ragged=rows.ragged)[0][:count]
+        apart = float(np.abs(together - alone[:count]).max()) / scale
+        if not apart <= tolerance:
+            return f"a row's answer is {apart:.1e} of the scale away in a batch of {len(batch)}, {tolerance:g} allowed"
+    return None
+
+
+def _outputs(replica: Replica, rows: Rows) -> Array:
+    """(n, O), in batches of similar length."""
+    order = np.argsort([len(row) for row in rows.rows], kind="stable") if rows.ragged else np.arange(len(rows.rows))
+    parts = [
+        replica.run([rows.rows[index] for index in order[start : start + BATCH]], ragged=rows.ragged)[0]
+        for start in range(0, len(order), BATCH)
+    ]
+    outputs = np.concatenate(parts)
+    found = np.empty_like(outputs)
+    found[order] = outputs
+    return found
+
+
+def _timed_rows(rows: Rows) -> tuple[list[Array], list[Array]]:
+    """One row and a whole batch, of the middle length."""
+    ordered = sorted(rows.rows, key=len) if rows.ragged else rows.rows
+    middle = max(0, len(ordered) // 2 - BATCH // 2)
+    some = ordered[middle : middle + BATCH]
+    many = [some[index % len(some)] for index in range(BATCH)]
+    return [many[BATCH // 2]], many
+
+
+def _times(replica: Replica, rows: list[Array], *, ragged: bool) -> Iterator[float]:
+    """Seconds of a few batches; the first runs untimed, because another network's weights are in the caches."""
+    replica.run(rows, ragged=ragged)
+    until = time.perf_counter() + _ROUND_SECONDS
+    while True:
+        started = time.perf_counter()
+        replica.run(rows, ragged=ragged)
+        ended = time.perf_counter()
+        yield ended - started
+        if ended > until:
+            return

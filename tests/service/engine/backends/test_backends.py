@@ -1,0 +1,137 @@
+"""Every back end over every family: the same answers as PyTorch, and promise 1."""
+
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+
+from models.architectures import build
+from models.preprocess import Tensors
+from models.preprocess.tensors import Array
+from service.domain import Precision
+from service.engine.backends.base import Backend, NotBuilt, Place
+from service.engine.backends.eager import Eager
+from service.engine.backends.registry import BACKENDS
+from service.engine.plans import Plan
+from service.engine.replica import Replica
+from tests.service.engine.networks import MAX_STEPS, NETWORKS, TOKENS, VECTORS, manifest_of, rows_for
+from tests.service.engine.test_precision import TOLERANCE_BF16, TOLERANCE_FP32, assert_the_same
+
+CPU = torch.device("cpu")
+LENGTHS = (5, 1, 33, MAX_STEPS, 2, 17, 17)
+MARKS = {"openvino": [pytest.mark.openvino], "compile": [pytest.mark.compiler]}
+# Compiling takes seconds, and half a minute on a busy machine.
+COMPILED = {Precision.FLOAT32: ("mlp", "transformer pre-norm, mean"), Precision.BFLOAT16: ("mlp", "cnn")}
+
+
+def title(backend: Backend) -> str:
+    return f"{backend.name} {backend.precision}"
+
+
+CASES = [
+    pytest.param(backend, name, id=f"{title(backend)}, {name}", marks=MARKS.get(backend.name, []))
+    for backend in BACKENDS
+    for name in (COMPILED[backend.precision] if backend.name == "compile" else NETWORKS)
+]
+
+
+def rows_of(name: str, lengths: Sequence[int] = LENGTHS, seed: int = 0) -> tuple[list[Array], bool]:
+    contract = NETWORKS[name][0]
+    return rows_for(contract, lengths, seed), contract in (TOKENS, VECTORS)
+
+
+def samples_of(name: str) -> list[Tensors]:
+    samples = []
+    for count in (1, 2):
+        rows, ragged = rows_of(name, [6] * count)
+        samples.append(Tensors.packed(rows) if ragged else Tensors(np.stack(rows)))
+    return samples
+
+
+def made(backend: Backend, name: str, threads: int = 1) -> Replica:
+    contract, architecture = NETWORKS[name]
+    torch.manual_seed(0)
+    network = build(architecture["family"], architecture["config"])
+    for parameter in network.parameters():  # larger than fresh ones, so that a leak would show
+        parameter.data.mul_(2.0)
+    plan = Plan(backend, Place(CPU, threads), "it was asked for")
+    replica = Replica(manifest_of(contract, architecture), network, CPU, Precision.FLOAT32, samples_of(name), plan)
+    replica.warm_up()
+    return replica
+
+
+@cache
+def reference(name: str) -> Array:
+    rows, ragged = rows_of(name)
+    return made(Eager(), name).run(rows, ragged=ragged)[0]
+
+
+@pytest.mark.parametrize(("backend", "name"), CASES)
+def test_a_back_end_answers_as_pytorch_does_and_each_row_alone_as_in_any_batch(backend: Backend, name: str) -> None:
+    replica = made(backend, name)
+    assert replica.execution.backend == backend.name, replica.execution.reason
+    rows, ragged = rows_of(name)
+    together, _ = replica.run(rows, ragged=ragged)
+    tolerance = TOLERANCE_FP32 if backend.precision is Precision.FLOAT32 else TOLERANCE_BF16
+    assert_the_same(together, reference(name), tolerance if tolerance == TOLERANCE_FP32 else 5e-2)
+    alone = np.concatenate([replica.run([row], ragged=ragged)[0] for row in rows])
+    assert_the_same(together, alone, tolerance)
+    others, _ = replica.run(rows[4:1:-1], ragged=ragged)  # another order, other neighbours, another longest row
+    assert_the_same(others, alone[4:1:-1], tolerance)
+
+
+@pytest.mark.parametrize("backend", [each for each in BACKENDS if not MARKS.get(each.name)], ids=title)
+def test_a_batch_runs_with_the_threads_of_its_plan(backend: Backend) -> None:
+    rows, _ = rows_of("mlp")
+    before = torch.get_num_threads()
+    made(backend, "mlp", threads=2).run(rows, ragged=False)
+    assert torch.get_num_threads() == 2
+    made(backend, "mlp", threads=0).run(rows, ragged=False)
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(before)
+
+
+@pytest.mark.compiler
+def test_recurrent_networks_are_not_compiled() -> None:
+    name = "lstm forward, last, 1 layers"
+    backend = next(each for each in BACKENDS if each.name == "compile")
+    with pytest.raises(NotBuilt, match="leaves LSTM and GRU as they are"):
+        backend.build(build(*NETWORKS[name][1].values()), manifest_of(*NETWORKS[name]), samples_of(name), Place(CPU, 1))
+
+
+@pytest.mark.openvino
+def test_openvino_pads_to_few_sizes_and_counts_them_as_padding() -> None:
+    replica = made(next(each for each in BACKENDS if each.name == "openvino"), "transformer pre-norm, mean")
+    rows, _ = rows_of("transformer pre-norm, mean", [9, 3, 5, 1, 1])
+    _, fill = replica.run(rows, ragged=True)
+    assert (fill.elements, fill.padding) == (6 * 16, 6 * 16 - 19)
+
+
+@pytest.mark.openvino
+def test_what_openvino_computes_with_bfloat16_is_not_float32_under_another_name() -> None:
+    backend = next(each for each in BACKENDS if (each.name, each.precision) == ("openvino", Precision.BFLOAT16))
+    rows, _ = rows_of("cnn")
+    assert not np.allclose(made(backend, "cnn").run(rows, ragged=False)[0], reference("cnn"), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("backend", BACKENDS, ids=title)
+def test_what_is_made_for_cpus_says_so_on_a_gpu(backend: Backend) -> None:
+    why = backend.why_not(torch.device("cuda", 0))
+    assert (why is None) == backend.name.startswith("eager"), why
+
+
+def test_float16_is_for_gpus() -> None:
+    why = Eager(Precision.FLOAT16).why_not(CPU)
+    assert why == "float16 needs a GPU, and this engine's device is cpu; choose bfloat16"
+
+
+def test_what_is_not_installed_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.engine.backends.openvino.find_spec", lambda _: None)
+    reasons = {each.why_not(CPU) for each in BACKENDS if each.name == "openvino"}
+    assert reasons == {"OpenVINO is not installed: pip install 'servoloop[openvino]'"}
+    monkeypatch.setattr("service.engine.backends.inductor.shutil.which", lambda _: None)
+    monkeypatch.delenv("CXX", raising=False)
+    reasons = {each.why_not(CPU) for each in BACKENDS if each.name == "compile"}
+    assert reasons == {"torch.compile needs a C++ compiler (g++ or clang++)"}

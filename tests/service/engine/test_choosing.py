@@ -1,0 +1,89 @@
+"""The choice is a pure function of what was tried."""
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from service.domain import Precision
+from service.engine.choosing import PASSED, Trial, choose, served_per_second
+
+
+def trial(backend: str = "eager", rate: float | None = 1000, threads: int = 1, **more: Any) -> Trial:
+    facts = {"precision": "float32", "build_seconds": 0.1, "batch_1_ms": 1.0, "verdict": PASSED, **more}
+    return Trial.model_validate({"backend": backend, "rows_per_second": rate, "threads": threads, **facts})
+
+
+def chosen(*tried: Trial, **limits: Any) -> str | None:
+    found = choose(tried, **{"cores": 2, "max_threads": 2, **limits})
+    return None if found is None else found.backend
+
+
+def test_the_fastest_that_passed_is_chosen() -> None:
+    assert chosen(trial(), trial("openvino", 3000), trial("other", 9000, verdict="accuracy is worse")) == "openvino"
+
+
+def test_nothing_is_chosen_where_nothing_passed() -> None:
+    assert chosen(trial(verdict="it failed: no"), trial("openvino", None)) is None
+    assert chosen() is None
+
+
+def test_of_those_as_fast_the_one_that_is_built_soonest_is_chosen() -> None:
+    slow_to_build = trial("openvino", 1010, build_seconds=3.0)
+    assert chosen(trial(), slow_to_build) == "eager"
+    assert chosen(trial(), trial("openvino", 1100, build_seconds=3.0)) == "openvino"
+
+
+def test_of_those_that_serve_as_many_the_one_with_fewer_threads_is_chosen_and_then_the_faster() -> None:
+    found = choose([trial(rate=9e5, threads=2), trial(rate=8e5), trial(rate=9e5)], cores=4, max_threads=4)
+    assert found == trial(rate=9e5)
+
+
+def test_what_takes_long_to_build_is_not_chosen_however_fast_it_is() -> None:
+    assert chosen(trial(), trial("compile", 5000, build_seconds=11.0)) == "eager"
+
+
+def test_an_engine_with_fewer_threads_chooses_among_those_that_it_has() -> None:
+    tried = [trial("eager", 100), trial("openvino", 300, threads=2)]
+    assert chosen(*tried) == "openvino"
+    assert chosen(*tried, max_threads=1) == "eager"
+
+
+def test_a_wished_precision_is_kept_to() -> None:
+    tried = [trial("eager", 1000, precision="bfloat16"), trial("openvino", 3000)]
+    assert chosen(*tried, precisions=(Precision.BFLOAT16,)) == "eager"
+
+
+@pytest.mark.parametrize(("one", "two", "threads"), [(11_000, 21_000, 1), (180, 340, 2), (1000, 1010, 1)])
+def test_threads_that_take_every_core_are_worth_it_where_the_http_process_has_little_to_do(
+    one: float, two: float, threads: int
+) -> None:
+    found = choose([trial("openvino", one), trial("openvino", two, threads=2)], cores=2, max_threads=2)
+    assert found is not None
+    assert found.threads == threads
+
+
+def test_what_a_service_answers_is_bound_by_its_http_process() -> None:
+    assert served_per_second(trial(rate=1e6), cores=2) == pytest.approx(1 / 120e-6)
+    assert served_per_second(trial(rate=1e6, threads=2), cores=2) == pytest.approx(1 / 121e-6)
+    assert served_per_second(trial(rate=1000), cores=2) == 1000
+    assert served_per_second(trial(rate=1000), cores=1) < 1000
+    assert served_per_second(trial(rate=None), cores=2) == 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"backend": "../../bin/sh"},
+        {"precision": "float64"},
+        {"threads": 0},
+        {"rows_per_second": -1},
+        {"rows_per_second": float("inf")},
+        {"agreement": 1.5},
+        {"verdict": ""},
+        {"command": "rm"},
+    ],
+)
+def test_a_trial_holds_nothing_but_what_was_measured(change: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        trial(**change)
