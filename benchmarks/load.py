@@ -28,6 +28,8 @@ done = function(summary, latency, requests)
 end
 """
 
+_REPOSITORY = Path(__file__).parent.parent
+
 
 class LoadFailed(Exception):
     """The load generator, or the server under it, did not do what was asked."""
@@ -112,7 +114,10 @@ def constant_rate(url: str, request: Request, rate: float, seconds: float, mark:
 def _watched(command: list[str], mark: str) -> tuple[str, float, float, float]:
     """Run; its output, the CPU seconds of server and client meanwhile, and the server's RSS at the end."""
     before = usage(mark)
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    environment = {**os.environ, "PYTHONPATH": str(_REPOSITORY)}
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
         try:
             assert process.stdout is not None
             said = process.stdout.read()

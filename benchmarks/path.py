@@ -369,7 +369,8 @@ def main() -> None:
         configure_logging("warning", "json", slot=_SLOT)
         sockets = [str(folder / "engine"), str(folder / "recorder")]
         command = [sys.executable, "-P", "-m", "benchmarks.path", "--peers", *sockets]
-        with subprocess.Popen(command, stdout=subprocess.PIPE) as peers:
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) as peers:
             try:
                 assert peers.stdout is not None
                 peers.stdout.readline()

@@ -1,7 +1,7 @@
 """An engine that counts, and what every problem answer must be."""
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx
@@ -67,6 +67,8 @@ class Supervised:
     store: OpenStore
     fleet: FakeFleet
     slow: bool = False
+    engine: CountingEngine | None = None
+    """Where it is given, what is deleted leaves it at once."""
 
     async def change_wish(self, ref: Ref, change: WishChange) -> Wish:
         wish = await self.store.change_wish(ref, change)
@@ -84,8 +86,11 @@ class Supervised:
             self._show(ref, None)
 
     def _show(self, ref: Ref, standing: Standing | None) -> None:
-        if not self.slow:
-            self.fleet.show(ref, standing)
+        if self.slow:
+            return
+        self.fleet.show(ref, standing)
+        if standing is None and self.engine is not None:
+            self.engine.status = replace(self.engine.status, ready=self.engine.status.ready - {ref})
 
 
 def loaded(wish: Wish | None = None) -> Standing:

@@ -103,7 +103,7 @@ def running(catalog: Catalog, folder: Path) -> Iterator[str]:
             store.predictions,
             BodyBudget(400_000),
             fleet=fleet,
-            changes=Supervised(store, fleet),
+            changes=Supervised(store, fleet, engine=engine),
             wishes=lambda: store.control.state().wishes,
             is_removable=lambda ref: ref.model != "mood",
         )
