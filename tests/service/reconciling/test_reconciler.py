@@ -2,8 +2,9 @@
 
 import asyncio
 import shutil
+import threading
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -55,9 +56,11 @@ class Engines:
         self.started: list[str] = []
         self.loads: list[Wanted] = []
         self.broken: set[Ref] = set()
+        self.may_load = threading.Event()
+        self.may_load.set()
         self.keepers: dict[str, EngineKeeper] = {}
         self._tasks: list[asyncio.Task[None]] = []
-        self._stack = AsyncExitStack()
+        self._servers: dict[str, EngineServer] = {}
 
     def path(self, slot: str) -> Path:
         return self.folder / f"{slot}.sock"
@@ -70,7 +73,16 @@ class Engines:
         self._tasks.append(asyncio.create_task(self._serve(slot, device)))
         return slot
 
+    def restart(self, slot: str) -> None:
+        """As the supervisor would have it after a kill."""
+        self._tasks.pop().cancel()
+        for connection in list(self._servers[slot]._connections):
+            connection.link.close()
+        self.path(slot).unlink()
+        self._tasks.append(asyncio.create_task(self._serve(slot, "cpu")))
+
     async def close(self) -> None:
+        self.may_load.set()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -81,12 +93,14 @@ class Engines:
         own = OwnDevice(device, "a device", self.budget, self.peers, lambda: Memory(free=1, total=2))
         loader = Loader(engine, self._load, telemetry, device=device)
         server = EngineServer(engine, loader, History(), lambda _: None, own, telemetry)
+        self._servers[slot] = server
         listening = await asyncio.get_running_loop().create_unix_server(server.connection, str(self.path(slot)))
         async with listening:
             await asyncio.gather(engine.run(), server.beat())
 
     def _load(self, wanted: Wanted) -> FakeRunner:
         self.loads.append(wanted)
+        self.may_load.wait(PATIENCE)
         if wanted.ref in self.broken:
             raise BrokenCheckpoint("it is broken today")
         return SizedRunner(wanted)
@@ -288,6 +302,36 @@ async def test_what_failed_is_tried_again_once_it_was_unloaded_in_between(folder
         await service.until(lambda: service.view.versions[second].state is VersionState.UNLOADED)
         service.store.control.change_wish(second, WishChange(loading=Loading.AUTO))
         await service.until(lambda: service.view.versions[second].state is VersionState.LOADED)
+
+
+async def test_files_are_not_removed_while_an_engine_may_read_them(folder: Path) -> None:
+    for version in (2, 3):
+        checkpoints.write_vector(folder / "models", version=version)
+    second, third = Ref("sensors", 2), Ref("sensors", 3)
+    async with running(folder) as service:
+        await service.come(dict.fromkeys([SENSORS, RENT, second, third], VersionState.LOADED))
+        service.engines.may_load.clear()
+        service.store.control.change_wish(second, WishChange(reload=True))
+        await service.until(lambda: [wanted.ref for wanted in service.engines.loads].count(second) == 2)
+        for ref in (second, third):
+            service.store.control.delete_version(ref)
+        await service.until(lambda: service.store.control.state().to_remove == {second})
+        assert (service.root / "sensors" / "2").exists()
+        service.engines.may_load.set()
+        await service.until(lambda: not (service.root / "sensors" / "2").exists())
+
+
+async def test_what_comes_to_light_after_a_pardon_counts_again(folder: Path) -> None:
+    async with running(folder) as service:
+        await service.come({SENSORS: VersionState.LOADED, RENT: VersionState.LOADED})
+        service.store.control.change_wish(SENSORS, WishChange(reload=True))
+        await service.until(lambda: service.view.versions[SENSORS].generation == 1)
+        evidence = service.engines.keepers["engine-0"].evidence
+        evidence.verdicts.withdrawn[SENSORS] = "it was taken out"
+        before = len(service.engines.loads)
+        service.engines.restart("engine-0")
+        await service.until(lambda: SENSORS in {wanted.ref for wanted in service.engines.loads[before:]})
+        assert evidence.verdicts.withdrawn
 
 
 async def test_files_of_one_version_that_can_not_be_removed_keep_no_others(
