@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry
 
 from service.domain import Precision
 from service.engine.backends.inductor import Inductor
+from service.engine.backends.onnxruntime import OnnxRuntime
 from service.engine.backends.openvino import OpenVino
 from tests import checkpoints, postgres
 
@@ -41,6 +42,7 @@ def _missing() -> dict[str, str | None]:
     cpu = torch.device("cpu")
     return {
         "postgres": postgres.why_not(),
+        "onnxruntime": OnnxRuntime().why_not(cpu),
         "openvino": OpenVino(Precision.BFLOAT16).why_not(cpu),
         "compiler": Inductor().why_not(cpu),
     }

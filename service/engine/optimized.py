@@ -19,7 +19,7 @@ from service.engine.choosing import Trial
 from service.engine.memory import processor_name
 
 _MOST_BYTES = 1 << 20
-_LIBRARIES = ("numpy", "openvino")
+_LIBRARIES = ("numpy", "onnxruntime", "openvino")
 
 
 class Unusable(ValueError):

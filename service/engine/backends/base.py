@@ -15,9 +15,17 @@ from models.preprocess import Tensors
 from models.preprocess.tensors import Array
 from service.domain import Precision
 
+_MOST_CHARACTERS = 300
+
 
 class NotBuilt(Exception):
     """A back end can't run this network, or not here; the text says why."""
+
+
+def in_brief(error: Exception) -> str:
+    """What a library says in one line: some add a whole graph."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]}..."
 
 
 @dataclass(frozen=True, slots=True)

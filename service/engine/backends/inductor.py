@@ -17,7 +17,7 @@ from models.manifest import Manifest
 from models.preprocess import Tensors
 from models.preprocess.tensors import Array
 from service.domain import Precision
-from service.engine.backends.base import Compiled, NotBuilt, Place
+from service.engine.backends.base import Compiled, NotBuilt, Place, in_brief
 from service.engine.backends.buckets import padded_batch
 from service.engine.backends.eager import EagerNetwork
 
@@ -58,7 +58,7 @@ class Inductor:
                 for num_rows in _SIZES:
                     built.compile(*padded_batch(samples[0], num_rows))
         except Exception as error:
-            raise NotBuilt(f"torch.compile can't compile this network: {' '.join(str(error).split())[:300]}") from error
+            raise NotBuilt(f"torch.compile can't compile this network: {in_brief(error)}") from error
         return built
 
 

@@ -20,7 +20,7 @@ from models.manifest import Manifest
 from models.preprocess import Tensors
 from models.preprocess.tensors import Array
 from service.domain import Precision
-from service.engine.backends.base import Compiled, NotBuilt, Place
+from service.engine.backends.base import Compiled, NotBuilt, Place, in_brief
 from service.engine.backends.buckets import ROWS, pad_rows, pad_steps, padded_batch
 
 _HINTS = {Precision.FLOAT32: "f32", Precision.BFLOAT16: "bf16"}
@@ -54,7 +54,7 @@ class OpenVino:
             model = _translate(network.eval(), samples[0])
             compiled = _core().compile_model(model, "CPU", _properties(self.precision, threads))
         except Exception as error:
-            raise NotBuilt(f"OpenVINO can't run this network: {_first_lines(error)}") from error
+            raise NotBuilt(f"OpenVINO can't run this network: {in_brief(error)}") from error
         num_bytes = sum(
             prod(node.shape) * (2 if self.precision is Precision.BFLOAT16 else 4)
             for node in model.get_ops()
@@ -150,8 +150,3 @@ def _translate(network: Network, sample: Tensors) -> Any:
     shapes = [[-1] * free + list(x.shape[free:]), [-1]][: len(inputs)]
     model.reshape({index: PartialShape(shape) for index, shape in enumerate(shapes)})
     return model
-
-
-def _first_lines(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return text if len(text) < 300 else f"{text[:300]}..."

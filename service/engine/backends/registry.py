@@ -8,6 +8,7 @@ from service.domain import Precision
 from service.engine.backends.base import Backend
 from service.engine.backends.eager import Eager, EagerCast
 from service.engine.backends.inductor import Inductor
+from service.engine.backends.onnxruntime import OnnxRuntime
 from service.engine.backends.openvino import OpenVino
 
 BACKENDS: tuple[Backend, ...] = (
@@ -16,6 +17,7 @@ BACKENDS: tuple[Backend, ...] = (
     EagerCast(),
     OpenVino(),
     OpenVino(Precision.BFLOAT16),
+    OnnxRuntime(),
     Inductor(),
     Inductor(Precision.BFLOAT16),
 )

@@ -132,7 +132,7 @@ def test_a_pipe_is_not_waited_for(cache: Cache) -> None:
 
 
 def test_the_environment_names_the_processor_and_the_libraries() -> None:
-    assert set(environment_of(CPU)) == {"device", "numpy", "openvino", "torch"}
+    assert set(environment_of(CPU)) == {"device", "numpy", "onnxruntime", "openvino", "torch"}
 
 
 # What an engine does with it

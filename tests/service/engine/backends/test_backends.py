@@ -21,7 +21,11 @@ from tests.service.engine.test_precision import TOLERANCE_BF16, TOLERANCE_FP32, 
 
 CPU = torch.device("cpu")
 LENGTHS = (5, 1, 33, MAX_STEPS, 2, 17, 17)
-MARKS = {"openvino": [pytest.mark.openvino], "compile": [pytest.mark.compiler]}
+MARKS = {
+    "openvino": [pytest.mark.openvino],
+    "onnxruntime": [pytest.mark.onnxruntime],
+    "compile": [pytest.mark.compiler],
+}
 # Compiling takes seconds, and half a minute on a busy machine.
 COMPILED = {Precision.FLOAT32: ("mlp", "transformer pre-norm, mean"), Precision.BFLOAT16: ("mlp", "cnn")}
 
@@ -131,6 +135,9 @@ def test_what_is_not_installed_says_how_to_get_it(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("service.engine.backends.openvino.find_spec", lambda _: None)
     reasons = {each.why_not(CPU) for each in BACKENDS if each.name == "openvino"}
     assert reasons == {"OpenVINO is not installed: pip install 'servoloop[openvino]'"}
+    monkeypatch.setattr("service.engine.backends.onnxruntime.find_spec", lambda name: None if name == "onnx" else name)
+    reasons = {each.why_not(CPU) for each in BACKENDS if each.name == "onnxruntime"}
+    assert reasons == {"ONNX Runtime is not installed: pip install 'servoloop[onnx]'"}
     monkeypatch.setattr("service.engine.backends.inductor.shutil.which", lambda _: None)
     monkeypatch.delenv("CXX", raising=False)
     reasons = {each.why_not(CPU) for each in BACKENDS if each.name == "compile"}
