@@ -41,17 +41,25 @@ class Rows:
 
 def rows_of(files: CheckpointFiles, network: Network) -> Rows:
     """At most 500 rows. Raises BrokenCheckpoint where a held-out sample is there and is none."""
+    if (shipped := shipped_rows(files)) is not None:
+        return shipped
     manifest = files.manifest
     preprocess = Preprocessor(manifest.preprocess, files.read)
-    if EVALUATION in manifest.files:
-        try:
-            raw, truth = _read(files.read(EVALUATION), manifest)
-            tensors = preprocess(raw)
-        except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
-            raise BrokenCheckpoint(f"{EVALUATION} holds no rows with targets: {error}") from error
-        return Rows(tensors.rows(), tensors.lengths is not None, EVALUATION, truth)
     tensors = _drawn(preprocess(sample_rows(manifest.input, 2)), manifest, network, preprocess)
     return Rows(tensors.rows(), tensors.lengths is not None, "drawn at random")
+
+
+def shipped_rows(files: CheckpointFiles) -> Rows | None:
+    """At most 500 rows that the version ships; None where it ships none. Raises BrokenCheckpoint as `rows_of` does."""
+    manifest = files.manifest
+    if EVALUATION not in manifest.files:
+        return None
+    try:
+        raw, truth = _read(files.read(EVALUATION), manifest)
+        tensors = Preprocessor(manifest.preprocess, files.read)(raw)
+    except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
+        raise BrokenCheckpoint(f"{EVALUATION} holds no rows with targets: {error}") from error
+    return Rows(tensors.rows(), tensors.lengths is not None, EVALUATION, truth)
 
 
 def _read(data: bytes, manifest: Manifest) -> tuple[Any, Array]:

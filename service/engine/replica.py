@@ -15,10 +15,11 @@ from models.preprocess import Preprocessor, Tensors
 from models.preprocess.tensors import Array
 from models.samples import sample_rows
 from service.domain import Execution, Precision
-from service.engine.backends.base import NotBuilt
+from service.engine.backends.base import NotBuilt, Typical, none_shipped
 from service.engine.backends.eager import Eager
 from service.engine.devices import peak_of
 from service.engine.failures import DeviceLost, Failure, failure_of
+from service.engine.heldout import shipped_rows
 from service.engine.plans import Plan, Planner, eager, eager_always
 from service.engine.wanted import Fill, Wanted
 from service.errors import BrokenContract
@@ -47,6 +48,7 @@ class Replica:
         precision: Precision = Precision.FLOAT32,
         samples: Sequence[Tensors] = (),
         plan: Plan | None = None,
+        typical: Typical = none_shipped,
     ) -> None:
         self.manifest = manifest
         self._precision = precision
@@ -57,7 +59,7 @@ class Replica:
         self._plain = eager(plan.place.device, precision, plan.place.threads)
         self._spare: Network | None = None if plan.backend == self._plain.backend else network.eval()
         try:
-            self._compiled = plan.backend.build(network, manifest, samples, plan.place)
+            self._compiled = plan.backend.build(network, manifest, samples, plan.place, typical)
             self.execution = plan.execution
         except NotBuilt as error:
             self._fall_back(str(error))
@@ -91,7 +93,12 @@ class Replica:
         network = network_of(files.read(WEIGHTS), files.manifest)
         _check_ids(files.manifest, network)
         plan = planner(device, files.manifest, wanted.precision)
-        return Replica(files.manifest, network, device, wanted.precision, samples_of(files), plan)
+
+        def typical() -> Sequence[Array]:
+            shipped = shipped_rows(files)
+            return () if shipped is None else shipped.rows
+
+        return Replica(files.manifest, network, device, wanted.precision, samples_of(files), plan, typical)
 
     def warm_up(self) -> None:
         """Run sample rows; the answer must be finite and of the task's width.

@@ -55,6 +55,10 @@ class Subject:
     rows: Rows
     tolerance: float = 0.2
 
+    def typical(self) -> Sequence[Array]:
+        """The rows that an engine would find with the version too."""
+        return () if self.rows.truth is None else self.rows.rows
+
     @property
     def metric(self) -> str:
         """What is compared."""
@@ -132,7 +136,9 @@ def try_all(subject: Subject, tried: Sequence[Candidate], tell: Callable[[str], 
 def _replica(subject: Subject, candidate: Candidate) -> Replica:
     place = Place(torch.device("cpu"), candidate.threads)
     plan = Plan(candidate.backend, place, "it is tried")
-    replica = Replica(subject.manifest, subject.fresh(), place.device, Precision.FLOAT32, subject.samples, plan)
+    replica = Replica(
+        subject.manifest, subject.fresh(), place.device, Precision.FLOAT32, subject.samples, plan, subject.typical
+    )
     replica.warm_up()
     return replica
 

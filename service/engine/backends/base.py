@@ -3,7 +3,7 @@
 Shapes: B rows, T steps of the longest row, O outputs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -26,6 +26,15 @@ def in_brief(error: Exception) -> str:
     """What a library says in one line: some add a whole graph."""
     text = " ".join(str(error).split())
     return text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]}..."
+
+
+Typical = Callable[[], Sequence[Array]]
+"""Reads prepared rows that a version ships, such as it will be given; none where it ships none."""
+
+
+def none_shipped() -> Sequence[Array]:
+    """No rows."""
+    return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +89,15 @@ class Backend(Protocol):
         """
         ...
 
-    def build(self, network: Network, manifest: Manifest, samples: Sequence[Tensors], place: Place) -> Compiled:
-        """Make a network ready; `samples` are prepared rows as it will be given them. Raises NotBuilt.
+    def build(
+        self,
+        network: Network,
+        manifest: Manifest,
+        samples: Sequence[Tensors],
+        place: Place,
+        typical: Typical = none_shipped,
+    ) -> Compiled:
+        """Make a network ready; `samples` are prepared rows of the form that it will be given. Raises NotBuilt.
 
         It may run the network, and keep it, but leaves its weights as they are. Of a checkpoint it takes numbers alone.
         """

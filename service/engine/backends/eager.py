@@ -13,7 +13,7 @@ from models.manifest import Manifest
 from models.preprocess import Tensors
 from models.preprocess.tensors import Array
 from service.domain import Precision
-from service.engine.backends.base import Compiled, Place
+from service.engine.backends.base import Compiled, Place, Typical, none_shipped
 from service.engine.devices import resident_bytes
 
 DTYPES = {
@@ -37,7 +37,14 @@ class Eager:
     def start(self, place: Place) -> None:
         """PyTorch's threads belong to the thread that computes."""
 
-    def build(self, network: Network, manifest: Manifest, samples: Sequence[Tensors], place: Place) -> Compiled:
+    def build(
+        self,
+        network: Network,
+        manifest: Manifest,
+        samples: Sequence[Tensors],
+        place: Place,
+        typical: Typical = none_shipped,
+    ) -> Compiled:
         """Place the network on the device, pictures with their channels last."""
         return EagerNetwork(network, place, self.precision)
 
@@ -56,7 +63,14 @@ class EagerCast:
     def start(self, place: Place) -> None:
         """PyTorch's threads belong to the thread that computes."""
 
-    def build(self, network: Network, manifest: Manifest, samples: Sequence[Tensors], place: Place) -> Compiled:
+    def build(
+        self,
+        network: Network,
+        manifest: Manifest,
+        samples: Sequence[Tensors],
+        place: Place,
+        typical: Typical = none_shipped,
+    ) -> Compiled:
         """Cast the network, and place it on the device."""
         return EagerNetwork(deepcopy(network).to(DTYPES[self.precision]), place, Precision.FLOAT32)
 

@@ -17,7 +17,7 @@ from models.manifest import Manifest
 from models.preprocess import Tensors
 from models.preprocess.tensors import Array
 from service.domain import Precision
-from service.engine.backends.base import Compiled, NotBuilt, Place, in_brief
+from service.engine.backends.base import Compiled, NotBuilt, Place, Typical, in_brief, none_shipped
 from service.engine.backends.buckets import padded_batch
 from service.engine.backends.eager import EagerNetwork
 
@@ -44,7 +44,14 @@ class Inductor:
     def start(self, place: Place) -> None:
         """PyTorch's threads belong to the thread that computes."""
 
-    def build(self, network: Network, manifest: Manifest, samples: Sequence[Tensors], place: Place) -> Compiled:
+    def build(
+        self,
+        network: Network,
+        manifest: Manifest,
+        samples: Sequence[Tensors],
+        place: Place,
+        typical: Typical = none_shipped,
+    ) -> Compiled:
         """Compile; raises NotBuilt for recurrent networks, and with what the compiler says."""
         if any(isinstance(module, nn.RNNBase) for module in network.modules()):
             raise NotBuilt("torch.compile leaves LSTM and GRU as they are")

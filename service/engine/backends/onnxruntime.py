@@ -23,7 +23,7 @@ from models.manifest import Manifest
 from models.preprocess import Tensors
 from models.preprocess.tensors import Array
 from service.domain import Precision
-from service.engine.backends.base import Compiled, NotBuilt, Place, in_brief
+from service.engine.backends.base import Compiled, NotBuilt, Place, Typical, in_brief, none_shipped
 from service.engine.backends.buckets import padded_batch
 from service.engine.devices import ordinary_thread, resident_bytes
 
@@ -51,7 +51,14 @@ class OnnxRuntime:
         """Start the thread that starts others: each network has its own, and they come with it."""
         _starter()
 
-    def build(self, network: Network, manifest: Manifest, samples: Sequence[Tensors], place: Place) -> Compiled:
+    def build(
+        self,
+        network: Network,
+        manifest: Manifest,
+        samples: Sequence[Tensors],
+        place: Place,
+        typical: Typical = none_shipped,
+    ) -> Compiled:
         """Export and load; raises NotBuilt with what PyTorch or ONNX Runtime says."""
         threads = place.threads or torch.get_num_threads()
         try:

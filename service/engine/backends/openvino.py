@@ -5,33 +5,39 @@ code from anywhere, and nothing of it goes through a file.
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.util import find_spec
 from math import prod
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from models.architectures import Network
 from models.manifest import Manifest
 from models.preprocess import Tensors
 from models.preprocess.tensors import Array
 from service.domain import Precision
-from service.engine.backends.base import Compiled, NotBuilt, Place, in_brief
+from service.engine.backends.base import Compiled, NotBuilt, Place, Typical, in_brief, none_shipped
 from service.engine.backends.buckets import ROWS, pad_rows, pad_steps, padded_batch
+from service.engine.backends.quantised import quantise
 
 _HINTS = {Precision.FLOAT32: "f32", Precision.BFLOAT16: "bf16"}
 
 
 @dataclass(frozen=True, slots=True)
 class OpenVino:
-    """Every new shape costs it some milliseconds once, so rows and steps are padded to few sizes."""
+    """Every new shape costs it some milliseconds once, so rows and steps are padded to few sizes.
+
+    With `int8` it multiplies in that by weights, and computes all else with its precision.
+    """
 
     precision: Precision = Precision.FLOAT32
     name: str = "openvino"
+    int8: bool = False
 
     def why_not(self, device: torch.device) -> str | None:
         """It has to be installed; bfloat16 needs a processor that has it."""
@@ -47,21 +53,31 @@ class OpenVino:
         """Run something large enough for all threads."""
         _start_threads(place.threads or torch.get_num_threads())
 
-    def build(self, network: Network, manifest: Manifest, samples: Sequence[Tensors], place: Place) -> Compiled:
+    def build(
+        self,
+        network: Network,
+        manifest: Manifest,
+        samples: Sequence[Tensors],
+        place: Place,
+        typical: Typical = none_shipped,
+    ) -> Compiled:
         """Trace, translate and compile; raises NotBuilt with what OpenVINO says."""
         threads = place.threads or torch.get_num_threads()
+        ragged = samples[0].lengths is not None
+        if self.int8 and any(isinstance(module, nn.RNNBase) for module in network.modules()):
+            raise NotBuilt("int8 leaves LSTM and GRU as they are")
         try:
             model = _translate(network.eval(), samples[0])
-            compiled = _core().compile_model(model, "CPU", _properties(self.precision, threads))
+            if self.int8:
+                quantise(model, typical(), ragged=ragged, compiled=partial(_compile, Precision.FLOAT32, threads))
+            compiled = _compile(self.precision, threads, model)
+        except NotBuilt:
+            raise
         except Exception as error:
             raise NotBuilt(f"OpenVINO can't run this network: {in_brief(error)}") from error
-        num_bytes = sum(
-            prod(node.shape) * (2 if self.precision is Precision.BFLOAT16 else 4)
-            for node in model.get_ops()
-            if node.get_type_name() == "Constant" and prod(node.shape) > 1
-        )
-        built = OpenVinoNetwork(compiled, num_bytes, is_ragged=samples[0].lengths is not None)
-        if samples[0].lengths is None:
+        num_bytes = sum(_bytes_of(node, self.precision) for node in model.get_ops())
+        built = OpenVinoNetwork(compiled, num_bytes, is_ragged=ragged)
+        if not ragged:
             for num_rows in ROWS:  # few enough to have them all before the first caller comes
                 built(*padded_batch(samples[0], num_rows))
         return built
@@ -98,7 +114,7 @@ def _start_threads(threads: int) -> None:
     size = 256
     x = opset13.parameter([-1, size], np.float32)
     model = Model([opset13.matmul(x, opset13.constant(np.ones((size, size), np.float32)), False, False)], [x])
-    compiled = _core().compile_model(model, "CPU", _properties(Precision.FLOAT32, threads))
+    compiled = _compile(Precision.FLOAT32, threads, model)
     for _ in range(10):
         compiled((np.ones((size, size), np.float32),))
 
@@ -115,8 +131,8 @@ def _capabilities() -> tuple[str, ...]:
     return tuple(_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
 
 
-def _properties(precision: Precision, threads: int) -> Mapping[str, Any]:
-    return {
+def _compile(precision: Precision, threads: int, model: Any) -> Any:
+    properties = {
         "INFERENCE_PRECISION_HINT": _HINTS[precision],
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": 1,
@@ -124,6 +140,15 @@ def _properties(precision: Precision, threads: int) -> Mapping[str, Any]:
         # Others want these cores too: threads that can't move wait for them.
         "ENABLE_CPU_PINNING": False,
     }
+    return _core().compile_model(model, "CPU", properties)
+
+
+def _bytes_of(node: Any, precision: Precision) -> int:
+    if node.get_type_name() != "Constant" or prod(node.shape) <= 1:
+        return 0
+    users = [each.get_node().get_type_name() for each in node.output(0).get_target_inputs()]
+    width = 1 if users == ["FakeQuantize"] else 2 if precision is Precision.BFLOAT16 else 4
+    return int(prod(node.shape)) * width
 
 
 def _translate(network: Network, sample: Tensors) -> Any:

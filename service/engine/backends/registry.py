@@ -17,6 +17,7 @@ BACKENDS: tuple[Backend, ...] = (
     EagerCast(),
     OpenVino(),
     OpenVino(Precision.BFLOAT16),
+    OpenVino(Precision.BFLOAT16, "openvino-int8", int8=True),
     OnnxRuntime(),
     Inductor(),
     Inductor(Precision.BFLOAT16),

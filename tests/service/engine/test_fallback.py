@@ -11,12 +11,13 @@ from models.architectures import Network, build
 from models.manifest import BrokenCheckpoint, Manifest
 from models.preprocess import Tensors
 from models.preprocess.tensors import Array
-from service.domain import Execution, Precision
-from service.engine.backends.base import Compiled, NotBuilt, Place
+from service.domain import Execution, Precision, Ref
+from service.engine.backends.base import Compiled, NotBuilt, Place, Typical, none_shipped
 from service.engine.backends.eager import Eager
 from service.engine.plans import Plan
 from service.engine.replica import Replica
-from service.engine.wanted import Fill
+from service.engine.wanted import Fill, Wanted
+from service.settings import SHIPPED_CHECKPOINTS
 from tests.service.engine.networks import NETWORKS, manifest_of, rows_for
 
 CPU = torch.device("cpu")
@@ -32,6 +33,7 @@ class Fake:
     error: str = ""
     name: str = "fake"
     precision: Precision = Precision.FLOAT32
+    shipped: int | None = None
 
     def why_not(self, device: torch.device) -> str | None:
         return None
@@ -39,7 +41,15 @@ class Fake:
     def start(self, place: Place) -> None:
         pass
 
-    def build(self, network: Network, manifest: Manifest, samples: Sequence[Tensors], place: Place) -> Compiled:
+    def build(
+        self,
+        network: Network,
+        manifest: Manifest,
+        samples: Sequence[Tensors],
+        place: Place,
+        typical: Typical = none_shipped,
+    ) -> Compiled:
+        self.shipped = len(typical())
         if self.error:
             raise NotBuilt(self.error)
         plain = Eager().build(network, manifest, samples, place)
@@ -112,3 +122,11 @@ def test_a_network_that_pytorch_cant_run_either_is_broken() -> None:
     replica = Replica(manifest_of(CONTRACT, ARCHITECTURE), network, CPU, Precision.FLOAT32, SAMPLES, plan)
     with pytest.raises(BrokenCheckpoint, match="NaN or infinity"):
         replica.warm_up()
+
+
+@pytest.mark.parametrize(("model", "shipped"), [("fashion", 300), ("house-price", 0)])
+def test_a_back_end_may_read_the_rows_that_a_version_ships(model: str, shipped: int) -> None:
+    backend = Fake()
+    wanted = Wanted(Ref(model, 1), SHIPPED_CHECKPOINTS / model / "1")
+    Replica.load(wanted, CPU, lambda device, *_: Plan(backend, Place(device, 1), "measured"))
+    assert backend.shipped == shipped

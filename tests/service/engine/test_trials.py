@@ -69,6 +69,13 @@ def test_each_is_judged_by_itself() -> None:
     assert found[3] == "passed"
 
 
+def test_a_back_end_may_read_the_rows_that_an_engine_would_find_with_the_version_too() -> None:
+    backends = Fake(), Fake()
+    verdicts(backends[0], of=subject(truth=np.zeros(40, np.int64)))
+    verdicts(backends[1])  # rows that were drawn at random: no engine has them
+    assert [backend.shipped for backend in backends] == [40, 0]
+
+
 def test_the_metric_may_be_worse_by_the_tolerance_and_no_more() -> None:
     plain = subject()
     expected = try_all(plain, [Candidate(Eager(), 1)], lambda _: None)

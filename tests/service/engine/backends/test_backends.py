@@ -23,6 +23,7 @@ CPU = torch.device("cpu")
 LENGTHS = (5, 1, 33, MAX_STEPS, 2, 17, 17)
 MARKS = {
     "openvino": [pytest.mark.openvino],
+    "openvino-int8": [pytest.mark.openvino],
     "onnxruntime": [pytest.mark.onnxruntime],
     "compile": [pytest.mark.compiler],
 }
@@ -34,10 +35,21 @@ def title(backend: Backend) -> str:
     return f"{backend.name} {backend.precision}"
 
 
+def names_for(backend: Backend) -> Sequence[str]:
+    match backend.name:
+        case "compile":
+            return COMPILED[backend.precision]
+        case "openvino-int8":
+            # Of a width of 8 and with such weights, those with post-norm are too far away: PyTorch would run them.
+            return ["cnn", "mlp", "linear", *(name for name in NETWORKS if name.startswith("transformer pre-norm"))]
+        case _:
+            return list(NETWORKS)
+
+
 CASES = [
     pytest.param(backend, name, id=f"{title(backend)}, {name}", marks=MARKS.get(backend.name, []))
     for backend in BACKENDS
-    for name in (COMPILED[backend.precision] if backend.name == "compile" else NETWORKS)
+    for name in names_for(backend)
 ]
 
 
@@ -61,7 +73,13 @@ def made(backend: Backend, name: str, threads: int = 1) -> Replica:
     for parameter in network.parameters():  # larger than fresh ones, so that a leak would show
         parameter.data.mul_(2.0)
     plan = Plan(backend, Place(CPU, threads), "it was asked for")
-    replica = Replica(manifest_of(contract, architecture), network, CPU, Precision.FLOAT32, samples_of(name), plan)
+
+    def typical() -> Sequence[Array]:
+        return rows_of(name, LENGTHS * 9, seed=1)[0]
+
+    replica = Replica(
+        manifest_of(contract, architecture), network, CPU, Precision.FLOAT32, samples_of(name), plan, typical
+    )
     replica.warm_up()
     return replica
 
@@ -102,6 +120,20 @@ def test_recurrent_networks_are_not_compiled() -> None:
     name = "lstm forward, last, 1 layers"
     backend = next(each for each in BACKENDS if each.name == "compile")
     with pytest.raises(NotBuilt, match="leaves LSTM and GRU as they are"):
+        backend.build(build(*NETWORKS[name][1].values()), manifest_of(*NETWORKS[name]), samples_of(name), Place(CPU, 1))
+
+
+@pytest.mark.openvino
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("cnn", "int8 needs rows to measure ranges on, and the version ships none: no evaluation.npz"),
+        ("gru over features both ways", "int8 leaves LSTM and GRU as they are"),
+    ],
+)
+def test_int8_is_for_networks_whose_ranges_can_be_measured(name: str, reason: str) -> None:
+    backend = next(each for each in BACKENDS if each.name == "openvino-int8")
+    with pytest.raises(NotBuilt, match=f"^{reason}$"):
         backend.build(build(*NETWORKS[name][1].values()), manifest_of(*NETWORKS[name]), samples_of(name), Place(CPU, 1))
 
 
