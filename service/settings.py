@@ -134,6 +134,11 @@ class Settings(BaseSettings):
         return self.device in ("auto", "cuda")
 
     @property
+    def threads(self) -> int:
+        """How many compute on a CPU."""
+        return self.engine_threads or len(os.sched_getaffinity(0))
+
+    @property
     def batch_policy(self) -> BatchPolicy:
         return BatchPolicy(
             max_rows=self.max_batch_rows,

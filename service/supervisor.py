@@ -190,8 +190,13 @@ class _Engines:
         """Have an engine run on a device, from now on; its slot."""
         slot = f"engine-{len(self.keepers)}"
         listener = self._stack.enter_context(listen_unix(self.path(slot)))
+        settings = self._settings
         keeper = self.keepers[slot] = EngineKeeper(
-            self._folder / slot, self._settings.max_batch_rows, self._settings.watchdog_seconds, self._telemetry
+            self._folder / slot,
+            settings.max_batch_rows,
+            settings.threads,
+            settings.watchdog_seconds,
+            self._telemetry,
         )
         # Once the http processes have ended nobody waits for an engine, so it has nothing to finish.
         arguments, seconds = ("--device", device), _KILL_AFTER_SECONDS

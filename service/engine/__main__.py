@@ -66,7 +66,9 @@ async def _serve(
     log.info("engine starts", extra={"device": own.name, "title": own.title, "budget": own.budget})
     telemetry = EngineTelemetry(CollectorRegistry())
     telemetry.memory_budget.labels(own.name).set(own.budget)
-    engine = Engine(settings.batch_policy, telemetry, show=box.write)
+    # A GPU's batches run one after another. What is shown of more than was foreseen would have no place.
+    threads = min(torch.get_num_threads(), box.lanes) if device.type == "cpu" else 1
+    engine = Engine(settings.batch_policy, telemetry, show=box.write, threads=threads)
     planner = _planner(device, settings)
     loader = Loader(engine, lambda wanted: Replica.load(wanted, device, planner), telemetry, device=own.name)
     server = EngineServer(engine, loader, history, heartbeat.beat, own, telemetry)
@@ -99,7 +101,7 @@ def _planner(device: torch.device, settings: Settings) -> Planner:
     starter = ordinary_thread()
     return Chooser(
         cache,
-        threads=settings.engine_threads or cores,
+        threads=settings.threads,
         enabled=settings.optimize == "auto",
         elsewhere=lambda do: starter.submit(do).result(),
     )

@@ -59,6 +59,8 @@ class BatchQueue:
         self._seconds = [0.0] * 10  # of the rows that wait, by level
         self._max_elements = policy.max_elements
         self._limited_until = -math.inf
+        self.at_once = 1
+        """Batches that run beside one another."""
         self.is_closed = False
 
     def __len__(self) -> int:
@@ -67,8 +69,13 @@ class BatchQueue:
 
     @property
     def backlog(self) -> float:
-        """Seconds of work that wait, as far as is known."""
-        return sum(self._seconds)
+        """Seconds that what waits will take, as far as is known."""
+        return sum(self._seconds) / self.at_once
+
+    @property
+    def is_next_alone(self) -> bool:
+        """Whether the row whose turn it is, which there must be, runs alone."""
+        return self._waiting.first()[1].request.alone
 
     def age(self, now: float) -> float:
         """Seconds that the oldest row has waited; 0 where none does."""
@@ -83,7 +90,7 @@ class BatchQueue:
         """
         self._check_bounds(request, busy)
         own = self._least_seconds(request, request.num_rows, request.longest, request.arrived)
-        ahead = busy + sum(self._seconds[: request.level + 1])
+        ahead = busy + sum(self._seconds[: request.level + 1]) / self.at_once
         time_left = request.deadline.remaining(request.arrived)
         if time_left < own:
             raise DeadlineExceeded(self.ref, "the queue")

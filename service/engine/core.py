@@ -1,11 +1,11 @@
-"""The engine's middle: requests go in, batches run on the device one after another, answers come out."""
+"""The engine's middle: requests go in, batches run on the device, answers come out."""
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 from models.preprocess import Tensors
 from models.preprocess.tensors import Array
@@ -14,6 +14,7 @@ from service.engine.devices import device_thread
 from service.engine.failures import DeviceLost
 from service.engine.isolation import Results, RowFailure, run_isolating
 from service.engine.jobs import Answer, Job, Order, Reply
+from service.engine.lanes import Lanes
 from service.engine.requests import Request, Row
 from service.engine.scheduler import Scheduler, Work
 from service.engine.wanted import Fill, Runner, Wanted
@@ -23,9 +24,8 @@ from service.watch.blackbox import Doing, Running
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
 Clock = Callable[[], float]
-Show = Callable[[Running | None], None]
+Show = Callable[[Running | None, int], None]
 
 # A version that nobody asks has its sample row run so often, so that what is called ready has run lately.
 CANARY_SECONDS = 10.0
@@ -49,9 +49,10 @@ class Resident:
 
 
 class Engine:
-    """Owns the queues and the replicas. All methods run in the event loop; the device has a thread of its own.
+    """Owns the queues and the replicas. All methods run in the event loop; the device's threads are its own.
 
-    `show` is called in the device's thread with what it runs from then on.
+    A version's batches run beside others, its own too, as far as their threads go into the device's. `show` is called
+    in the thread that computes, with what this runs from then on and the number of its lane.
     """
 
     def __init__(
@@ -59,9 +60,10 @@ class Engine:
         policy: BatchPolicy,
         telemetry: EngineTelemetry,
         clock: Clock = time.monotonic,
-        show: Show = lambda _: None,
+        show: Show = lambda _, __: None,
+        threads: int = 1,
     ) -> None:
-        self._scheduler = Scheduler(policy)
+        self._scheduler = Scheduler(policy, threads)
         self._telemetry = telemetry
         self._clock = clock
         self._show = show
@@ -69,9 +71,10 @@ class Engine:
         self._retiring: dict[Ref, asyncio.Event] = {}
         self._costs_at: dict[Ref, tuple[object, ...]] = {}
         self._canaries: dict[Ref, Request] = {}
-        self._running: Ref | None = None
-        self._arrived = asyncio.Event()
-        self._device = device_thread()
+        self._running: Counter[Ref] = Counter()
+        self._batches: set[asyncio.Task[None]] = set()
+        self._news = asyncio.Event()
+        self._lanes = Lanes(threads, device_thread, self._news.set)
         self._lost: DeviceLost | None = None
 
     @property
@@ -106,28 +109,28 @@ class Engine:
         Raises BrokenCheckpoint, and DeviceLost, which `run` raises then too.
         """
 
-        def run() -> None:
+        def run(lane: int) -> None:
             self._check_device()
-            self._show(Running(Doing.LOAD, ref, self._clock()))
+            self._show(Running(Doing.LOAD, ref, self._clock()), lane)
             try:
                 runner.warm_up()
             except DeviceLost as error:
                 self._lost = error  # and what was shown stays: it is what the device was lost of
                 raise
             except Exception:
-                self._show(None)
+                self._show(None, lane)
                 raise
-            self._show(None)
+            self._show(None, lane)
 
         try:
-            await self._on_device(run)
+            await self._lanes.run_alone(run)
         except DeviceLost as error:
             raise self.lose_device() from error
 
     def lose_device(self) -> DeviceLost:
         """Have `run` raise DeviceLost, and nothing run on the device any more; what to raise."""
         self._lost = self._lost or DeviceLost()
-        self._arrived.set()
+        self._news.set()
         return self._lost
 
     def install(self, wanted: Wanted, runner: Runner) -> Resident | None:
@@ -144,6 +147,7 @@ class Engine:
         if self._costs_at.setdefault(ref, how) != how:
             self._costs_at[ref] = how
             self._scheduler.forget_cost(ref)
+        self._scheduler.set_width(ref, runner.execution.threads)
         self._telemetry.replicas.labels(ref.model, ref.version).set(1)
         self._telemetry.queue_rows.labels(ref.model, ref.version).set(self._scheduler.waiting(ref))
         return replaced
@@ -155,7 +159,7 @@ class Engine:
         if (canary := self._canaries.pop(ref, None)) is not None:
             canary.payload.closed = True
             self._scheduler.remove(ref, canary)
-        self._arrived.set()
+        self._news.set()
         self._check_answered(ref)
 
     async def drain(self, ref: Ref) -> Resident:
@@ -170,7 +174,7 @@ class Engine:
 
     async def let_pass(self) -> None:
         """Wait until what the device runs at this moment has ended, and holds no replica any more."""
-        await self._on_device(lambda: None)
+        await self._lanes.run_alone(lambda _: None)
 
     def submit(
         self, ref: Ref, tensors: Tensors, deadline: Deadline, reply: Reply, order: Order = _AS_USUAL
@@ -199,7 +203,7 @@ class Engine:
             job.close(error)
             return None
         self._show_depth(ref)
-        self._arrived.set()
+        self._news.set()
         return request
 
     def cancel(self, ref: Ref, request: Request) -> None:
@@ -221,38 +225,52 @@ class Engine:
 
     async def run(self) -> None:
         """Run batches until cancelled. Raises DeviceLost."""
-        while True:
-            self._arrived.clear()
-            self._check_device()
-            now = self._clock()
-            for ref, request, num_rows in self._scheduler.drop_late(now):
-                self._count_dropped(ref, "deadline", num_rows)
-                self._telemetry.deadline_misses.labels(ref.model, ref.version, "before").inc()
-                self._show_depth(ref)
-                request.payload.close(DeadlineExceeded(ref, "the queue"))
-                self._check_answered(ref)
-            match self._scheduler.take(now):
-                case Work() as work:
-                    await self._execute(work)
-                case wait:
-                    await self._until_arrival(wait)
-
-    async def _until_arrival(self, seconds: float | None) -> None:
         try:
-            await asyncio.wait_for(self._arrived.wait(), seconds)
+            while True:
+                self._news.clear()
+                self._check_device()
+                for ended in [batch for batch in self._batches if batch.done()]:
+                    self._batches.remove(ended)
+                    ended.result()
+                now = self._clock()
+                self._drop_late(now)
+                match self._scheduler.take(now, self._lanes.room):
+                    case Work() as work:
+                        self._begin(work)
+                    case wait:
+                        await self._until_news(wait)
+        finally:
+            for batch in self._batches:
+                batch.cancel()
+
+    def _drop_late(self, now: float) -> None:
+        for ref, request, num_rows in self._scheduler.drop_late(now):
+            self._count_dropped(ref, "deadline", num_rows)
+            self._telemetry.deadline_misses.labels(ref.model, ref.version, "before").inc()
+            self._show_depth(ref)
+            request.payload.close(DeadlineExceeded(ref, "the queue"))
+            self._check_answered(ref)
+
+    async def _until_news(self, seconds: float | None) -> None:
+        try:
+            await asyncio.wait_for(self._news.wait(), seconds)
         except TimeoutError:
             return
 
-    async def _execute(self, work: Work) -> None:
+    def _begin(self, work: Work) -> None:
+        self._running[work.ref] += 1
+        self._show_depth(work.ref)
+        resident = self._residents[work.ref]  # whatever comes in its place meanwhile, this batch is run by one replica
+        running = self._lanes.run(work.width, lambda lane: self._run(work, resident.runner, lane))
+        self._batches.add(asyncio.create_task(self._finish(work, resident, running)))
+
+    async def _finish(self, work: Work, resident: Resident, running: Awaitable[Results]) -> None:
         ref, rows = work.ref, work.batch.rows
-        resident = self._residents[ref]  # whatever comes in its place meanwhile, this batch is run by one replica
-        self._running = ref
-        self._show_depth(ref)
         started = self._clock()
-        results = await self._on_device(lambda: self._run(work, resident.runner))
+        results = await running
         now = self._clock()
         seconds = now - started
-        self._scheduler.charge(ref, seconds)
+        self._scheduler.charge(work, seconds)
         if results.in_one_piece and self._residents[ref] is resident:
             self._scheduler.learn(work, seconds, now)
         if results.too_many is not None:
@@ -265,24 +283,24 @@ class Engine:
             is_last = row.request.payload.deliver(row.request, row.index, result, started, seconds)
             if is_last and row.request.deadline.expired(now):
                 self._telemetry.deadline_misses.labels(ref.model, ref.version, "after").inc()
-        self._running = None
+        self._running[ref] -= 1
         self._check_answered(ref)
 
-    def _run(self, work: Work, runner: Runner) -> Results:
-        """Run a batch, in the device's thread."""
+    def _run(self, work: Work, runner: Runner, lane: int) -> Results:
+        """Run a batch, in a thread that computes."""
         self._check_device()
         first: Job = work.batch.rows[0].request.payload
 
         def run(rows: Sequence[Row]) -> tuple[Array, Fill]:
             ids = tuple([(row.request.payload.order.request_id, row.index) for row in rows])
             digest = first.order.digest
-            self._show(Running(Doing.BATCH, work.ref, self._clock(), work.predicted, ids, digest))
+            self._show(Running(Doing.BATCH, work.ref, self._clock(), work.predicted, ids, digest), lane)
             arrays = [row.request.payload.rows[row.index] for row in rows]
             return runner.run(arrays, ragged=first.ragged)
 
         results = run_isolating(run, work.batch.rows)
         # Not where it raised: what a lost device was running last is what there is to know about it.
-        self._show(None)
+        self._show(None, lane)
         return results
 
     def _send_canary(self, ref: Ref, tensors: Tensors) -> None:
@@ -294,15 +312,12 @@ class Engine:
             self._canaries[ref] = request
 
     def _check_answered(self, ref: Ref) -> None:
-        if ref in self._retiring and self._running != ref and not self._scheduler.waiting(ref):
+        if ref in self._retiring and not self._running[ref] and not self._scheduler.waiting(ref):
             self._retiring[ref].set()
 
     def _check_device(self) -> None:
         if self._lost is not None:
             raise self._lost
-
-    async def _on_device(self, do: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._device, do)
 
     def _make_smaller(self, work: Work, too_many: int, now: float) -> None:
         ref = work.ref

@@ -16,28 +16,33 @@ _LATELY_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A batch of one version, to be run now, and the seconds that this is expected to take."""
+    """A batch of one version, to be run now on `width` threads, and the seconds that this is expected to take."""
 
     ref: Ref
     batch: Batch
     predicted: float
+    width: int
+    until: float
+    """When it is expected to have ended."""
 
 
 class Scheduler:
-    """Shares one device's time among the queues that have work: who has used the least goes first.
+    """Shares the time of a device's threads among the queues that have work: who has used the least goes first.
 
     Start-time fair queueing (Goyal, Vin, Cheng 1996), with measured seconds as the cost: a queue that was idle starts
     from where the busy ones are, so that it neither saves up time nor has to pay for time it didn't ask for.
     """
 
-    def __init__(self, policy: BatchPolicy) -> None:
+    def __init__(self, policy: BatchPolicy, threads: int = 1) -> None:
         self._policy = policy
+        self._threads = threads
+        self._widths: dict[Ref, int] = {}
         self._queues: dict[Ref, BatchQueue] = {}
         self._costs: dict[Ref, CostModel] = {}
         self._used: dict[Ref, float] = {}
         self._asked: dict[Ref, float] = {}
         self._virtual_now = 0.0
-        self._busy_until = -math.inf
+        self._running: list[Work] = []
 
     def add(self, ref: Ref) -> None:
         """Give a version its queue; what its batches cost is known already where it had one before."""
@@ -53,6 +58,7 @@ class Scheduler:
         queue = self._queues.pop(ref)
         assert not len(queue), f"{len(queue)} rows of {ref} wait"
         del self._used[ref]
+        self._widths.pop(ref, None)
         self._asked.pop(ref, None)
 
     def forget_cost(self, ref: Ref) -> None:
@@ -60,6 +66,12 @@ class Scheduler:
         cost = self._costs[ref] = CostModel()
         if (queue := self._queues.get(ref)) is not None:
             queue.cost = cost
+
+    def set_width(self, ref: Ref, threads: int) -> None:
+        """Say how many threads a version's batches take from now on; 0 are all of the device's."""
+        width = min(threads, self._threads) or self._threads
+        self._widths[ref] = width
+        self._queues[ref].at_once = self._threads // width
 
     def waiting(self, ref: Ref) -> int:
         """Rows that wait for a version."""
@@ -80,7 +92,7 @@ class Scheduler:
             self._used[ref] = max(self._used[ref], self._virtual_now)
         if not request.alone:  # a canary's wish is no caller's, and it has no hurry
             self._asked[ref] = request.arrived
-        queue.put(request, busy=max(0.0, self._busy_until - request.arrived))
+        queue.put(request, busy=self._busy(self._width(queue, alone=request.alone), request.arrived))
 
     def remove(self, ref: Ref, request: Request) -> int:
         """Take back the request's waiting rows; how many there were."""
@@ -90,25 +102,33 @@ class Scheduler:
         """Take back every request that can't be answered in time, and how many of its rows were waiting."""
         return [(ref, *late) for ref, queue in self._queues.items() for late in queue.drop_late(now)]
 
-    def take(self, now: float) -> Work | float | None:
-        """The next batch; or the seconds until there is one; or None while nothing waits."""
+    def take(self, now: float, room: int) -> Work | float | None:
+        """The next batch; or the seconds until there is one; or None until something comes, or a batch has ended.
+
+        `room` is how many threads are free. Whoever is next waits for as many as it needs, and all others for it.
+        """
         shortest: float | None = None
         for ref in sorted((ref for ref, queue in self._queues.items() if len(queue)), key=self._used.__getitem__):
             queue = self._queues[ref]
+            width = self._width(queue, alone=queue.is_next_alone)
+            if width > room:
+                return shortest
             match queue.take(now, self._policy.max_batch_seconds if self._is_wanted_by_others(ref, now) else math.inf):
                 case Batch() as batch:
                     self._virtual_now = max(self._virtual_now, self._used[ref])
                     predicted = queue.cost.seconds(batch.longest, len(batch))
-                    self._busy_until = now + predicted
-                    return Work(ref, batch, predicted)
+                    work = Work(ref, batch, predicted, width, now + predicted)
+                    self._running.append(work)
+                    return work
                 case float(wait):
                     shortest = wait if shortest is None else min(shortest, wait)
         return shortest
 
-    def charge(self, ref: Ref, seconds: float) -> None:
-        """Account for device time that a version's batch took."""
-        self._used[ref] += seconds
-        self._busy_until = -math.inf
+    def charge(self, work: Work, seconds: float) -> None:
+        """Account for what a batch took that has ended now."""
+        if work.ref in self._used:
+            self._used[work.ref] += seconds * work.width / self._threads
+        self._running = [other for other in self._running if other is not work]
 
     def learn(self, work: Work, seconds: float, now: float) -> None:
         """Learn from a batch that ran in one piece what the next ones will take."""
@@ -117,6 +137,21 @@ class Scheduler:
     def limit_elements(self, ref: Ref, max_elements: int, until: float) -> None:
         """Keep a version's batches to so many rows, or padded elements, for a while."""
         self._queues[ref].limit_elements(max_elements, until)
+
+    def _width(self, queue: BatchQueue, *, alone: bool) -> int:
+        """The threads that a version's next batch takes: what runs alone has the device for itself."""
+        return self._threads if alone else self._widths.get(queue.ref, self._threads)
+
+    def _busy(self, width: int, now: float) -> float:
+        """Seconds until so many threads are free, as far as can be told."""
+        free = self._threads - sum(work.width for work in self._running)
+        for work in sorted(self._running, key=lambda work: work.until):
+            if free >= width:
+                break
+            free += work.width
+            if free >= width:
+                return max(0.0, work.until - now)
+        return 0.0
 
     def _is_wanted_by_others(self, ref: Ref, now: float) -> bool:
         return any(

@@ -1,10 +1,11 @@
 """What an engine is running at this moment, in shared memory: it is there to be read when the engine is not.
 
-    sequence u64 | told to stop u8, 7 zeros | header | digest 16 bytes | version 96 bytes
-    | (request id u64, row u32) ...
+    lanes u32 | rows u32, of a lane at most | told to stop u8, 7 zeros
+    for each lane: sequence u64 | header | digest 16 bytes | version 96 bytes | (request id u64, row u32) ...
 
-The engine's device thread writes it before each run; the supervisor reads it, while the engine lives to see whether a
-run takes too long, and after its death to see what it died of. The sequence is odd while something is written.
+Each of the engine's threads that compute has a lane, and writes it before each run; the supervisor reads them, while
+the engine lives to see whether a run takes too long, and after its death to see what it died of. A lane's sequence is
+odd while something is written.
 """
 
 import mmap
@@ -17,11 +18,12 @@ from typing import Self
 
 from service.domain import Ref
 
+_SIZES = struct.Struct("<II")
 _SEQUENCE = struct.Struct("<Q")
 _HEADER = struct.Struct("<B3xIdd16s96s")
 _ROW = struct.Struct("<QI")
-_TOLD_AT, _HEADER_AT = 8, 16
-_START = _HEADER_AT + _HEADER.size
+_TOLD_AT, _LANES_AT = 8, 16
+_ROWS_AT = _SEQUENCE.size + _HEADER.size
 _ATTEMPTS = 100
 
 RowId = tuple[int, int]
@@ -29,7 +31,7 @@ RowId = tuple[int, int]
 
 
 class Doing(IntEnum):
-    """What the device's thread is at."""
+    """What a thread that computes is at."""
 
     NOTHING = 0
     BATCH = 1
@@ -52,17 +54,18 @@ class Running:
 
 
 class BlackBox:
-    """Written by one thread of one process, read by another process. A context manager that closes its memory."""
+    """Written by one process, each lane by one thread, and read by another. A context manager that closes its memory."""
 
     def __init__(self, memory: mmap.mmap) -> None:
         self._memory = memory
-        self._max_rows = (len(memory) - _START) // _ROW.size
-        self._sequence = 0
+        self.lanes, max_rows = _SIZES.unpack_from(memory)
+        self._lanes = [_Lane(memory, _LANES_AT + lane * _lane_bytes(max_rows), max_rows) for lane in range(self.lanes)]
 
     @staticmethod
-    def create(path: Path, max_rows: int) -> "BlackBox":
-        """A new one, for batches of at most so many rows."""
-        path.write_bytes(bytes(_START + max_rows * _ROW.size))
+    def create(path: Path, max_rows: int, lanes: int = 1) -> "BlackBox":
+        """A new one, for so many runs at once of at most so many rows."""
+        head = _SIZES.pack(lanes, max_rows)
+        path.write_bytes(head + bytes(_LANES_AT - len(head) + lanes * _lane_bytes(max_rows)))
         return BlackBox.open(path)
 
     @staticmethod
@@ -77,8 +80,37 @@ class BlackBox:
     def __exit__(self, *_: object) -> None:
         self._memory.close()
 
+    def write(self, running: Running | None, lane: int = 0) -> None:
+        """Say what runs in a lane from now on; None is nothing."""
+        self._lanes[lane].write(running)
+
+    def stopping(self) -> None:
+        """Say that this process was told to stop: its end, whenever it comes, is nobody's fault. From any thread."""
+        self._memory[_TOLD_AT] = 1
+
+    def read(self) -> tuple[Running, ...]:
+        """What runs, in the order of the lanes."""
+        return tuple([running for lane in self._lanes if (running := lane.read()) is not None])
+
+    @property
+    def was_told_to_stop(self) -> bool:
+        return bool(self._memory[_TOLD_AT])
+
+
+def _lane_bytes(max_rows: int) -> int:
+    return -(-(_ROWS_AT + max_rows * _ROW.size) // _SEQUENCE.size) * _SEQUENCE.size
+
+
+class _Lane:
+    """The part of a box that one thread writes."""
+
+    def __init__(self, memory: mmap.mmap, start: int, max_rows: int) -> None:
+        self._memory = memory
+        self._start = start
+        self._max_rows = max_rows
+        self._sequence = 0
+
     def write(self, running: Running | None) -> None:
-        """Say what runs from now on; None is nothing."""
         if running is None:
             self._write(_HEADER.pack(Doing.NOTHING, 0, 0.0, 0.0, b"", b""), ())
             return
@@ -89,34 +121,28 @@ class BlackBox:
         )
         self._write(header, rows)
 
-    def stopping(self) -> None:
-        """Say that this process was told to stop: its end, whenever it comes, is nobody's fault. From any thread."""
-        self._memory[_TOLD_AT] = 1
-
     def read(self) -> Running | None:
         """What runs; None for nothing."""
         for _ in range(_ATTEMPTS):
-            before = _SEQUENCE.unpack_from(self._memory)
+            before = _SEQUENCE.unpack_from(self._memory, self._start)
             running = self._read()
-            if before == _SEQUENCE.unpack_from(self._memory) and before[0] % 2 == 0:
+            if before == _SEQUENCE.unpack_from(self._memory, self._start) and before[0] % 2 == 0:
                 return running
         return None  # it died, or was stopped, between two runs
 
-    @property
-    def was_told_to_stop(self) -> bool:
-        return bool(self._memory[_TOLD_AT])
-
     def _write(self, header: bytes, rows: Sequence[RowId]) -> None:
         self._sequence += 2
-        _SEQUENCE.pack_into(self._memory, 0, self._sequence - 1)
-        content = header + b"".join([_ROW.pack(*row) for row in rows])
-        self._memory[_HEADER_AT : _HEADER_AT + len(content)] = content
-        _SEQUENCE.pack_into(self._memory, 0, self._sequence)
+        _SEQUENCE.pack_into(self._memory, self._start, self._sequence - 1)
+        content, at = header + b"".join([_ROW.pack(*row) for row in rows]), self._start + _SEQUENCE.size
+        self._memory[at : at + len(content)] = content
+        _SEQUENCE.pack_into(self._memory, self._start, self._sequence)
 
     def _read(self) -> Running | None:
-        doing, num_rows, started, predicted, digest, name = _HEADER.unpack_from(self._memory, _HEADER_AT)
+        header = _HEADER.unpack_from(self._memory, self._start + _SEQUENCE.size)
+        doing, num_rows, started, predicted, digest, name = header
         model, _, version = name.rstrip(b"\0").decode().partition("/")
         if doing not in (Doing.BATCH, Doing.LOAD) or num_rows > self._max_rows or not version.isdigit():
             return None
-        rows = tuple(_ROW.iter_unpack(self._memory[_START : _START + num_rows * _ROW.size]))
+        at = self._start + _ROWS_AT
+        rows = tuple(_ROW.iter_unpack(self._memory[at : at + num_rows * _ROW.size]))
         return Running(Doing(doing), Ref(model, int(version)), started, predicted, rows, digest if any(digest) else b"")

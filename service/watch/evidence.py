@@ -39,15 +39,20 @@ class Death:
 
     incarnation: int
     cause: Cause
-    running: Running | None
+    running: tuple[Running, ...]
     at: float
 
     @property
     def suspects(self) -> tuple[RowId, ...]:
         """The rows that may be what it died of."""
-        if not self.cause.is_own_fault or self.running is None or self.running.doing is not Doing.BATCH:
+        if not self.cause.is_own_fault:
             return ()
-        return self.running.rows
+        return tuple([row for each in self.running if each.doing is Doing.BATCH for row in each.rows])
+
+    @property
+    def versions(self) -> frozenset[Ref]:
+        """The versions that may be what it died of."""
+        return frozenset([each.ref for each in self.running])
 
 
 @dataclass(slots=True)
@@ -74,12 +79,12 @@ class Evidence:
         if not death.cause.is_own_fault:
             return
         self._counted = [each for each in self._counted if death.at - each.at < _WINDOW_SECONDS]
-        if death.running is not None and death.running.digest:
-            self._weigh_input(death, death.running)
+        # What is run alone is run beside nothing else.
+        if len(death.running) == 1 and death.running[0].digest:
+            self._weigh_input(death, death.running[0])
         else:
             self._counted.append(death)
-        if death.running is not None:
-            self._weigh_version(death.running.ref, death.cause)
+        self._weigh_versions(death)
 
     def pardon(self, ref: Ref) -> None:
         """Hold nothing against a version any more, nor against its inputs: an operator had it loaded anew."""
@@ -88,7 +93,7 @@ class Evidence:
             del self.verdicts.quarantined[digest]
         for name in [name for name in self._alone if name[1] == ref]:
             del self._alone[name]
-        self._counted = [each for each in self._counted if each.running is None or each.running.ref != ref]
+        self._counted = [each for each in self._counted if ref not in each.versions]
 
     def _weigh_input(self, death: Death, running: Running) -> None:
         name = running.digest, running.ref
@@ -103,8 +108,12 @@ class Evidence:
         self._counted = [each for each in self._counted if not set(running.rows) & set(each.suspects)]
         self._counted.append(death)
 
-    def _weigh_version(self, ref: Ref, cause: Cause) -> None:
-        running = {each.running.ref if each.running is not None else None for each in self._counted}
-        if len(self._counted) >= _VERSION_DEATHS and running == {ref}:
+    def _weigh_versions(self, death: Death) -> None:
+        """Take out the version that was running at every death, where there is one and no other."""
+        always = frozenset[Ref].intersection(*(each.versions for each in self._counted)) if self._counted else ()
+        if len(self._counted) >= _VERSION_DEATHS and len(always) == 1:
+            (ref,) = always
             within = f"{len(self._counted)} times within {_WINDOW_SECONDS:.0f} seconds"
-            self.verdicts.withdrawn[ref] = f"it was taken out: its engine ended {within} while running it ({cause})"
+            self.verdicts.withdrawn[ref] = (
+                f"it was taken out: its engine ended {within} while running it ({death.cause})"
+            )

@@ -23,11 +23,17 @@ _OWN_SIGNALS = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, si
 
 
 class EngineKeeper:
-    """One for a slot, over all its processes; each has a folder of its own, which holds what it shows of itself."""
+    """One for a slot, over all its processes; each has a folder of its own, which holds what it shows of itself.
 
-    def __init__(self, folder: Path, max_rows: int, silent_seconds: float, telemetry: SupervisorTelemetry) -> None:
+    A process runs at most `lanes` batches at once, each of at most `max_rows` rows.
+    """
+
+    def __init__(
+        self, folder: Path, max_rows: int, lanes: int, silent_seconds: float, telemetry: SupervisorTelemetry
+    ) -> None:
         self._folder = folder
         self._max_rows = max_rows
+        self._lanes = lanes
         self._silent_seconds = silent_seconds
         self._telemetry = telemetry
         self._incarnation = 0
@@ -42,7 +48,7 @@ class EngineKeeper:
         folder = self._own_folder
         folder.mkdir(parents=True)
         Heartbeat.create(folder / BEAT).__exit__()
-        BlackBox.create(folder / BLACK_BOX, self._max_rows).__exit__()
+        BlackBox.create(folder / BLACK_BOX, self._max_rows, self._lanes).__exit__()
         history = History.of(self._incarnation, self.evidence.deaths, self.evidence.verdicts)
         (folder / HISTORY).write_bytes(history.to_bytes())
         return ["--watch", str(folder)]
@@ -68,8 +74,10 @@ class EngineKeeper:
         self.evidence.weigh(Death(self._incarnation, cause, running, time.monotonic()))
         self._tell(verdicts.quarantined.keys() - quarantined, verdicts.withdrawn.keys() - withdrawn)
         shutil.rmtree(self._own_folder)
-        what = None if running is None else f"{running.doing.name.lower()} of {running.ref}, {len(running.rows)} rows"
-        log.warning("an engine ended", extra={"cause": str(cause), "code": code, "while_running": what})
+        what = [f"{each.doing.name.lower()} of {each.ref}, {len(each.rows)} rows" for each in running]
+        log.warning(
+            "an engine ended", extra={"cause": str(cause), "code": code, "while_running": "; ".join(what) or None}
+        )
         return cause
 
     @property

@@ -1,8 +1,10 @@
 """When an engine has to be replaced although its process is there. Pure, but for the reading of /proc."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from service.domain import Ref
 from service.watch.blackbox import Doing, Running
 from service.watch.evidence import Cause
 
@@ -37,9 +39,9 @@ class Watchdog:
         self._silent_seconds = silent_seconds
         self._last_tick: float | None = None
         self._beat = _Unchanged()
-        self._run = _Unchanged()
+        self._runs: dict[tuple[float, Ref], float] = {}
 
-    def judge(self, beat: float, running: Running | None, now: float, *, is_stopped: bool = False) -> Cause | None:
+    def judge(self, beat: float, running: Iterable[Running], now: float, *, is_stopped: bool = False) -> Cause | None:
         """Why the engine must be ended; None while it need not.
 
         `beat` is its last sign of life, `is_stopped` whether its process was stopped by a signal: then the silence is
@@ -48,11 +50,13 @@ class Watchdog:
         elapsed = 0.0 if self._last_tick is None else min(now - self._last_tick, 2 * TICK_SECONDS)
         self._last_tick = now
         silent = self._beat.see(beat, elapsed)
-        ran = self._run.see(None if running is None else (running.started, running.ref), elapsed)
-        if running is not None and not is_stopped and ran > _longest_run(running):
+        before, runs = self._runs, {(run.started, run.ref): run for run in running}
+        # What is seen for the first time may have begun just now.
+        self._runs = {name: before[name] + elapsed if name in before else 0.0 for name in runs}
+        if not is_stopped and any(seconds > _longest_run(runs[name]) for name, seconds in self._runs.items()):
             return Cause.HANG
         if silent > (self._silent_seconds if beat else _START_SECONDS):
-            froze_it = running is not None and not is_stopped and ran >= silent - TICK_SECONDS
+            froze_it = not is_stopped and any(seconds >= silent - TICK_SECONDS for seconds in self._runs.values())
             return Cause.HANG if froze_it else Cause.SILENT
         return None
 

@@ -1,0 +1,60 @@
+"""The threads that compute: how many batches run at once, and what must run by itself."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class Lanes:
+    """A device's threads. A run takes a lane, and with it as many of the device's threads as it is wide.
+
+    All methods belong to one event loop; `freed` is called there when a run has ended. What is to run by itself goes
+    before everything that has not begun.
+    """
+
+    def __init__(self, width: int, new_thread: Callable[[], ThreadPoolExecutor], freed: Callable[[], None]) -> None:
+        self.width = width
+        self._new_thread = new_thread
+        self._freed = freed
+        self._idle: list[tuple[int, ThreadPoolExecutor]] = []
+        self._made = 0
+        self._taken = 0
+        self._alone = asyncio.Lock()
+        self._at_rest = asyncio.Event()
+        self._at_rest.set()
+
+    @property
+    def room(self) -> int:
+        """The threads that a run could take now; none while something runs by itself, or waits to."""
+        return 0 if self._alone.locked() else self.width - self._taken
+
+    async def run(self, width: int, do: Callable[[int], T]) -> T:
+        """Run in a lane of `width` threads, for which there must be room; `do` is told the number of its lane."""
+        assert 0 < width <= self.room, f"{width} threads are wanted, there is room for {self.room}"
+        return await self._run(width, do)
+
+    async def run_alone(self, do: Callable[[int], T]) -> T:
+        """Run with nothing beside it, once what runs now has ended."""
+        async with self._alone:
+            await self._at_rest.wait()
+            return await self._run(self.width, do)
+
+    async def _run(self, width: int, do: Callable[[int], T]) -> T:
+        lane, thread = self._idle.pop() if self._idle else self._another()
+        self._taken += width
+        self._at_rest.clear()
+        try:
+            return await asyncio.get_running_loop().run_in_executor(thread, do, lane)
+        finally:
+            self._idle.append((lane, thread))
+            self._taken -= width
+            if not self._taken:
+                self._at_rest.set()
+            self._freed()
+
+    def _another(self) -> tuple[int, ThreadPoolExecutor]:
+        self._made += 1
+        return self._made - 1, self._new_thread()
