@@ -7,13 +7,12 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from service.domain import Precision
 
-# What the http process, on the same machine, is taken to spend on a row: the budget that it is built to.
-_HTTP_SECONDS = 120e-6
 # Nobody waits longer than this for a version to load, however fast it is then.
 MOST_BUILD_SECONDS = 10.0
 _SOON_SECONDS = 2.0
-# Measured on a machine that does other things too, two back ends so close are equally fast.
-_AS_FAST = 0.97
+# Measured on a machine that does other things too, two back ends so close are equally fast. And threads of one batch
+# wait for one another: what they win over batches of one thread each, they lose where anything else wants a core.
+_AS_FAST = 0.9
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -21,7 +20,8 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 class Trial(BaseModel):
     """One back end with one number of threads, and how it did; what was not measured is None.
 
-    Milliseconds are of a batch of 1 and of 32 rows, and what a tenth of the batches stay within. `difference` is the
+    Milliseconds are of a batch of 1 and of 32 rows, and what a tenth of the batches stay within; batches of 32 run
+    beside one another, as many as the cores allow, and `rows_per_second` are of all of them. `difference` is the
     metric's, in points; `agreement` the share of rows of which it says the same label as float32. `verdict` is
     "passed", or why it is not used.
     """
@@ -54,9 +54,9 @@ PASSED = "passed"
 
 
 def choose(
-    tried: Sequence[Trial], *, cores: int, max_threads: int, precisions: Collection[Precision] = tuple(Precision)
+    tried: Sequence[Trial], *, max_threads: int, precisions: Collection[Precision] = tuple(Precision)
 ) -> Trial | None:
-    """The one that serves the most rows a second; of those that serve as many, what is built sooner by seconds, then
+    """The one that runs the most rows a second; of those that run about as many, what is built sooner by seconds, then
     what takes fewer threads, then what is faster.
     """
     usable = [
@@ -69,23 +69,10 @@ def choose(
     ]
     if not usable:
         return None
-    best = max(served_per_second(trial, cores) for trial in usable)
-    fastest = [trial for trial in usable if served_per_second(trial, cores) >= _AS_FAST * best]
+    best = max(trial.rows_per_second or 0.0 for trial in usable)
+    fastest = [trial for trial in usable if (trial.rows_per_second or 0.0) >= _AS_FAST * best]
     return min(fastest, key=lambda trial: (_patience(trial), trial.threads, -(trial.rows_per_second or 0)))
 
 
 def _patience(trial: Trial) -> int:
     return int((trial.build_seconds or 0.0) / _SOON_SECONDS)
-
-
-def served_per_second(trial: Trial, cores: int) -> float:
-    """Rows a second that a saturated service answers, as far as the cores go.
-
-    The threads of a batch wait for one another. So where they take every core, whatever the http process does holds all
-    of them up; where they leave cores free, the two work side by side, and the slower one decides.
-    """
-    rate = trial.rows_per_second or 0.0
-    if not rate:
-        return 0.0
-    free = cores - trial.threads
-    return min(rate, free / _HTTP_SECONDS) if free > 0 else 1 / (1 / rate + _HTTP_SECONDS)

@@ -261,12 +261,12 @@ class Engine:
         self._running[work.ref] += 1
         self._show_depth(work.ref)
         resident = self._residents[work.ref]  # whatever comes in its place meanwhile, this batch is run by one replica
-        running = self._lanes.run(work.width, lambda lane: self._run(work, resident.runner, lane))
-        self._batches.add(asyncio.create_task(self._finish(work, resident, running)))
-
-    async def _finish(self, work: Work, resident: Resident, running: Awaitable[Results]) -> None:
-        ref, rows = work.ref, work.batch.rows
         started = self._clock()
+        running = self._lanes.run(work.width, lambda lane: self._run(work, resident.runner, lane))
+        self._batches.add(asyncio.create_task(self._finish(work, resident, started, running)))
+
+    async def _finish(self, work: Work, resident: Resident, started: float, running: Awaitable[Results]) -> None:
+        ref, rows = work.ref, work.batch.rows
         results = await running
         now = self._clock()
         seconds = now - started

@@ -1,7 +1,7 @@
 """The threads that compute: how many batches run at once, and what must run by itself."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -31,29 +31,37 @@ class Lanes:
         """The threads that a run could take now; none while something runs by itself, or waits to."""
         return 0 if self._alone.locked() else self.width - self._taken
 
-    async def run(self, width: int, do: Callable[[int], T]) -> T:
-        """Run in a lane of `width` threads, for which there must be room; `do` is told the number of its lane."""
+    def run(self, width: int, do: Callable[[int], T]) -> Awaitable[T]:
+        """Begin at once, in a lane of `width` threads, for which there must be room; `do` is told the lane's number.
+
+        What is returned has to be awaited: then the lane is free again.
+        """
         assert 0 < width <= self.room, f"{width} threads are wanted, there is room for {self.room}"
-        return await self._run(width, do)
+        return self._begin(width, do)
 
     async def run_alone(self, do: Callable[[int], T]) -> T:
         """Run with nothing beside it, once what runs now has ended."""
         async with self._alone:
             await self._at_rest.wait()
-            return await self._run(self.width, do)
+            return await self._begin(self.width, do)
 
-    async def _run(self, width: int, do: Callable[[int], T]) -> T:
+    def _begin(self, width: int, do: Callable[[int], T]) -> Awaitable[T]:
         lane, thread = self._idle.pop() if self._idle else self._another()
         self._taken += width
         self._at_rest.clear()
-        try:
-            return await asyncio.get_running_loop().run_in_executor(thread, do, lane)
-        finally:
-            self._idle.append((lane, thread))
-            self._taken -= width
-            if not self._taken:
-                self._at_rest.set()
-            self._freed()
+        running = asyncio.get_running_loop().run_in_executor(thread, do, lane)
+
+        async def until_ended() -> T:
+            try:
+                return await running
+            finally:
+                self._idle.append((lane, thread))
+                self._taken -= width
+                if not self._taken:
+                    self._at_rest.set()
+                self._freed()
+
+        return until_ended()
 
     def _another(self) -> tuple[int, ThreadPoolExecutor]:
         self._made += 1

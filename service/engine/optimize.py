@@ -63,7 +63,7 @@ def optimize(folder: Path, cache_folder: Path, tolerance: float, backends: Seque
         _say({"step": step, "of": num_steps(tried), "doing": doing})
 
     trials = try_all(subject, tried, tell)
-    chosen = choose(trials, cores=cores, max_threads=cores)
+    chosen = choose(trials, max_threads=cores)
     evidence = Evidence(
         model=manifest.model,
         version=manifest.version,

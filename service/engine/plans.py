@@ -84,7 +84,7 @@ class Chooser:
         if evidence is None:
             return plain(f"nothing was tried here: servoloop optimize {manifest.model} --version {manifest.version}")
         precisions = tuple(Precision) if precision is Precision.FLOAT32 else (precision,)
-        chosen = choose(evidence.tried, cores=evidence.cores, max_threads=self.threads, precisions=precisions)
+        chosen = choose(evidence.tried, max_threads=self.threads, precisions=precisions)
         if chosen is None:
             return plain(f"nothing that was tried passed with {precision} and at most {self.threads} threads")
         backend = find(chosen.backend, chosen.precision)
@@ -92,7 +92,7 @@ class Chooser:
             return plain(f"there is no back end {chosen.backend} {chosen.precision}")
         if (reason := backend.why_not(device)) is not None:
             return plain(reason)
-        place = Place(device, chosen.threads)
+        place = Place(device, chosen.threads, max(1, self.threads // chosen.threads))
         try:
             self.elsewhere(lambda: backend.start(place))
         except Exception as error:  # noqa: BLE001 - a library that is installed and broken

@@ -6,6 +6,7 @@ Shapes: n rows, O outputs.
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -34,10 +35,11 @@ _ALONE = 12
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A back end with a number of threads."""
+    """A back end with a number of threads, and as many batches at once as the cores allow."""
 
     backend: Backend
     threads: int
+    at_once: int = 1
 
     @property
     def title(self) -> str:
@@ -86,7 +88,9 @@ class _Run:
                 **self.facts,
                 "batch_1_ms": None if seconds_1 is None else round(1000 * seconds_1, 4),
                 "batch_32_ms": None if seconds_32 is None else round(1000 * seconds_32, 4),
-                "rows_per_second": None if seconds_32 is None else round(BATCH / seconds_32, 1),
+                "rows_per_second": None
+                if seconds_32 is None
+                else round(self.candidate.at_once * BATCH / seconds_32, 1),
                 "verdict": self.verdict[:1000],
             }
         )
@@ -101,7 +105,7 @@ def candidates(backends: Sequence[Backend], cores: int) -> list[Candidate]:
     """Every back end with one thread, half the cores, and all; what compiles for long with all only."""
     numbers = sorted({1, max(1, cores // 2), cores})
     return [
-        Candidate(backend, threads)
+        Candidate(backend, threads, cores // threads)
         for backend in backends
         for threads in (numbers if backend.name != "compile" else [cores])
     ]
@@ -129,12 +133,14 @@ def try_all(subject: Subject, tried: Sequence[Candidate], tell: Callable[[str], 
         for run in runs:
             if run.replica is not None and run.verdict == PASSED:
                 run.batch_1.extend(_times(run.replica, one, ragged=subject.rows.ragged))
-                run.batch_32.extend(_times(run.replica, many, ragged=subject.rows.ragged))
+                run.batch_32.extend(
+                    _times_at_once(run.candidate.at_once, run.replica, many, ragged=subject.rows.ragged)
+                )
     return [run.trial() for run in runs]
 
 
 def _replica(subject: Subject, candidate: Candidate) -> Replica:
-    place = Place(torch.device("cpu"), candidate.threads)
+    place = Place(torch.device("cpu"), candidate.threads, candidate.at_once)
     plan = Plan(candidate.backend, place, "it is tried")
     replica = Replica(
         subject.manifest, subject.fresh(), place.device, Precision.FLOAT32, subject.samples, plan, subject.typical
@@ -245,6 +251,14 @@ def _timed_rows(rows: Rows) -> tuple[list[Array], list[Array]]:
     some = ordered[middle : middle + BATCH]
     many = [some[index % len(some)] for index in range(BATCH)]
     return [many[BATCH // 2]], many
+
+
+def _times_at_once(number: int, replica: Replica, rows: list[Array], *, ragged: bool) -> Iterator[float]:
+    """Seconds of a few batches, so many of them at once."""
+    with ThreadPoolExecutor(number) as threads:
+        each = [threads.submit(lambda: list(_times(replica, rows, ragged=ragged))) for _ in range(number)]
+        for times in each:
+            yield from times.result()
 
 
 def _times(replica: Replica, rows: list[Array], *, ragged: bool) -> Iterator[float]:

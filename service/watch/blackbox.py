@@ -54,7 +54,7 @@ class Running:
 
 
 class BlackBox:
-    """Written by one process, each lane by one thread, and read by another. A context manager that closes its memory."""
+    """Written by one process, each lane by one thread, and read by another. A context manager: it closes its memory."""
 
     def __init__(self, memory: mmap.mmap) -> None:
         self._memory = memory

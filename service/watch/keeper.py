@@ -74,10 +74,8 @@ class EngineKeeper:
         self.evidence.weigh(Death(self._incarnation, cause, running, time.monotonic()))
         self._tell(verdicts.quarantined.keys() - quarantined, verdicts.withdrawn.keys() - withdrawn)
         shutil.rmtree(self._own_folder)
-        what = [f"{each.doing.name.lower()} of {each.ref}, {len(each.rows)} rows" for each in running]
-        log.warning(
-            "an engine ended", extra={"cause": str(cause), "code": code, "while_running": "; ".join(what) or None}
-        )
+        what = "; ".join([f"{each.doing.name.lower()} of {each.ref}, {len(each.rows)} rows" for each in running])
+        log.warning("an engine ended", extra={"cause": str(cause), "code": code, "while_running": what or None})
         return cause
 
     @property

@@ -39,14 +39,18 @@ def none_shipped() -> Sequence[Array]:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a network runs: the device, and on a CPU with how many threads; 0 is as many as the thread that calls."""
+    """Where a network runs: the device, and on a CPU with how many threads; 0 is as many as the thread that calls.
+
+    So many threads may call it `at_once`, and each of the batches has its own threads.
+    """
 
     device: torch.device
     threads: int = 0
+    at_once: int = 1
 
 
 class Compiled(Protocol):
-    """A network that is ready to run. Used by one thread at a time."""
+    """A network that is ready to run, by as many threads at once as its place says."""
 
     @property
     def num_bytes(self) -> int:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from importlib.util import find_spec
 from math import prod
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -51,7 +52,7 @@ class OpenVino:
 
     def start(self, place: Place) -> None:
         """Run something large enough for all threads."""
-        _start_threads(place.threads or torch.get_num_threads())
+        _start_threads(place.threads or torch.get_num_threads(), place.at_once)
 
     def build(
         self,
@@ -69,14 +70,14 @@ class OpenVino:
         try:
             model = _translate(network.eval(), samples[0])
             if self.int8:
-                quantise(model, typical(), ragged=ragged, compiled=partial(_compile, Precision.FLOAT32, threads))
-            compiled = _compile(self.precision, threads, model)
+                quantise(model, typical(), ragged=ragged, compiled=partial(_compile, Precision.FLOAT32, threads, 1))
+            compiled = _compile(self.precision, threads, place.at_once, model)
         except NotBuilt:
             raise
         except Exception as error:
             raise NotBuilt(f"OpenVINO can't run this network: {in_brief(error)}") from error
         num_bytes = sum(_bytes_of(node, self.precision) for node in model.get_ops())
-        built = OpenVinoNetwork(compiled, num_bytes, is_ragged=ragged)
+        built = OpenVinoNetwork(compiled, place.at_once, num_bytes, is_ragged=ragged)
         if not ragged:
             for num_rows in ROWS:  # few enough to have them all before the first caller comes
                 built(*padded_batch(samples[0], num_rows))
@@ -84,10 +85,12 @@ class OpenVino:
 
 
 class OpenVinoNetwork:
-    """A compiled network and its one request."""
+    """A compiled network, and a request for each batch that may run at once."""
 
-    def __init__(self, compiled: Any, num_bytes: int, *, is_ragged: bool) -> None:
-        self._request = compiled.create_infer_request()
+    def __init__(self, compiled: Any, at_once: int, num_bytes: int, *, is_ragged: bool) -> None:
+        self._requests = SimpleQueue[Any]()
+        for _ in range(at_once):
+            self._requests.put(compiled.create_infer_request())
         self._num_bytes = num_bytes
         self._is_ragged = is_ragged
 
@@ -103,18 +106,22 @@ class OpenVinoNetwork:
     def __call__(self, x: Array, lengths: Array | None) -> Array:
         """(B, O) float32."""
         inputs = (x,) if lengths is None else (x, lengths)
-        outputs: Array = self._request.infer(inputs, share_inputs=True)[0]
+        request = self._requests.get()
+        try:
+            outputs: Array = request.infer(inputs, share_inputs=True)[0]
+        finally:
+            self._requests.put(request)
         return outputs.astype(np.float32, copy=False)
 
 
 @cache
-def _start_threads(threads: int) -> None:
+def _start_threads(threads: int, at_once: int) -> None:
     from openvino import Model, opset13
 
     size = 256
     x = opset13.parameter([-1, size], np.float32)
     model = Model([opset13.matmul(x, opset13.constant(np.ones((size, size), np.float32)), False, False)], [x])
-    compiled = _compile(Precision.FLOAT32, threads, model)
+    compiled = _compile(Precision.FLOAT32, threads, at_once, model)
     for _ in range(10):
         compiled((np.ones((size, size), np.float32),))
 
@@ -131,11 +138,11 @@ def _capabilities() -> tuple[str, ...]:
     return tuple(_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
 
 
-def _compile(precision: Precision, threads: int, model: Any) -> Any:
+def _compile(precision: Precision, threads: int, at_once: int, model: Any) -> Any:
     properties = {
         "INFERENCE_PRECISION_HINT": _HINTS[precision],
-        "INFERENCE_NUM_THREADS": threads,
-        "NUM_STREAMS": 1,
+        "INFERENCE_NUM_THREADS": threads * at_once,
+        "NUM_STREAMS": at_once,
         "PERFORMANCE_HINT": "LATENCY",
         # Others want these cores too: threads that can't move wait for them.
         "ENABLE_CPU_PINNING": False,

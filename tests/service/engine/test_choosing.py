@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from service.domain import Precision
-from service.engine.choosing import PASSED, Trial, choose, served_per_second
+from service.engine.choosing import PASSED, Trial, choose
 
 
 def trial(backend: str = "eager", rate: float | None = 1000, threads: int = 1, **more: Any) -> Trial:
@@ -15,7 +15,7 @@ def trial(backend: str = "eager", rate: float | None = 1000, threads: int = 1, *
 
 
 def chosen(*tried: Trial, **limits: Any) -> str | None:
-    found = choose(tried, **{"cores": 2, "max_threads": 2, **limits})
+    found = choose(tried, **{"max_threads": 2, **limits})
     return None if found is None else found.backend
 
 
@@ -35,7 +35,7 @@ def test_of_those_as_fast_the_one_that_is_built_soonest_is_chosen() -> None:
 
 
 def test_of_those_that_serve_as_many_the_one_with_fewer_threads_is_chosen_and_then_the_faster() -> None:
-    found = choose([trial(rate=9e5, threads=2), trial(rate=8e5), trial(rate=9e5)], cores=4, max_threads=4)
+    found = choose([trial(rate=9e5, threads=2), trial(rate=8e5), trial(rate=9e5)], max_threads=4)
     assert found == trial(rate=9e5)
 
 
@@ -58,7 +58,7 @@ def test_a_wished_precision_is_kept_to() -> None:
 def test_threads_that_take_every_core_are_worth_it_where_the_http_process_has_little_to_do(
     one: float, two: float, threads: int
 ) -> None:
-    found = choose([trial("openvino", one), trial("openvino", two, threads=2)], cores=2, max_threads=2)
+    found = choose([trial("openvino", one), trial("openvino", two, threads=2)], max_threads=2)
     assert found is not None
     assert found.threads == threads
 

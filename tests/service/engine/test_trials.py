@@ -126,7 +126,7 @@ def test_one_thread_half_the_cores_and_all_are_tried() -> None:
 
 def test_the_fastest_that_passed_is_chosen_from_real_trials() -> None:
     tried = [Candidate(Fake(error="no"), 1), Candidate(Eager(), 1)]
-    chosen = choose(try_all(subject(), tried, lambda _: None), cores=2, max_threads=2)
+    chosen = choose(try_all(subject(), tried, lambda _: None), max_threads=2)
     assert chosen is not None
     assert chosen.backend == "eager"
 
