@@ -50,18 +50,18 @@ class Lanes:
         self._taken += width
         self._at_rest.clear()
         running = asyncio.get_running_loop().run_in_executor(thread, do, lane)
+        return self._until_ended(running, width, (lane, thread))
 
-        async def until_ended() -> T:
-            try:
-                return await running
-            finally:
-                self._idle.append((lane, thread))
-                self._taken -= width
-                if not self._taken:
-                    self._at_rest.set()
-                self._freed()
-
-        return until_ended()
+    async def _until_ended(self, running: Awaitable[T], width: int, lane: tuple[int, ThreadPoolExecutor]) -> T:
+        try:
+            return await running
+        finally:
+            del running  # what failed holds this frame, and would hold itself, and with it what ran
+            self._idle.append(lane)
+            self._taken -= width
+            if not self._taken:
+                self._at_rest.set()
+            self._freed()
 
     def _another(self) -> tuple[int, ThreadPoolExecutor]:
         self._made += 1

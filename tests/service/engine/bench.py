@@ -71,7 +71,9 @@ class Bench:
         self.alive_when_freed: list[list[int]] = []
         self.num_running = 0
         telemetry = EngineTelemetry(registry)
-        self.engine = Engine(policy or BatchPolicy(max_rows=4), telemetry, self.clock, self.shown.append)
+        self.engine = Engine(
+            policy or BatchPolicy(max_rows=4), telemetry, self.clock, lambda running, _: self.shown.append(running)
+        )
         self.loader = Loader(self.engine, self._load, telemetry, free=self._free, clock=self.clock)
         self._task: asyncio.Task[None] | None = None
 

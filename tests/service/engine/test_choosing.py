@@ -31,7 +31,7 @@ def test_nothing_is_chosen_where_nothing_passed() -> None:
 def test_of_those_as_fast_the_one_that_is_built_soonest_is_chosen() -> None:
     slow_to_build = trial("openvino", 1010, build_seconds=3.0)
     assert chosen(trial(), slow_to_build) == "eager"
-    assert chosen(trial(), trial("openvino", 1100, build_seconds=3.0)) == "openvino"
+    assert chosen(trial(), trial("openvino", 1200, build_seconds=3.0)) == "openvino"
 
 
 def test_of_those_that_serve_as_many_the_one_with_fewer_threads_is_chosen_and_then_the_faster() -> None:
@@ -54,21 +54,13 @@ def test_a_wished_precision_is_kept_to() -> None:
     assert chosen(*tried, precisions=(Precision.BFLOAT16,)) == "eager"
 
 
-@pytest.mark.parametrize(("one", "two", "threads"), [(11_000, 21_000, 1), (180, 340, 2), (1000, 1010, 1)])
-def test_threads_that_take_every_core_are_worth_it_where_the_http_process_has_little_to_do(
+@pytest.mark.parametrize(("one", "two", "threads"), [(1000, 1010, 1), (1000, 1100, 1), (1000, 1200, 2)])
+def test_threads_of_one_batch_have_to_win_clearly_over_batches_side_by_side(
     one: float, two: float, threads: int
 ) -> None:
     found = choose([trial("openvino", one), trial("openvino", two, threads=2)], max_threads=2)
     assert found is not None
     assert found.threads == threads
-
-
-def test_what_a_service_answers_is_bound_by_its_http_process() -> None:
-    assert served_per_second(trial(rate=1e6), cores=2) == pytest.approx(1 / 120e-6)
-    assert served_per_second(trial(rate=1e6, threads=2), cores=2) == pytest.approx(1 / 121e-6)
-    assert served_per_second(trial(rate=1000), cores=2) == 1000
-    assert served_per_second(trial(rate=1000), cores=1) < 1000
-    assert served_per_second(trial(rate=None), cores=2) == 0
 
 
 @pytest.mark.parametrize(

@@ -291,9 +291,11 @@ def scheduler() -> Scheduler:
         scheduler.put(ref, request())
     for num_rows in (1, 2, 4, 8, 16, 32) * 20:
         rows = Batch([Row(request(num_rows), index) for index in range(num_rows)])
-        scheduler.learn(Work(REF, rows, predicted=0.0), FIXED + A_ROW * num_rows, NOW)
+        scheduler.learn(Work(REF, rows, predicted=0.0, width=1, until=NOW), FIXED + A_ROW * num_rows, NOW)
     for _ in range(2):
-        assert isinstance(scheduler.take(NOW), Work)
+        work = scheduler.take(NOW, 1)
+        assert isinstance(work, Work)
+        scheduler.charge(work, 0.0)
     return scheduler
 
 
@@ -303,9 +305,9 @@ def test_while_another_version_wants_the_device_a_batch_is_capped() -> None:
     shared.put(OTHER, request(arrived=NOW))
     sizes = {}
     for _ in range(2):
-        work = shared.take(NOW)
+        work = shared.take(NOW, 1)
         assert isinstance(work, Work)
-        shared.charge(work.ref, work.predicted)
+        shared.charge(work, work.predicted)
         sizes[work.ref] = len(work.batch)
     assert sizes[OTHER] == 1
     assert sizes[REF] == pytest.approx(9, abs=1)
@@ -314,7 +316,7 @@ def test_while_another_version_wants_the_device_a_batch_is_capped() -> None:
 def sole_work(shared: Scheduler, *, after: float) -> Work:
     """What runs when 64 rows of one version come so many seconds later, and none of another's wait."""
     shared.put(REF, request(64, arrived=NOW + after))
-    work = shared.take(NOW + after)
+    work = shared.take(NOW + after, 1)
     assert isinstance(work, Work)
     return work
 
@@ -332,15 +334,16 @@ def test_a_version_that_has_the_device_to_itself_is_not_capped() -> None:
 def test_the_canary_of_a_version_that_nobody_asks_keeps_no_batch_small() -> None:
     shared = scheduler()
     shared.put(OTHER, Request(1, Deadline(math.inf), arrived=NOW + 60, alone=True))
-    assert isinstance(shared.take(NOW + 60), Work)
+    assert isinstance(shared.take(NOW + 60, 1), Work)
     assert len(sole_work(shared, after=61).batch) == 32
 
 
 def test_what_runs_now_delays_who_comes_now() -> None:
     shared = scheduler()
     shared.put(REF, request(32, arrived=NOW + 61))
-    assert isinstance(shared.take(NOW + 61), Work)
+    work = shared.take(NOW + 61, 1)
+    assert isinstance(work, Work)
     with pytest.raises(Overloaded):
         shared.put(REF, request(seconds=0.05, arrived=NOW + 61))
-    shared.charge(REF, 0.33)
+    shared.charge(work, 0.33)
     shared.put(REF, request(seconds=0.05, arrived=NOW + 61))

@@ -1,9 +1,10 @@
 import pytest
 
 from service.domain import BatchPolicy, Deadline, Ref
-from service.engine.requests import Request
+from service.engine.batching import Batch
+from service.engine.requests import Request, Row
 from service.engine.scheduler import Scheduler, Work
-from service.errors import NotReady, QueueFull
+from service.errors import NotReady, Overloaded, QueueFull
 
 CHEAP, COSTLY, OTHER = Ref("cnn", 1), Ref("transformer", 1), Ref("mlp", 1)
 SECONDS = {CHEAP: 0.002, COSTLY: 0.1, OTHER: 0.01}
@@ -25,9 +26,9 @@ def serve(scheduler: Scheduler, seconds: float) -> dict[Ref, float]:
     """Run what is chosen until the time is used up; the device time that each version got."""
     used = dict.fromkeys(SECONDS, 0.0)
     while sum(used.values()) < seconds:
-        work = scheduler.take(NOW)
+        work = scheduler.take(NOW, 1)
         assert isinstance(work, Work)
-        scheduler.charge(work.ref, SECONDS[work.ref])
+        scheduler.charge(work, SECONDS[work.ref])
         used[work.ref] += SECONDS[work.ref]
         scheduler.put(work.ref, request())  # its callers ask again
     return used
@@ -47,7 +48,7 @@ def test_a_cheap_version_waits_for_one_costly_batch_at_most() -> None:
         scheduler.put(COSTLY, request())
     serve(scheduler, 1)
     scheduler.put(CHEAP, request())
-    work = scheduler.take(NOW)
+    work = scheduler.take(NOW, 1)
     assert isinstance(work, Work)
     assert work.ref == CHEAP
 
@@ -78,9 +79,9 @@ def test_a_version_that_had_the_device_to_itself_does_not_pay_for_it_later() -> 
     scheduler.put(OTHER, request())
     chosen = []
     for _ in range(24):
-        work = scheduler.take(NOW)
+        work = scheduler.take(NOW, 1)
         assert isinstance(work, Work)
-        scheduler.charge(work.ref, SECONDS[work.ref])
+        scheduler.charge(work, SECONDS[work.ref])
         scheduler.put(work.ref, request())
         chosen.append(work.ref)
     assert COSTLY in chosen
@@ -113,21 +114,21 @@ def test_each_version_has_its_own_bound() -> None:
 @pytest.mark.parametrize("refs", [(CHEAP, COSTLY), (COSTLY, CHEAP)])
 def test_where_all_are_held_back_the_shortest_wait_counts(refs: tuple[Ref, Ref]) -> None:
     scheduler = scheduler_of(*refs, policy=BatchPolicy(max_delay=1.0))
-    assert scheduler.take(NOW) is None
+    assert scheduler.take(NOW, 1) is None
     scheduler.put(CHEAP, request(arrived=NOW))
     scheduler.put(COSTLY, request(arrived=NOW - 0.75))
-    assert scheduler.take(NOW) == 0.25
-    work = scheduler.take(NOW + 0.25)
+    assert scheduler.take(NOW, 1) == 0.25
+    work = scheduler.take(NOW + 0.25, 1)
     assert isinstance(work, Work)
     assert work.ref == COSTLY
-    assert scheduler.take(NOW + 0.25) == 0.75
+    assert scheduler.take(NOW + 0.25, 1) == 0.75
 
 
 def test_a_version_that_is_held_back_keeps_no_other_waiting() -> None:
     scheduler = scheduler_of(CHEAP, COSTLY, policy=BatchPolicy(max_delay=1.0, max_rows=2))
     scheduler.put(CHEAP, request())
     scheduler.put(COSTLY, request(2))
-    work = scheduler.take(NOW)
+    work = scheduler.take(NOW, 1)
     assert isinstance(work, Work)
     assert work.ref == COSTLY
 
@@ -140,3 +141,71 @@ def test_late_requests_of_all_versions_are_dropped() -> None:
     scheduler.put(COSTLY, third)
     assert scheduler.drop_late(NOW) == [(CHEAP, first, 1), (COSTLY, second, 2)]
     assert scheduler.waiting(COSTLY) == 1
+
+
+def wide() -> Scheduler:
+    """Four threads; batches of CHEAP take one, and those of COSTLY three."""
+    scheduler = Scheduler(BatchPolicy(max_rows=1), threads=4)
+    for ref, width in ((CHEAP, 1), (COSTLY, 3)):
+        scheduler.add(ref)
+        scheduler.set_width(ref, width)
+    return scheduler
+
+
+def test_batches_run_side_by_side_as_far_as_there_are_threads() -> None:
+    scheduler = wide()
+    scheduler.put(CHEAP, Request(3, Deadline(1e9), arrived=NOW))
+    for room in (4, 3, 2):
+        work = scheduler.take(NOW, room)
+        assert isinstance(work, Work)
+        assert work.width == 1
+    assert scheduler.take(NOW, 1) is None
+
+
+def test_who_needs_more_threads_than_are_free_is_not_overtaken() -> None:
+    scheduler = wide()
+    scheduler.put(CHEAP, Request(2, Deadline(1e9), arrived=NOW))
+    running = scheduler.take(NOW, 4)
+    assert isinstance(running, Work)
+    scheduler.charge(running, 1.0)
+    scheduler.put(COSTLY, Request(1, Deadline(1e9), arrived=NOW))
+    scheduler.put(CHEAP, Request(2, Deadline(1e9), arrived=NOW))
+    assert scheduler.take(NOW, 2) is None
+    work = scheduler.take(NOW, 3)
+    assert isinstance(work, Work)
+    assert (work.ref, work.width) == (COSTLY, 3)
+
+
+def test_time_on_more_threads_counts_for_more() -> None:
+    scheduler = wide()
+    for ref in (CHEAP, COSTLY):
+        scheduler.put(ref, Request(40, Deadline(1e9), arrived=NOW))
+    taken = []
+    for _ in range(20):
+        work = scheduler.take(NOW, 4)
+        assert isinstance(work, Work)
+        scheduler.charge(work, 1.0)
+        taken.append(work.ref)
+    assert (taken.count(CHEAP), taken.count(COSTLY)) == (15, 5)
+
+
+def test_what_runs_alone_takes_all_threads() -> None:
+    scheduler = wide()
+    scheduler.put(CHEAP, Request(1, Deadline(1e9), arrived=NOW, alone=True))
+    assert scheduler.take(NOW, 3) is None
+    work = scheduler.take(NOW, 4)
+    assert isinstance(work, Work)
+    assert work.width == 4
+
+
+def test_who_comes_while_a_thread_is_free_waits_for_no_batch() -> None:
+    scheduler = Scheduler(BatchPolicy(max_rows=1), threads=2)
+    scheduler.add(CHEAP)
+    scheduler.set_width(CHEAP, 1)
+    for _ in range(40):
+        scheduler.learn(Work(CHEAP, Batch([Row(Request(1, Deadline(1e9), NOW), 0)]), 0.0, 1, NOW), 1.0, NOW)
+    for _ in range(2):
+        scheduler.put(CHEAP, Request(1, Deadline(NOW + 0.9), arrived=NOW))
+        assert isinstance(scheduler.take(NOW, 1), Work)
+    with pytest.raises(Overloaded):
+        scheduler.put(CHEAP, Request(1, Deadline(NOW + 0.9), arrived=NOW))

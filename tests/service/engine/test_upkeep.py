@@ -34,7 +34,9 @@ class Upkeep:
         self.shown: list[Running | None] = []
         self.runner = runner
         policy = BatchPolicy(max_rows=8)
-        self.engine = Engine(policy, EngineTelemetry(registry), self.clock, self.shown.append)
+        self.engine = Engine(
+            policy, EngineTelemetry(registry), self.clock, lambda running, _: self.shown.append(running)
+        )
 
     async def answer(self, *values: float, order: Order | None = None) -> Answer:
         future: asyncio.Future[Answer | ServoloopError] = asyncio.get_running_loop().create_future()

@@ -69,7 +69,7 @@ class Engines:
         slot = f"engine-{len(self.started)}"
         self.started.append(device)
         telemetry = SupervisorTelemetry(CollectorRegistry())
-        self.keepers[slot] = EngineKeeper(self.folder / slot, 8, 5.0, telemetry)
+        self.keepers[slot] = EngineKeeper(self.folder / slot, 8, 2, 5.0, telemetry)
         self._tasks.append(asyncio.create_task(self._serve(slot, device)))
         return slot
 

@@ -29,12 +29,12 @@ class Deaths:
         self.now += after
         self._incarnation += 1
         running = Running(doing, ref, self.now - 1, rows=rows, digest=digest)
-        self.evidence.weigh(Death(self._incarnation, cause, running, self.now))
+        self.evidence.weigh(Death(self._incarnation, cause, (running,), self.now))
 
     def idle(self, cause: Cause = Cause.CRASH) -> None:
         self.now += 5
         self._incarnation += 1
-        self.evidence.weigh(Death(self._incarnation, cause, None, self.now))
+        self.evidence.weigh(Death(self._incarnation, cause, (), self.now))
 
     @property
     def quarantined(self) -> set[bytes]:
@@ -201,3 +201,37 @@ def test_a_pardon_of_who_was_never_accused_changes_nothing(deaths: Deaths) -> No
 def test_a_history_forgets_what_one_version_is_pardoned() -> None:
     history = History(4, {1: frozenset({(1, 0)})}, {POISON: REF, INNOCENT: OTHER}, {REF: "out", OTHER: "out"})
     assert history.pardon(REF) == History(4, history.suspects, {INNOCENT: OTHER}, {OTHER: "out"})
+
+
+def side_by_side(incarnation: int, *refs: Ref) -> Death:
+    running = tuple(Running(Doing.BATCH, ref, 1.0, rows=((number, 0),)) for number, ref in enumerate(refs))
+    return Death(incarnation, Cause.CRASH, running, 1000.0 + incarnation)
+
+
+def test_the_rows_of_all_batches_that_ran_side_by_side_are_suspects() -> None:
+    assert side_by_side(1, REF, OTHER).suspects == ((0, 0), (1, 0))
+
+
+def test_a_version_that_ran_at_every_death_is_taken_out_whatever_ran_beside_it() -> None:
+    evidence = Evidence()
+    evidence.weigh(side_by_side(1, REF, OTHER))
+    evidence.weigh(side_by_side(2, REF))
+    assert set(evidence.verdicts.withdrawn) == set()
+    evidence.weigh(side_by_side(3, REF, REF))
+    assert set(evidence.verdicts.withdrawn) == {REF}
+
+
+def test_of_two_versions_that_ran_at_every_death_none_is_taken_out() -> None:
+    evidence = Evidence()
+    for incarnation in range(1, 6):
+        evidence.weigh(side_by_side(incarnation, REF, OTHER))
+    assert set(evidence.verdicts.withdrawn) == set()
+
+
+def test_an_input_is_not_blamed_for_what_ran_beside_it() -> None:
+    evidence = Evidence()
+    for incarnation in range(1, 4):
+        alone = Running(Doing.BATCH, REF, 1.0, rows=((1, 0),), digest=POISON)
+        beside = Running(Doing.BATCH, OTHER, 1.0, rows=((2, 0),))
+        evidence.weigh(Death(incarnation, Cause.CRASH, (alone, beside), 1000.0 + incarnation))
+    assert set(evidence.verdicts.quarantined) == set()

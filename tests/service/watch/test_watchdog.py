@@ -29,7 +29,7 @@ class Watched:
         self.now = 1000.0
         self.beat = 1000.0
 
-    def watch(self, seconds: float, running: Running | None, *, beats: bool = True, stopped: bool = False) -> float:
+    def watch(self, seconds: float, *running: Running, beats: bool = True, stopped: bool = False) -> float:
         """Watch for some time; after how many seconds it had to be ended, or infinity."""
         began = self.now
         while self.now < began + seconds:
@@ -52,27 +52,27 @@ def running(doing: Doing = Doing.BATCH, *, predicted: float = 0.0, started: floa
 
 
 def test_an_engine_that_beats_lives(engine: Watched) -> None:
-    assert engine.watch(3600, None) == float("inf")
+    assert engine.watch(3600) == float("inf")
 
 
 @pytest.mark.parametrize(("stopped", "cause"), [(True, Cause.SILENT), (False, Cause.HANG)])
 def test_an_engine_that_falls_silent_is_ended_and_its_batch_accused_only_if_it_was_not_stopped(
     engine: Watched, stopped: bool, cause: Cause
 ) -> None:
-    engine.watch(10, None)
+    engine.watch(10)
     assert engine.watch(60, running(), beats=False, stopped=stopped) == pytest.approx(5, abs=3 * TICK_SECONDS)
     assert engine.cause is cause
 
 
 def test_silence_between_batches_accuses_nothing(engine: Watched) -> None:
-    engine.watch(10, None)
-    assert engine.watch(60, None, beats=False) == pytest.approx(5, abs=3 * TICK_SECONDS)
+    engine.watch(10)
+    assert engine.watch(60, beats=False) == pytest.approx(5, abs=3 * TICK_SECONDS)
     assert engine.cause is Cause.SILENT
 
 
 def test_starting_may_take_longer(engine: Watched) -> None:
     engine.beat = 0.0
-    assert engine.watch(600, None, beats=False) == pytest.approx(120, abs=1)
+    assert engine.watch(600, beats=False) == pytest.approx(120, abs=1)
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ async def process() -> AsyncIterator[asyncio.subprocess.Process]:
 
 @pytest.fixture
 def keeper(tmp_path: Path, registry: CollectorRegistry) -> EngineKeeper:
-    return EngineKeeper(tmp_path, max_rows=8, silent_seconds=0.1, telemetry=SupervisorTelemetry(registry))
+    return EngineKeeper(tmp_path, max_rows=8, lanes=2, silent_seconds=0.1, telemetry=SupervisorTelemetry(registry))
 
 
 def folder_of(arguments: list[str]) -> Path:
@@ -173,3 +173,11 @@ async def test_verdicts_are_counted_told_to_the_next_engine_and_nothing_is_left_
     assert history.suspects == {1: {(5, 0)}, 2: {(5, 0)}}
     labels = {"model": "m", "version": "1"}
     assert sample(registry, "servoloop_quarantined_inputs_total", labels) == 1
+
+
+def test_of_runs_side_by_side_each_has_its_time(engine: Watched) -> None:
+    stuck = running(started=1.0)
+    for number in range(2, 8):
+        engine.watch(4.0, running(started=float(number)), stuck)
+    assert engine.watch(3600, running(started=9.0), stuck) == pytest.approx(30 - 24, abs=2)
+    assert engine.cause is Cause.HANG

@@ -1,0 +1,134 @@
+import asyncio
+import gc
+import threading
+import weakref
+from collections.abc import AsyncIterator
+
+import pytest
+
+from service.engine.devices import device_thread
+from service.engine.lanes import Lanes
+
+PATIENCE = 10.0
+
+
+class Bench:
+    """Lanes, and runs that end when they are let go."""
+
+    def __init__(self, width: int) -> None:
+        self.freed = 0
+        self.ended: list[str] = []
+        self.lanes = Lanes(width, device_thread, self._count)
+        self._gates: list[threading.Event] = []
+
+    def _count(self) -> None:
+        self.freed += 1
+
+    def run(self, name: str, width: int = 1) -> tuple[asyncio.Task[int], threading.Event]:
+        """A run that has begun, and what lets it end; it returns its lane."""
+        gate, do = self._gate(name)
+        running = self.lanes.run(width, do)
+
+        async def until_ended() -> int:
+            return await running
+
+        return asyncio.create_task(until_ended()), gate
+
+    def run_alone(self, name: str) -> tuple[asyncio.Task[int], threading.Event]:
+        gate, do = self._gate(name)
+        return asyncio.create_task(self.lanes.run_alone(do)), gate
+
+    def _gate(self, name: str) -> "tuple[threading.Event, Do]":
+        gate = threading.Event()
+        self._gates.append(gate)
+        return gate, Do(name, gate, self.ended)
+
+    def open_all(self) -> None:
+        for gate in self._gates:
+            gate.set()
+
+
+class Do:
+    def __init__(self, name: str, gate: threading.Event, ended: list[str]) -> None:
+        self._name, self._gate, self._ended = name, gate, ended
+
+    def __call__(self, lane: int) -> int:
+        assert self._gate.wait(PATIENCE)
+        self._ended.append(self._name)
+        return lane
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Bench]:
+    bench = Bench(width=4)
+    yield bench
+    bench.open_all()
+
+
+async def test_runs_are_side_by_side_in_lanes_of_their_own(bench: Bench) -> None:
+    first, first_may_end = bench.run("first")
+    second, second_may_end = bench.run("second", width=2)
+    assert bench.lanes.room == 1
+    second_may_end.set()
+    assert await second == 1
+    assert (bench.lanes.room, bench.freed) == (3, 1)
+    first_may_end.set()
+    assert await first == 0
+    assert bench.lanes.room == 4
+
+
+async def test_a_lane_that_is_free_again_is_taken_before_another_is_made(bench: Bench) -> None:
+    for _ in range(3):
+        run, may_end = bench.run("short")
+        may_end.set()
+        assert await run == 0
+
+
+async def test_there_is_no_place_for_what_is_wider_than_the_room(bench: Bench) -> None:
+    bench.run("first", width=3)
+    with pytest.raises(AssertionError, match="2 threads are wanted, there is room for 1"):
+        bench.lanes.run(2, lambda _: None)
+
+
+async def test_what_runs_alone_waits_for_what_runs_and_lets_nothing_begin(bench: Bench) -> None:
+    first, first_may_end = bench.run("first")
+    alone, alone_may_end = bench.run_alone("alone")
+    alone_may_end.set()
+    await asyncio.sleep(0)
+    assert bench.lanes.room == 0
+    assert bench.ended == []
+    first_may_end.set()
+    await asyncio.gather(first, alone)
+    assert bench.ended == ["first", "alone"]
+    assert bench.lanes.room == 4
+
+
+async def test_of_two_that_run_alone_one_waits_for_the_other(bench: Bench) -> None:
+    first, first_may_end = bench.run_alone("first")
+    second, second_may_end = bench.run_alone("second")
+    second_may_end.set()
+    await asyncio.sleep(0)
+    assert bench.ended == []
+    first_may_end.set()
+    await asyncio.gather(first, second)
+    assert bench.ended == ["first", "second"]
+
+
+async def test_a_run_that_fails_leaves_its_lane_and_holds_nothing(bench: Bench) -> None:
+    class Network:
+        def __call__(self, _: int) -> None:
+            raise RuntimeError("broken")
+
+    network = Network()
+    gone = weakref.ref(network)
+    gc.disable()
+    try:
+        with pytest.raises(RuntimeError, match="broken"):
+            await bench.lanes.run_alone(network)
+        del network
+        # A thread holds what it ran until it runs something else.
+        assert await bench.lanes.run(1, lambda lane: lane) == 0
+        assert gone() is None
+    finally:
+        gc.enable()
+    assert bench.lanes.room == 4
