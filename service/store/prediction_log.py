@@ -62,7 +62,7 @@ class PredictionLog:
         """Never waits and never fails: what can't be kept is dropped, and counted."""
         for record in records:
             try:
-                encoded = orjson.dumps(record)
+                encoded = orjson.dumps(tuple(record))
             except TypeError:
                 self._drop("unencodable")
                 continue
