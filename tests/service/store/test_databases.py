@@ -60,6 +60,19 @@ def test_a_read_that_takes_too_long_is_broken_off(tmp_path: Path, monkeypatch: p
     engine.dispose()
 
 
+def test_a_look_at_the_revision_is_broken_off_when_it_takes_too_long_and_no_change_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.store.databases._STEPS_BETWEEN_LOOKS", 1)
+    store = open_store(tmp_path)
+    assert store.control.revision() == 0
+    monkeypatch.setattr("service.store.databases._READ_SECONDS", -1.0)
+    with pytest.raises(StoreUnavailable, match="interrupted"):
+        store.control.revision()
+    store.control.crown_new_models({"fashion": {1: "a" * 64}})
+    store.close()
+
+
 def test_a_writer_that_finds_no_file_or_a_lock_is_unavailable_and_leaves_nothing_half_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
