@@ -1,7 +1,7 @@
 """A store of a test's own, and records to put into it."""
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -76,5 +76,6 @@ def a_record(*, made: float | None = None, **fields: Any) -> Record:
         latency=0.002,
         principal="anonymous",
         request_id="request-1",
+        tags={},
     )
-    return replace(usual, **fields)
+    return usual._replace(**fields)

@@ -10,7 +10,7 @@ PostgreSQL: two schemas of the database that SERVOLOOP_STORE_URL names.
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -90,6 +90,29 @@ def transaction(engine: Engine) -> Iterator[Connection]:
 
 
 @contextmanager
+def sqlite_transaction(engine: Engine) -> Iterator[sqlite3.Connection]:
+    """As `transaction` on a writer of SQLite, for the driver's own statements. Raises StoreUnavailable.
+
+    Where transactions are many and small, what SQLAlchemy does for each takes longer than its inserts.
+    """
+    with _sqlite_driver(engine) as driver:
+        driver.execute("BEGIN IMMEDIATE")
+        yield driver
+        driver.execute("COMMIT")
+
+
+def sqlite_value(engine: Engine, query: str) -> Any:
+    """The one value that a query gives, asked of the driver. Raises StoreUnavailable."""
+    with _sqlite_driver(engine) as driver:
+        _limit_time(driver)
+        try:
+            (value,) = driver.execute(query).fetchone()
+        finally:
+            driver.set_progress_handler(None, 0)  # a writer's next commit may take longer
+    return value
+
+
+@contextmanager
 def snapshot(engine: Engine) -> Iterator[Connection]:
     """A transaction whose reads all see the same state. Raises StoreUnavailable."""
     if engine.dialect.name == "postgresql":  # SQLite's transactions are so by themselves
@@ -125,17 +148,31 @@ def _sqlite(path: Path, *, read_only: bool) -> Engine:
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
         if read_only:
-            _limit_time(connection)
+            driver = connection.connection.dbapi_connection
+            assert isinstance(driver, sqlite3.Connection)
+            _limit_time(driver)
         # A writer takes the lock at once: one that read first could not be let in later.
         connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
 
     return engine
 
 
-def _limit_time(connection: Connection) -> None:
+@contextmanager
+def _sqlite_driver(engine: Engine) -> Iterator[sqlite3.Connection]:
+    """The driver's connection; what is not committed at the block's end is taken back. Raises StoreUnavailable."""
+    try:
+        with closing(engine.raw_connection()) as pooled:
+            driver = pooled.dbapi_connection
+            assert isinstance(driver, sqlite3.Connection)
+            yield driver
+    except sqlite3.OperationalError as error:
+        raise StoreUnavailable(str(error)) from error
+    except PoolTimeoutError as error:
+        raise StoreUnavailable("all connections are busy") from error
+
+
+def _limit_time(driver: sqlite3.Connection) -> None:
     """Let SQLite break off what takes too long."""
-    driver = connection.connection.dbapi_connection
-    assert isinstance(driver, sqlite3.Connection)
     ends = time.monotonic() + _READ_SECONDS
     driver.set_progress_handler(lambda: time.monotonic() > ends, _STEPS_BETWEEN_LOOKS)
 

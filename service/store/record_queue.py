@@ -2,23 +2,25 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class LogPolicy:
     """Bounds of the records that one process holds, and of those that it sends at once.
 
-    The default holds some seconds of full load while the recorder is replaced.
+    The default holds some seconds of full load while the recorder is replaced. `full_group_records` is how many are
+    worth a commit of their own, and wait for no others.
     """
 
     max_records: int = 50_000
     max_bytes: int = 64 << 20
     max_group_records: int = 1_000
+    full_group_records: int = 400
     max_groups_sent: int = 4
 
     def __post_init__(self) -> None:
-        if min(self.max_records, self.max_bytes, self.max_group_records, self.max_groups_sent) < 1:
+        if min(astuple(self)) < 1:
             raise ValueError(f"the log's bounds must be positive, got {self}")
 
 
@@ -61,6 +63,12 @@ class RecordQueue:
         self._num_records += 1
         self._num_bytes += len(record)
         return True
+
+    @property
+    def has_full_group(self) -> bool:
+        """Whether `take` would give enough records to be worth a commit."""
+        policy = self._policy
+        return len(self._waiting) >= policy.full_group_records and len(self._sent) < policy.max_groups_sent
 
     def take(self) -> Iterator[Group]:
         """What shall be sent now: as many groups as may be under way at a time, the oldest first."""

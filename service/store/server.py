@@ -83,7 +83,8 @@ class RecorderServer:
         while self._gathered or not self._stopping:
             until_expiry = max(0.0, self._next_expiry - self._clock())
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._work.wait(), until_expiry)
+                async with asyncio.timeout(until_expiry):
+                    await self._work.wait()
             self._work.clear()
             await self._commit()
             if self._clock() >= self._next_expiry and not self._stopping:
@@ -99,7 +100,7 @@ class RecorderServer:
     def _receive(self, link: Link, frame: Frame) -> None:
         match frame.kind:
             case Kind.RECORD:
-                records = [Record(**fields) for fields in frame.meta["records"]]
+                records = [Record._make(fields) for fields in frame.meta["records"]]
                 self._gathered.append(_Gathered(link, frame.request_id, records))
                 self._work.set()
             case Kind.CHANGE:

@@ -24,7 +24,7 @@ from sqlalchemy import (
 from service.domain import CHAMPION, Loading, Precision, Ref, Wish
 from service.errors import AliasMoved, UnknownModel, UnknownVersion, VersionInUse, VersionUnloaded
 from service.store.base import Aliases, AliasMove, Found, State, WishChange, champions
-from service.store.databases import Location, Part, snapshot, transaction
+from service.store.databases import Location, Part, snapshot, sqlite_value, transaction
 from service.store.tables import alias_history, aliases, revision, versions, wishes
 
 T = TypeVar("T")
@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 
 SUPERVISOR = "supervisor"
 
+_REVISION = str(select(revision.c.value))
 _MOVES = select(alias_history).order_by(alias_history.c.id.desc())
 
 
@@ -47,9 +48,14 @@ class SqlControl:
         self._clock = clock
 
     def revision(self) -> int:
-        with transaction(self._engine) as connection:
-            number: int = connection.execute(select(revision.c.value)).scalar_one()
-            return number
+        # Every process asks for it ten times a second, and is often woken for this alone.
+        number: int
+        if self._engine.dialect.name == "sqlite":
+            number = sqlite_value(self._engine, _REVISION)
+        else:
+            with transaction(self._engine) as connection:
+                number = connection.exec_driver_sql(_REVISION).scalar_one()
+        return number
 
     def aliases(self) -> Aliases:
         return self.state().aliases

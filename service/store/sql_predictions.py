@@ -3,14 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Engine, RowMapping, delete, select
+import orjson
+from sqlalchemy import JSON, ColumnElement, Engine, RowMapping, bindparam, column, delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from service.store.base import Filters, Page, Record, lowest_id, milliseconds_of
-from service.store.databases import transaction
+from service.store.databases import sqlite_transaction, transaction
 from service.store.tables import predictions
-
-_COLUMNS = tuple(Record.__dataclass_fields__)
 
 
 class SqlPredictions:
@@ -18,15 +17,11 @@ class SqlPredictions:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        # Both dialects know the clause, and each has an insert of its own for it.
-        insert = postgresql.insert if engine.dialect.name == "postgresql" else sqlite.insert
-        self._insert = insert(predictions).on_conflict_do_nothing(index_elements=["id"])
+        self._insert = _insert_in_postgres if engine.dialect.name == "postgresql" else _insert_in_sqlite
 
     def append(self, records: Sequence[Record]) -> None:
-        rows = [_row(record) for record in records]
-        if rows:
-            with transaction(self._engine) as connection:
-                connection.execute(self._insert, rows)
+        if records:
+            self._insert(self._engine, records)
 
     def get(self, prediction_id: str) -> Record | None:
         with transaction(self._engine) as connection:
@@ -52,24 +47,70 @@ class SqlPredictions:
 
 
 def _conditions(filters: Filters) -> list[ColumnElement[bool]]:
-    column = predictions.c
+    columns = predictions.c
     conditions = []
     if filters.model is not None:
-        conditions.append(column.model == filters.model)
+        conditions.append(columns.model == filters.model)
     if filters.version is not None:
-        conditions.append(column.version == filters.version)
+        conditions.append(columns.version == filters.version)
     if filters.external_id is not None:
-        conditions.append(column.external_id == filters.external_id)
+        conditions.append(columns.external_id == filters.external_id)
     if filters.since is not None:
-        conditions.append(column.id >= lowest_id(filters.since))
+        conditions.append(columns.id >= lowest_id(filters.since))
     if filters.until is not None:
-        conditions.append(column.id < lowest_id(filters.until))
+        conditions.append(columns.id < lowest_id(filters.until))
     return conditions
 
 
-def _row(record: Record) -> dict[str, Any]:
-    return {"time": milliseconds_of(record.id), **{name: getattr(record, name) for name in _COLUMNS}}
+# A group goes to the driver as a whole: SQLAlchemy would look at each parameter of each row, and psycopg would send
+# each row by itself.
+
+_COLUMNS = [column.name for column in predictions.c]
+_SQLITE = str(
+    sqlite.insert(predictions).on_conflict_do_nothing(index_elements=["id"]).compile(dialect=sqlite.dialect())
+)
+_ROWS = func.json_to_recordset(bindparam("rows", type_=JSON)).table_valued(
+    *(column(one.name, one.type) for one in predictions.c)
+)
+_POSTGRES = (
+    postgresql.insert(predictions)
+    .from_select(_COLUMNS, select(_ROWS.render_derived(with_types=True)))
+    .on_conflict_do_nothing(index_elements=["id"])
+)
+
+
+def _insert_in_sqlite(engine: Engine, records: Sequence[Record]) -> None:
+    rows = [_row(record) for record in records]
+    with sqlite_transaction(engine) as driver:
+        driver.executemany(_SQLITE, rows)
+
+
+def _insert_in_postgres(engine: Engine, records: Sequence[Record]) -> None:
+    rows = [{"time": milliseconds_of(record.id), **record._asdict()} for record in records]
+    with transaction(engine) as connection:
+        connection.execute(_POSTGRES, {"rows": rows})
+
+
+def _row(record: Record) -> tuple[Any, ...]:
+    """What goes into each column, in the order of the table's."""
+    return (
+        record.id,
+        milliseconds_of(record.id),
+        record.model,
+        record.version,
+        record.digest,
+        record.role,
+        record.paired_with,
+        record.propensity,
+        record.external_id,
+        record.key,
+        orjson.dumps(record.tags).decode(),
+        orjson.dumps(record.outputs).decode(),
+        record.latency,
+        record.principal,
+        record.request_id,
+    )
 
 
 def _record(row: RowMapping) -> Record:
-    return Record(**{name: row[name] for name in _COLUMNS})
+    return Record(**{name: row[name] for name in Record._fields})

@@ -10,7 +10,8 @@ from service.errors import Misconfigured, StoreUnavailable
 from service.settings import Settings
 from service.store.databases import Location, Part, transaction
 from service.store.sql_control import SqlControl
-from tests.stores import open_store
+from service.store.sql_predictions import SqlPredictions
+from tests.stores import a_record, open_store
 
 
 def test_sqlite_keeps_a_rollback_journal_and_syncs_in_full(tmp_path: Path) -> None:
@@ -57,6 +58,39 @@ def test_a_read_that_takes_too_long_is_broken_off(tmp_path: Path, monkeypatch: p
         connection.exec_driver_sql(endless).all()
     assert SqlControl(engine).revision() == 0
     engine.dispose()
+
+
+def test_a_look_at_the_revision_is_broken_off_when_it_takes_too_long_and_no_change_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.store.databases._STEPS_BETWEEN_LOOKS", 1)
+    store = open_store(tmp_path)
+    assert store.control.revision() == 0
+    monkeypatch.setattr("service.store.databases._READ_SECONDS", -1.0)
+    with pytest.raises(StoreUnavailable, match="interrupted"):
+        store.control.revision()
+    store.control.crown_new_models({"fashion": {1: "a" * 64}})
+    store.close()
+
+
+def test_a_writer_that_finds_no_file_or_a_lock_is_unavailable_and_leaves_nothing_half_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.store.databases._WRITER_WAITS_SECONDS", 0.05)
+    with pytest.raises(StoreUnavailable, match="unable to open"):
+        SqlPredictions(Location(tmp_path / "nowhere").writer(Part.PREDICTIONS)).append([a_record()])
+    store = open_store(tmp_path)
+    record = a_record()
+    reader = sqlite3.connect(tmp_path / "predictions.sqlite3", isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT * FROM predictions").fetchall()
+    with pytest.raises(StoreUnavailable, match="locked"):
+        store.predictions.append([record])
+    reader.close()
+    assert store.predictions.get(record.id) is None
+    store.predictions.append([record])
+    assert store.predictions.get(record.id) == record
+    store.close()
 
 
 def test_a_file_that_is_no_database_is_the_operators_to_mend(tmp_path: Path) -> None:

@@ -50,6 +50,21 @@ def test_a_group_holds_so_many_records_and_so_many_groups_are_under_way(clock: M
     assert taken(queue) == [(3, [b"e"])]
 
 
+def test_a_group_that_is_worth_a_commit_is_known_until_as_many_are_under_way_as_may_be(clock: ManualClock) -> None:
+    queue = queue_of(clock, full_group_records=2, max_groups_sent=1)
+    queue.offer(b"a")
+    assert not queue.has_full_group
+    queue.offer(b"b")
+    assert queue.has_full_group
+    taken(queue)
+    assert not queue.has_full_group
+    queue.offer(b"c")
+    queue.offer(b"d")
+    assert not queue.has_full_group
+    queue.acknowledge(1)
+    assert queue.has_full_group
+
+
 def test_what_was_under_way_when_the_connection_was_lost_is_sent_again_first(clock: ManualClock) -> None:
     queue = queue_of(clock, max_group_records=1, max_groups_sent=2)
     for record in (b"a", b"b", b"c"):
@@ -83,7 +98,9 @@ def test_a_group_knows_when_its_oldest_record_was_offered(clock: ManualClock) ->
     assert group.offered == clock() - 3.0
 
 
-@pytest.mark.parametrize("bound", ["max_records", "max_bytes", "max_group_records", "max_groups_sent"])
+@pytest.mark.parametrize(
+    "bound", ["max_records", "max_bytes", "max_group_records", "full_group_records", "max_groups_sent"]
+)
 def test_a_bound_must_be_positive(bound: str) -> None:
     with pytest.raises(ValueError, match="positive"):
         LogPolicy(**{bound: 0})

@@ -152,6 +152,16 @@ async def test_what_arrives_during_a_commit_is_committed_together(place: Place) 
     assert sample(place.registry, "servoloop_log_written_records_total") == 61
 
 
+async def test_a_group_that_is_worth_a_commit_waits_for_no_more(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.store.prediction_log._GATHER_SECONDS", 3600.0)
+    async with place.recorder(), place.log(LogPolicy(full_group_records=3)) as log:
+        await until(lambda: log._link)
+        log.record([a_record(), a_record()])
+        assert log._timer is not None
+        log.record([a_record()])
+        await until(lambda: len(place.written()) == 3)
+
+
 async def test_at_its_end_it_waits_until_all_is_durable(place: Place) -> None:
     records = [a_record() for _ in range(2500)]
     async with place.recorder():
