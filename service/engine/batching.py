@@ -17,8 +17,9 @@ from service.errors import DeadlineExceeded, Overloaded, QueueFull
 
 # Padding of a few elements is never worth a batch of its own.
 _SLACK_ELEMENTS = 8
-# What a batch of its own costs at least, in elements: the engine's part of it, on a device that takes none.
-_LEAST_OVERHEAD = 64
+# What a batch of its own is taken to cost, in elements. At least the engine's part, on a device that takes none.
+# At most what leaves less than a tenth of a batch of texts as padding: a busy machine makes it seem more than it is.
+_LEAST_OVERHEAD, _MOST_OVERHEAD = 64, 256
 # Of the time that is left, a batch is given so much: predictions err, and the answer has a way to go.
 _DEADLINE_SHARE = 0.8
 # What is held back leaves a little earlier than that, so that all of it still fits.
@@ -258,7 +259,7 @@ class BatchQueue:
         the sizes that the device runs.
         """
         anchor, max_elements = first.length, self._element_limit(now)
-        overhead = max(_LEAST_OVERHEAD, self.cost.overhead(anchor))
+        overhead = min(max(_LEAST_OVERHEAD, self.cost.overhead(anchor)), _MOST_OVERHEAD)
 
         def may_share(shortest: int, longest: int, num_rows: int) -> bool:
             fills = shortest >= self.policy.min_fill * longest - _SLACK_ELEMENTS

@@ -192,8 +192,8 @@ def few_sizes(num_rows: int, longest: int) -> tuple[int, int]:
 
 
 def test_rows_that_would_only_add_padding_wait_for_the_next_batch() -> None:
-    queue = queue_of(BatchPolicy(), *(request(lengths=[n]) for n in (200, 200, 200, 200, 152, 152)))
-    assert [lengths_of(batch(queue)), lengths_of(batch(queue))] == [[200] * 4, [152] * 2]
+    queue = queue_of(BatchPolicy(), *(request(lengths=[n]) for n in (200, 200, 200, 200, 160, 160)))
+    assert [lengths_of(batch(queue)), lengths_of(batch(queue))] == [[200] * 4, [160] * 2]
 
 
 def test_batches_are_of_the_sizes_that_are_run() -> None:
@@ -207,7 +207,7 @@ def test_where_a_batch_costs_much_whatever_its_size_padding_is_the_lesser_evil()
     for num_rows in (1, 2, 4, 8) * 5:
         cost.learn(200, num_rows, 0.1 + 1e-6 * num_rows, NOW)
     queue = BatchQueue(REF, BatchPolicy(), cost)
-    for n in (200, 200, 200, 200, 152, 152):
+    for n in (200, 200, 200, 200, 160, 160):
         queue.put(request(lengths=[n]))
     assert len(batch(queue)) == 6
 
