@@ -1,7 +1,7 @@
 """Servoloop beside its peers, and beside what the machine allows, all in one run."""
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,14 +10,15 @@ from rich.console import Console
 
 from benchmarks import limits as limit
 from benchmarks.load import LoadFailed
-from benchmarks.networks import CASES, write_checkpoints
+from benchmarks.networks import CASES, Case, write_checkpoints
 from benchmarks.ours import serving
-from benchmarks.pairing import ALONE, Pair, Stage, compare, effort, median, settings
+from benchmarks.pairing import ALONE, Effort, Pair, Stage, compare, effort, median, settings
 from benchmarks.peers.catalog import PEERS, Backend
 from benchmarks.peers.environments import Environment
 from benchmarks.plot import draw
 from benchmarks.processes import ServerFailed
 from benchmarks.report import keep, progress, show
+from benchmarks.reviews import Reviews
 from tests.end_to_end.service import Homes
 
 
@@ -39,20 +40,14 @@ def run(
     picture: Path | None,
 ) -> None:
     """`python -m benchmarks peers`. Exits with 1 where a request failed, ours or a peer's."""
-    names, quick = what.peers, what.quick
+    quick = what.quick
     chosen = [CASES[name] for name in what.cases]
-    environments = {name: Environment(venvs, name) for name in names}
-    failed = {name: problem for name, each in environments.items() if (problem := each.problem)}
-    for name, problem in failed.items():
-        console.print(f"[yellow]without {name}: {problem}")
-    able = [name for name in names if name not in failed]
-    if not able:
-        raise SystemExit("none of these peers is installed: python -m benchmarks peers --install")
+    environments, failed = installed(console, venvs, what.peers)
     subjects = list(dict.fromkeys(case.subject.name for case in chosen))
     work = effort(quick=quick)
     steps = len(limit.arrangements(subjects, venvs, quick=quick)) + len(chosen) + 1
-    steps += len(able) * len(chosen) * (len(settings(work)) + len(work.waits_ms))
-    homes, pairs = Homes(), list[Pair]()
+    steps += len(environments) * len(chosen) * steps_of_pair(work)
+    homes = Homes()
     try:
         with progress(console, steps) as step:
             step("starting Servoloop")
@@ -61,24 +56,14 @@ def run(
             limits = limit.measure(networks, homes(), step, venvs, quick=quick, names=subjects, cases=chosen)
             with serving(homes) as ours:
                 stage = Stage(networks, homes, ours, work, step, what.backend)
-                for case in chosen:
-                    for name in able:
-                        try:
-                            pairs.append(compare(stage, PEERS[name], environments[name], case))
-                        except (ServerFailed, LoadFailed, TimeoutError) as error:
-                            failed[f"{name}, {case.name}"] = str(error)
-                            console.print(f"[red]{name}, {case.name}: {error}")
+                pairs = compare_all(console, stage, environments, chosen, failed)
     finally:
         homes.remove()
     limit.tell(console, limits)
     found = ratios(pairs, limits)
-    show(
-        console,
-        "requests/s over 64 connections; ours / peer: of it, of p99 at half load, of p50 alone",
-        [_line(pair) for pair in pairs],
-    )
+    tell(console, pairs)
     show(console, "ratios", [{"ratio": name, "value": value} for name, value in found.items() if value])
-    errors = {f"{pair.peer}, {pair.case}": pair.errors for pair in pairs if pair.errors}
+    errors = errors_of(pairs)
     keep(
         path,
         "peers",
@@ -87,7 +72,7 @@ def run(
         ratios=found,
         failed=failed,
         errors=errors,
-        peers={name: {"versions": _versions(environments[name])} for name in able},
+        peers={name: {"versions": each.versions()} for name, each in environments.items()},
         pairs=[pair.to_json() for pair in pairs],
         limits=limits.to_json(),
     )
@@ -96,6 +81,52 @@ def run(
     if errors:
         console.print(f"[red]failed requests: {errors}")
         sys.exit(1)
+
+
+def installed(console: Console, venvs: Path, names: Iterable[str]) -> tuple[dict[str, Environment], dict[str, str]]:
+    """The environments of these peers, and why some can't be used. Exits where none can."""
+    environments = {name: Environment(venvs, name) for name in names}
+    failed = {name: problem for name, each in environments.items() if (problem := each.problem)}
+    for name, problem in failed.items():
+        console.print(f"[yellow]without {name}: {problem}")
+    if len(failed) == len(environments):
+        raise SystemExit("none of these peers is installed: python -m benchmarks peers --install")
+    return {name: each for name, each in environments.items() if name not in failed}, failed
+
+
+def steps_of_pair(work: Effort) -> int:
+    """How many steps of a progress bar `compare` takes."""
+    return len(settings(work)) + len(work.waits_ms)
+
+
+def compare_all(
+    console: Console,
+    stage: Stage,
+    environments: Mapping[str, Environment],
+    cases: Sequence[Case | Reviews],
+    failed: dict[str, str],
+) -> list[Pair]:
+    """Every peer on every case; what went wrong is told, and added to `failed`."""
+    pairs = []
+    for case in cases:
+        for name, environment in environments.items():
+            try:
+                pairs.append(compare(stage, PEERS[name], environment, case))
+            except (ServerFailed, LoadFailed, TimeoutError) as error:
+                failed[f"{name}, {case.name}"] = str(error)
+                console.print(f"{name}, {case.name}: {error}", style="red", markup=False)
+    return pairs
+
+
+def tell(console: Console, pairs: Iterable[Pair]) -> None:
+    """Print a line for each pair."""
+    title = "requests/s over 64 connections; ours / peer: of it, of p99 at half load, of p50 alone"
+    show(console, title, [_line(pair) for pair in pairs])
+
+
+def errors_of(pairs: Iterable[Pair]) -> dict[str, int]:
+    """The pairs in which requests failed, and how many."""
+    return {f"{pair.peer}, {pair.case}": pair.errors for pair in pairs if pair.errors}
 
 
 def ratios(pairs: Iterable[Pair], limits: limit.Limits) -> dict[str, float | None]:
@@ -140,7 +171,3 @@ def _line(pair: Pair) -> dict[str, Any]:
         "alone": pair.alone,
         "failed": pair.errors,
     }
-
-
-def _versions(environment: Environment) -> dict[str, str]:
-    return environment.versions()

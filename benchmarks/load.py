@@ -14,12 +14,28 @@ import httpx
 from benchmarks.networks import Request
 from benchmarks.processes import rest, usage
 
+# The body of a file of its own, or those of many in turn: each formatted once, before the first is sent.
 _WRK = """
 wrk.method = "POST"
 wrk.headers["Content-Type"] = "{content_type}"
-local file = io.open("{body}", "rb")
-wrk.body = file:read("*a")
-file:close()
+local requests, turn = {{}}, 0
+local function body(number)
+  local file = io.open("{folder}/" .. number, "rb")
+  local content = file:read("*a")
+  file:close()
+  return content
+end
+if {many} == 1 then
+  wrk.body = body(0)
+else
+  init = function()
+    for number = 0, {many} - 1 do requests[number] = wrk.format(nil, nil, nil, body(number)) end
+  end
+  request = function()
+    turn = (turn + 1) % {many}
+    return requests[turn]
+  end
+end
 done = function(summary, latency, requests)
   local e = summary.errors
   print(string.format("FIGURES %d %d %d %f %f %f", summary.requests, summary.duration,
@@ -54,18 +70,18 @@ class Window:
         return {name: round(value, 3) if isinstance(value, float) else value for name, value in asdict(self).items()}
 
 
-def ask(url: str, request: Request) -> httpx.Response:
-    """Ask once."""
-    headers = {"Content-Type": request.content_type}
-    return httpx.post(f"{url}{request.path}", content=request.body, headers=headers, timeout=60, trust_env=False)
+def ask(url: str, request: Request, turn: int = 0) -> httpx.Response:
+    """Ask once, for the body whose turn it is."""
+    headers, body = {"Content-Type": request.content_type}, request.bodies[turn]
+    return httpx.post(f"{url}{request.path}", content=body, headers=headers, timeout=60, trust_env=False)
 
 
 def closed_loop(url: str, request: Request, connections: int, seconds: float, mark: str) -> Window:
     """Each connection asks again as soon as it is answered. `mark` names the server's processes."""
     with tempfile.TemporaryDirectory() as folder:
-        body, script = Path(folder, "body"), Path(folder, "post.lua")
-        body.write_bytes(request.body)
-        script.write_text(_WRK.format(content_type=request.content_type, body=body))
+        script = Path(folder, "post.lua")
+        many = _write(request, folder)
+        script.write_text(_WRK.format(content_type=request.content_type, folder=folder, many=many))
         whole = max(1, round(seconds))
         command = ["wrk", "-t1", f"-c{connections}", f"-d{whole}s", "--timeout", "20s", "-s", str(script)]
         said, server, client, rss = _watched([*command, f"{url}{request.path}"], mark)
@@ -91,11 +107,10 @@ def closed_loop(url: str, request: Request, connections: int, seconds: float, ma
 
 def constant_rate(url: str, request: Request, rate: float, seconds: float, mark: str, connections: int = 128) -> Window:
     """A request every 1 / rate seconds whatever the server does; latencies count from when each was due."""
-    with tempfile.NamedTemporaryFile() as body:
-        body.write(request.body)
-        body.flush()
+    with tempfile.TemporaryDirectory() as folder:
+        _write(request, folder)
         command = [sys.executable, "-P", "-m", "benchmarks.open_loop", url, request.path, request.content_type]
-        said, server, client, rss = _watched([*command, body.name, f"{rate}", f"{seconds}", f"{connections}"], mark)
+        said, server, client, rss = _watched([*command, folder, f"{rate}", f"{seconds}", f"{connections}"], mark)
     figures = json.loads(said)
     answered = max(1, figures["answered"])
     return Window(
@@ -109,6 +124,13 @@ def constant_rate(url: str, request: Request, rate: float, seconds: float, mark:
         1e6 * client / answered,
         rss,
     )
+
+
+def _write(request: Request, folder: str) -> int:
+    """Each body into a file called by its number; how many there are."""
+    for number, body in enumerate(request.bodies):
+        Path(folder, str(number)).write_bytes(body)
+    return len(request.bodies)
 
 
 def _watched(command: list[str], mark: str) -> tuple[str, float, float, float]:

@@ -2,12 +2,15 @@
 
 import io
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from benchmarks.reviews import Reviews
 
 Format = Literal["binary", "json"]
 MAX_BATCH = 32
@@ -84,6 +87,10 @@ class Case:
     subject: Subject
     format: Format
 
+    def folder(self, networks: Path) -> Path:
+        """Its checkpoint, among those that were written to `networks`."""
+        return networks / self.subject.name / "1"
+
 
 CASES = {
     case.name: case
@@ -98,11 +105,22 @@ CASES = {
 
 @dataclass(frozen=True)
 class Request:
-    """One request, always the same: a POST of `body` to `path`."""
+    """What is asked: a POST of `body` to `path`, and then of each of `others`, over and over."""
 
     path: str
     content_type: str
     body: bytes
+    others: tuple[bytes, ...] = ()
+
+    @property
+    def bodies(self) -> tuple[bytes, ...]:
+        return self.body, *self.others
+
+
+def in_turn(path: str, content_type: str, bodies: Iterable[bytes]) -> Request:
+    """One body after another; there must be one."""
+    body, *others = bodies
+    return Request(path, content_type, body, tuple(others))
 
 
 def as_npy(row: NDArray[Any]) -> bytes:
@@ -117,8 +135,10 @@ def nested(row: NDArray[Any]) -> Any:
     return np.round(row.astype(np.float64), 6).tolist() if row.dtype == np.float32 else row.tolist()
 
 
-def our_request(case: Case) -> Request:
+def our_request(case: Case | Reviews) -> Request:
     """What Servoloop is asked."""
+    if isinstance(case, Reviews):
+        return in_turn(f"/v1/models/{case.model}/predict", "text/plain", (text.encode() for text in case.texts))
     row, path = case.subject.row(), f"/v1/models/{case.subject.name}/predict"
     if case.format == "binary":
         return Request(path, "application/x-npy", as_npy(row))

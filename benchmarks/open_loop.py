@@ -1,8 +1,9 @@
 """Requests at a constant rate, whatever the server does.
 
-`python -m benchmarks.open_loop URL PATH TYPE BODY RATE SECONDS CONNECTIONS` prints one line of JSON. A latency counts
-from the instant at which its request was due, so a server that stalls does not hide behind requests that were never
-sent (coordinated omission). Where no connection is free, requests wait here.
+`python -m benchmarks.open_loop URL PATH TYPE FOLDER RATE SECONDS CONNECTIONS` sends the bodies in the folder's files 0,
+1, ... in turn, and prints one line of JSON. A latency counts from the instant at which its request was due, so a server
+that stalls does not hide behind requests that were never sent (coordinated omission). Where no connection is free,
+requests wait here.
 """
 
 import ctypes
@@ -14,7 +15,9 @@ import socket
 import sys
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import cycle
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -96,10 +99,10 @@ class Connection:
 
 
 class Generator:
-    """Sends `message` to an address at a constant rate."""
+    """Sends `messages` in turn to an address at a constant rate."""
 
-    def __init__(self, address: tuple[str, int], message: bytes, rate: float, connections: int) -> None:
-        self._address, self._message, self._rate = address, message, rate
+    def __init__(self, address: tuple[str, int], messages: Sequence[bytes], rate: float, connections: int) -> None:
+        self._address, self._messages, self._rate = address, cycle(messages), rate
         self._poll = select.epoll()
         self._open: dict[int, Connection] = {}
         self._free: deque[Connection] = deque()
@@ -153,7 +156,7 @@ class Generator:
 
     def _send(self, connection: Connection, due: float) -> None:
         try:
-            if not connection.begin(self._message, due):
+            if not connection.begin(next(self._messages), due):
                 self._poll.modify(connection.socket.fileno(), select.EPOLLIN | select.EPOLLOUT)
         except OSError:
             self._replace(connection)
@@ -177,15 +180,13 @@ class Generator:
 
 def main() -> None:
     """Run once, and print the figures."""
-    url, path, content_type, body, rate, seconds, connections = sys.argv[1:]
+    url, path, content_type, folder, rate, seconds, connections = sys.argv[1:]
     parts = urlsplit(url)
-    content = Path(body).read_bytes()
-    head = (
-        f"POST {path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: {content_type}\r\n"
-        f"Content-Length: {len(content)}\r\n\r\n"
-    )
+    head = f"POST {path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: {content_type}\r\nContent-Length: "
+    bodies = [file.read_bytes() for file in sorted(Path(folder).iterdir(), key=lambda file: int(file.name))]
+    messages = [f"{head}{len(body)}\r\n\r\n".encode() + body for body in bodies]
     address = (parts.hostname or "127.0.0.1", parts.port or 80)
-    generator = Generator(address, head.encode() + content, float(rate), int(connections))
+    generator = Generator(address, messages, float(rate), int(connections))
     took = generator.run(float(seconds))
     milliseconds = [1000 * latency for latency in generator.latencies]
     figures = {

@@ -1,16 +1,22 @@
 """Servoloop as a user starts it, over the benchmark's networks and the shipped checkpoints."""
 
 import contextlib
+import os
 import re
-from collections.abc import Iterator
+import subprocess
+import sysconfig
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from benchmarks.load import ask
-from benchmarks.networks import CASES, Case, Request, our_request, write_checkpoints
+from benchmarks.networks import CASES, Request, our_request, write_checkpoints
 from benchmarks.processes import ServerFailed, end, marked, settle
 from tests.end_to_end.service import Homes, Service
 
-_LABEL = re.compile(r'label\\?"\s*:\s*\\?"(\d+)')
+_LABEL = re.compile(r'label\\?"\s*:\s*\\?"([^"\\]+)')
+# So many of a case's bodies are compared before it is measured.
+_CHECKED = 20
 
 
 @dataclass(frozen=True)
@@ -22,10 +28,15 @@ class Target:
 
 
 @contextlib.contextmanager
-def serving(homes: Homes) -> Iterator[Target]:
-    """`servoloop serve` with its defaults: prediction log, metrics, ids and validation are on."""
+def serving(homes: Homes, optimized: Iterable[str] = ()) -> Iterator[Target]:
+    """`servoloop serve` with its defaults: prediction log, metrics, ids and validation are on.
+
+    Before it starts, `servoloop optimize` chooses how to run the models in `optimized`.
+    """
     home = homes()
     write_checkpoints(home / "data" / "models")
+    for model in optimized:
+        _optimize(model, home / "data")
     with contextlib.ExitStack() as stack:
         with marked() as mark:
             service = stack.enter_context(Service(home))
@@ -38,15 +49,23 @@ def serving(homes: Homes) -> Iterator[Target]:
         yield Target(service.url, mark)
 
 
-def label(url: str, request: Request) -> str:
+def _optimize(model: str, data_dir: Path) -> None:
+    environment = {**os.environ, "SERVOLOOP_DATA_DIR": str(data_dir)}
+    command = [str(Path(sysconfig.get_path("scripts")) / "servoloop"), "optimize", model]
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if ran.returncode:
+        raise ServerFailed(f"servoloop optimize {model} ended with {ran.returncode}: {ran.stderr[-1500:]}")
+
+
+def label(url: str, request: Request, turn: int = 0) -> str:
     """The label in the answer. Raises ServerFailed where there is none."""
-    answer = ask(url, request)
+    answer = ask(url, request, turn)
     found = _LABEL.search(answer.text)
     if answer.status_code != 200 or found is None:
         raise ServerFailed(f"{request.path} answered {answer.status_code}: {answer.text[:500]}")
     return found[1]
 
 
-def expected(url: str, case: Case) -> str:
-    """What every server must answer to this case."""
-    return label(url, our_request(case))
+def labels(url: str, request: Request) -> list[str]:
+    """Those in the answers to the first bodies. Raises ServerFailed where there is none."""
+    return [label(url, request, turn) for turn in range(len(request.bodies[:_CHECKED]))]

@@ -10,11 +10,12 @@ from typing import Any
 
 from benchmarks.load import Window, closed_loop, constant_rate
 from benchmarks.networks import Case, our_request
-from benchmarks.ours import Target, label
+from benchmarks.ours import Target, label, labels
 from benchmarks.peers.catalog import HERE, Backend, Peer
 from benchmarks.peers.environments import Environment
 from benchmarks.processes import Server, ServerFailed, settle
 from benchmarks.report import Step, cores
+from benchmarks.reviews import Reviews
 from tests.end_to_end.service import Homes, free_port
 
 CONNECTIONS = 64
@@ -116,13 +117,15 @@ class Stage:
 
 
 @contextmanager
-def serving_peer(stage: Stage, peer: Peer, environment: Environment, case: Case, setting: Setting) -> Iterator[Target]:
+def serving_peer(
+    stage: Stage, peer: Peer, environment: Environment, case: Case | Reviews, setting: Setting
+) -> Iterator[Target]:
     """The peer, once it answers and rests. Raises ServerFailed, also where its answer is not ours."""
-    home, port, wanted = stage.homes(), free_port(), label(stage.ours.url, our_request(case))
+    home, port, wanted = stage.homes(), free_port(), labels(stage.ours.url, our_request(case))
     told = {
         "PORT": port,
-        "NETWORK": stage.networks / case.subject.name / "1",
-        "FORMAT": case.format,
+        "NETWORK": case.folder(stage.networks),
+        "FORMAT": "text" if isinstance(case, Reviews) else case.format,
         "WORKERS": setting.workers,
         "THREADS": setting.threads,
         "MAX_WAIT_MS": setting.max_wait_ms,
@@ -138,7 +141,7 @@ def serving_peer(stage: Stage, peer: Peer, environment: Environment, case: Case,
     }
     with Server([str(environment.python), "-P", str(HERE / peer.script)], given, home, port) as server:
         server.wait(lambda: server.answers(peer.ready_path) and _answers(server.url, peer, case))
-        if (got := label(server.url, peer.ask(case))) != wanted:
+        if (got := labels(server.url, peer.request(case))) != wanted:
             raise ServerFailed(f"it answers {got} where we answer {wanted}: that is another network")
         # Some poll for ever (LitServe): that is theirs, and part of what they cost.
         with suppress(TimeoutError):
@@ -146,9 +149,9 @@ def serving_peer(stage: Stage, peer: Peer, environment: Environment, case: Case,
         yield Target(server.url, server.mark)
 
 
-def _answers(url: str, peer: Peer, case: Case) -> bool:
+def _answers(url: str, peer: Peer, case: Case | Reviews) -> bool:
     try:
-        return bool(label(url, peer.ask(case)))
+        return bool(label(url, peer.request(case)))
     except ServerFailed:
         return False
 
@@ -158,9 +161,9 @@ def settings(effort: Effort) -> list[Setting]:
     return [Setting(workers, threads, effort.waits_ms[0]) for workers, threads in effort.grid]
 
 
-def compare(stage: Stage, peer: Peer, environment: Environment, case: Case) -> Pair:
+def compare(stage: Stage, peer: Peer, environment: Environment, case: Case | Reviews) -> Pair:
     """Tune the peer, then measure. Raises ServerFailed and LoadFailed."""
-    request, effort, tuned = peer.ask(case), stage.effort, []
+    request, effort, tuned = peer.request(case), stage.effort, []
 
     def tune(setting: Setting) -> None:
         stage.step(f"{peer.name}, {case.name}: {setting.workers} x {setting.threads} threads, {setting.max_wait_ms} ms")
@@ -202,8 +205,8 @@ def compare(stage: Stage, peer: Peer, environment: Environment, case: Case) -> P
     return pair
 
 
-def _alone(pair: Pair, stage: Stage, case: Case, peer: Peer, theirs: Target) -> None:
-    ours, asked, request = stage.ours, our_request(case), peer.ask(case)
+def _alone(pair: Pair, stage: Stage, case: Case | Reviews, peer: Peer, theirs: Target) -> None:
+    ours, asked, request = stage.ours, our_request(case), peer.request(case)
     for _ in range(stage.effort.rounds):
         pair.ours_alone.append(closed_loop(ours.url, asked, 1, stage.effort.tuning_seconds, ours.mark))
         pair.theirs_alone.append(closed_loop(theirs.url, request, 1, stage.effort.tuning_seconds, theirs.mark))

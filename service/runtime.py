@@ -35,8 +35,10 @@ from service.serving.engine_client import EngineClient
 from service.serving.engine_pool import EnginePool
 from service.serving.following import VersionFollower
 from service.serving.held import Bounds
-from service.serving.pipeline import Limits, Pipeline
+from service.serving.pipeline import Engines, Limits, Pipeline
+from service.serving.result_cache import ResultCache
 from service.serving.router import Router
+from service.serving.single_flight import SingleFlight
 from service.settings import Settings
 from service.store.control_client import ControlClient
 from service.store.databases import Location, Part
@@ -117,7 +119,12 @@ def compose(settings: Settings, supervisor_socket: Path, recorder_socket: Path, 
         settings.max_waiting_decodes,
         2 * settings.max_queued_rows,
     )
-    pipeline = Pipeline(router, engines, prediction_log, telemetry, threads, limits)
+    computing: Engines = engines
+    if settings.single_flight == "on":
+        num_rows = settings.result_cache_rows
+        cache = ResultCache(num_rows, settings.result_cache_bytes) if num_rows else None
+        computing = SingleFlight(engines, fleet, telemetry, cache)
+    pipeline = Pipeline(router, computing, prediction_log, telemetry, threads, limits)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -2,10 +2,10 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_serializer
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_serializer, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 import models
@@ -95,6 +95,12 @@ class Settings(BaseSettings):
     """Threads that compute; 0 is one a core."""
     optimize: Literal["auto", "off"] = "auto"
     """auto: networks run on what `servoloop optimize` chose for them; off: all run on PyTorch."""
+    single_flight: Literal["on", "off"] = "off"
+    """on: identical requests that one http process has at the same time share one forward."""
+    result_cache_rows: Annotated[int, Field(ge=0)] = 0
+    """Rows of answers that each http process keeps for inputs that come again; with `single_flight` alone."""
+    result_cache_bytes: PositiveInt = 64 << 20
+    """Of the inputs and outputs that it keeps."""
     http_processes: Annotated[int, Field(ge=1, le=256)] = 1
     """Processes that parse, validate and answer; they share the port and the engines."""
     unready_seconds: Annotated[float, Field(ge=0, le=600)] = 0.0
@@ -108,6 +114,12 @@ class Settings(BaseSettings):
     log_format: Literal["auto", "json", "console"] = "auto"
     access_log: bool = False
     """Log each answered request, not only those that failed."""
+
+    @model_validator(mode="after")
+    def _check_cache(self) -> Self:
+        if self.result_cache_rows and self.single_flight == "off":
+            raise ValueError("SERVOLOOP_RESULT_CACHE_ROWS needs SERVOLOOP_SINGLE_FLIGHT=on")
+        return self
 
     @property
     def registered_models(self) -> Path:

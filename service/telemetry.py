@@ -98,6 +98,12 @@ class HttpTelemetry:
         self.resent = Counter(
             "servoloop_requests_resent", "Requests sent again after their engine was lost.", registry=registry
         )
+        self.shared_forwards = Counter(
+            "servoloop_shared_forwards",
+            "Requests answered without a forward of their own: in_flight, or kept from an earlier one.",
+            ["model", "version", "how"],
+            registry=registry,
+        )
         self.log_dropped = Counter(
             "servoloop_log_dropped_records",
             "Predictions answered but not logged: queue_full, unencodable, refused, undelivered.",

@@ -50,6 +50,9 @@ class FakeRunner:
     def warm_up(self) -> None:
         self.is_warm = True
 
+    def padded(self, num_rows: int, longest: int) -> tuple[int, int]:
+        return num_rows, longest
+
     def run(self, rows: Sequence[Array], *, ragged: bool) -> tuple[Array, Fill]:
         self._before()
         self.batches.append(list(rows))

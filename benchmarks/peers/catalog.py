@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from benchmarks.networks import Case, Request, nested
+from benchmarks.networks import Case, Request, in_turn, nested
+from benchmarks.reviews import Reviews
 
 # MLServer 1.7.1 needs an event loop that newer uvloop does not give; TorchServe needs pkg_resources and an undeclared
 # pyyaml.
@@ -18,7 +19,17 @@ Backend = Literal["eager", "openvino"]
 HERE = Path(__file__).parent
 # The network's code needs these in every environment. The same torch as ours: another would be a false peer.
 # OpenVINO is for `--optimised`, and for the fastest offline forward known here.
-COMMON = ("torch==2.13.0", "numpy", "safetensors", "pydantic>=2.9", "orjson", "openvino==2026.4.1")
+# The last two are for texts: the tokenizer of a checkpoint, and what is imported with it.
+COMMON = (
+    "torch==2.13.0",
+    "numpy",
+    "safetensors",
+    "pydantic>=2.9",
+    "orjson",
+    "openvino==2026.4.1",
+    "tokenizers>=0.20",
+    "pillow>=11",
+)
 
 
 def _raw(path: str) -> Callable[[Case], Request]:
@@ -68,6 +79,16 @@ def _tensor(path: str) -> Callable[[Case], Request]:
     return ask
 
 
+def _plain(path: str) -> Callable[[Reviews], Request]:
+    """The bytes of a text."""
+    return lambda case: in_turn(path, "application/octet-stream", (text.encode() for text in case.texts))
+
+
+def _quoted(path: str) -> Callable[[Reviews], Request]:
+    """{"text": text}."""
+    return lambda case: in_turn(path, "application/json", (_json(path, {"text": text}).body for text in case.texts))
+
+
 def _as_text(case: Case) -> str:
     return base64.b64encode(case.subject.row().tobytes()).decode()
 
@@ -85,15 +106,25 @@ class Peer:
     script: str
     ask: Callable[[Case], Request]
     ready_path: str = "/"
+    ask_texts: Callable[[Reviews], Request] | None = None
+    """None where it is not measured on texts."""
+
+    def request(self, case: Case | Reviews) -> Request:
+        """What it is asked."""
+        if not isinstance(case, Reviews):
+            return self.ask(case)
+        assert self.ask_texts is not None, f"{self.name} is not measured on texts"
+        return self.ask_texts(case)
 
 
 PEERS = {
     peer.name: peer
     for peer in (
-        Peer("mosec", ("mosec==0.9.8",), "mosec_server.py", _raw("/inference")),
-        Peer("litserve", ("litserve==0.2.19",), "litserve_server.py", _base64("/predict"), "/health"),
+        Peer("mosec", ("mosec==0.9.8",), "mosec_server.py", _raw("/inference"), ask_texts=_plain("/inference")),
+        Peer("litserve", ("litserve==0.2.19",), "litserve_server.py", _base64("/predict"), "/health",
+             _quoted("/predict")),
         Peer("torchserve", ("torchserve==0.12.0", "torch-model-archiver==0.12.0", "pyyaml", "setuptools<81"),
-             "torchserve_server.py", _raw("/predictions/network"), "/ping"),
+             "torchserve_server.py", _raw("/predictions/network"), "/ping", _plain("/predictions/network")),
         Peer("bentoml", ("bentoml>=1.4",), "bentoml_server.py", _rows("/predict"), "/readyz"),
         Peer("mlserver", ("mlserver==1.7.1", "uvloop<0.22"), "mlserver_server.py", _tensor("/v2/models/network/infer"),
              "/v2/health/ready"),

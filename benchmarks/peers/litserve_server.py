@@ -15,6 +15,8 @@ class Predict(litserve.LitAPI):
     def decode_request(self, request: dict[str, Any]) -> Any:
         if "row" in request:
             return self.model.from_lists(request["row"])
+        if "text" in request:
+            return self.model.from_text(request["text"])
         return self.model.from_bytes(base64.b64decode(request["bytes"]))
 
     def batch(self, inputs: list[Any]) -> list[Any]:

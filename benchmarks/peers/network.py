@@ -17,6 +17,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from models.architectures import Network, build
+from models.manifest import CheckpointFiles
+from models.preprocess import Preprocessor
 
 MAX_BATCH = 32
 
@@ -57,7 +59,7 @@ def load(folder: Path) -> Network:
     return network.eval()
 
 
-def _optimised(network: Network, contract: Any) -> Callable[[Tensor], Tensor]:
+def _optimised(network: Network, contract: Any) -> Callable[..., Tensor]:
     """The network in bfloat16 by OpenVINO, for batches of any size: what a user of a peer could do by hand."""
     import openvino
 
@@ -76,31 +78,55 @@ def _optimised(network: Network, contract: Any) -> Callable[[Tensor], Tensor]:
 
 
 class Model:
-    """The network of this run. A row comes as bytes of its numbers, or as nested lists."""
+    """The network of this run. A row comes as bytes of its numbers, as nested lists, or as a text."""
 
     def __init__(self) -> None:
         torch.set_num_threads(int(option("THREADS", "1")))
         folder = Path(option("NETWORK"))
-        self._input = json.loads((folder / "manifest.json").read_text())["input"]
-        self._shape = self._input["shape"]
-        self._dtype = np.dtype(self._input["dtype"])
+        manifest = json.loads((folder / "manifest.json").read_text())
+        self._input, self._labels = manifest["input"], manifest["labels"]
         network = load(folder)
-        self._logits = _optimised(network, self._input) if option("BACKEND") == "openvino" else network
+        self._network = _optimised(network, self._input) if option("BACKEND") == "openvino" else network
+        self._preprocess: Preprocessor | None = None
+        if self._input["kind"] == "text":
+            files = CheckpointFiles(folder)
+            self._preprocess = Preprocessor(files.manifest.preprocess, files.read)
 
     def from_bytes(self, data: bytes) -> NDArray[Any]:
-        """A row of the numbers as they lie in memory."""
-        return np.frombuffer(data, self._dtype).reshape(self._shape)
+        """A row of the numbers as they lie in memory, or of a text's ids."""
+        if self._preprocess is not None:
+            return self.from_text(data.decode())
+        return np.frombuffer(data, np.dtype(self._input["dtype"])).reshape(self._input["shape"])
 
     def from_lists(self, numbers: Any) -> NDArray[Any]:
         """A row of nested lists."""
-        return np.asarray(numbers, self._dtype).reshape(self._shape)
+        return np.asarray(numbers, np.dtype(self._input["dtype"])).reshape(self._input["shape"])
+
+    def from_text(self, text: str) -> NDArray[Any]:
+        """The ids of a text."""
+        assert self._preprocess is not None
+        return self._preprocess([text]).values
 
     def predict(self, rows: list[NDArray[Any]]) -> list[dict[str, Any]]:
         """The most likely label of each row, and its probability."""
         with torch.inference_mode():
-            probabilities = self._logits(torch.from_numpy(np.stack(rows))).softmax(dim=1)
+            logits = self._logits(rows)
+            # Of two labels a network may tell the second one's share alone.
+            probabilities = (
+                logits.softmax(dim=1) if logits.shape[1] > 1 else torch.cat([(-logits).sigmoid(), logits.sigmoid()], 1)
+            )
             best = probabilities.max(dim=1)
         return [
-            {"label": str(index), "probability": probability}
+            {"label": self._labels[index], "probability": probability}
             for index, probability in zip(best.indices.tolist(), best.values.tolist(), strict=True)
         ]
+
+    def _logits(self, rows: list[NDArray[Any]]) -> Tensor:
+        """Of a batch that is padded to its longest row where rows are texts."""
+        if self._preprocess is None:
+            return self._network(torch.from_numpy(np.stack(rows)))
+        lengths = [len(row) for row in rows]
+        x = np.zeros((len(rows), max(lengths)), np.int64)
+        for row, length, ids in zip(x, lengths, rows, strict=True):
+            row[:length] = ids
+        return self._network(torch.from_numpy(x), torch.tensor(lengths))

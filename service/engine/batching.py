@@ -7,6 +7,7 @@ those of others.
 import heapq
 import math
 from bisect import bisect_left, insort
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from service.domain import BatchPolicy, Ref
@@ -16,12 +17,24 @@ from service.errors import DeadlineExceeded, Overloaded, QueueFull
 
 # Padding of a few elements is never worth a batch of its own.
 _SLACK_ELEMENTS = 8
+# What a batch of its own is taken to cost, in elements. At least the engine's part, on a device that takes none.
+# At most what leaves less than a tenth of a batch of texts as padding: a busy machine makes it seem more than it is.
+_LEAST_OVERHEAD, _MOST_OVERHEAD = 64, 256
 # Of the time that is left, a batch is given so much: predictions err, and the answer has a way to go.
 _DEADLINE_SHARE = 0.8
 # What is held back leaves a little earlier than that, so that all of it still fits.
 _HELD_SHARE = 0.7
 # So few that are of no use any more are not worth a look.
 _FEW_ENTRIES = 16
+
+
+# The (rows, steps) in which a batch of so many rows, the longest of so many steps, is run.
+Sizes = Callable[[int, int], tuple[int, int]]
+
+
+def as_they_are(num_rows: int, longest: int) -> tuple[int, int]:
+    """The sizes of what runs every batch as it is."""
+    return num_rows, longest
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +62,7 @@ class BatchQueue:
         self.ref = ref
         self.policy = policy
         self.cost = cost or CostModel()
+        self.sizes: Sizes = as_they_are
         self._waiting = Waiting()
         self._by_length: list[tuple[int, int]] = []  # (length, number), sequences only
         # A heap of (instant, first row, rows): numbers alone, so that it keeps no answered request's data alive.
@@ -246,16 +260,25 @@ class BatchQueue:
         return self._waiting.first_together(count if within is None else min(count, within))
 
     def _of_similar_length(self, number: int, first: Row, now: float, max_seconds: float) -> list[int]:
-        """The first row and those nearest to it in length, as many as a batch may hold."""
+        """The first row and those nearest to it in length: so many that an element of theirs costs least.
+
+        Rows from further off share what a batch costs however small it is, and bring padding, by their lengths and by
+        the sizes that the device runs.
+        """
         anchor, max_elements = first.length, self._element_limit(now)
+        overhead = min(max(_LEAST_OVERHEAD, self.cost.overhead(anchor)), _MOST_OVERHEAD)
 
         def may_share(shortest: int, longest: int, num_rows: int) -> bool:
             fills = shortest >= self.policy.min_fill * longest - _SLACK_ELEMENTS
             fits = num_rows * longest <= max_elements
             return fills and fits and self.cost.seconds(longest, num_rows) <= max_seconds
 
+        def price(low: int, high: int, elements: int) -> float:
+            return (overhead + math.prod(self.sizes(high - low, self._by_length[high - 1][0]))) / elements
+
         low = bisect_left(self._by_length, (anchor, number))
-        high = low + 1
+        high, elements = low + 1, anchor
+        best = (price(low, high, elements), low, high)
         while high - low < self.policy.max_rows:
             shortest, longest = self._by_length[low][0], self._by_length[high - 1][0]
             below = self._by_length[low - 1][0] if low else None
@@ -264,9 +287,12 @@ class BatchQueue:
             can_fall = below is not None and may_share(below, longest, grown)
             can_rise = above is not None and may_share(shortest, above, grown)
             if can_rise and above is not None and (not can_fall or below is None or above - anchor <= anchor - below):
-                high += 1
-            elif can_fall:
-                low -= 1
+                high, elements = high + 1, elements + above
+            elif can_fall and below is not None:
+                low, elements = low - 1, elements + below
             else:
                 break
+            if (grown_price := price(low, high, elements)) <= best[0]:
+                best = (grown_price, low, high)
+        _, low, high = best
         return [number for _, number in self._by_length[low:high]]

@@ -143,6 +143,7 @@ class Engine:
         self._residents[ref] = Resident(runner, wanted, now, None if replaced is None else replaced.last_asked)
         if replaced is None:
             self._scheduler.add(ref)
+        self._scheduler.use_sizes(ref, runner.padded)
         how = (wanted.precision, runner.execution.backend, runner.execution.precision, runner.execution.threads)
         if self._costs_at.setdefault(ref, how) != how:
             self._costs_at[ref] = how

@@ -97,6 +97,13 @@ class CostModel:
         line = self._line(length)
         return 0.0 if line is None else line.fixed / num_rows + line.slope * length
 
+    def overhead(self, longest: int) -> float:
+        """What a batch takes however small it is, in elements that take as long; 0 while too few sizes were seen."""
+        line = self._line(longest)
+        if line is None or line.is_guess:
+            return 0.0
+        return line.fixed / line.slope if line.slope else math.inf
+
     def rows_within(self, seconds: float) -> int | None:
         """Dense rows whose batch stays within the seconds, at least 1; None where any number does."""
         line = self._line(1)

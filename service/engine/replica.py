@@ -123,10 +123,14 @@ class Replica:
                     raise
             raise BrokenCheckpoint(f"the network failed on a sample input: {error}") from error
 
+    def padded(self, num_rows: int, longest: int) -> tuple[int, int]:
+        """The (rows, steps) in which a batch of so many rows is run."""
+        return self._compiled.padded(num_rows, longest)
+
     def run(self, rows: Sequence[Array], *, ragged: bool) -> tuple[Array, Fill]:
         """Logits or values, (len(rows), outputs) float32, in the order of `rows`."""
         longest = max(map(len, rows)) if ragged else 1
-        x, lengths = _pad(rows, *self._compiled.padded(len(rows), longest), ragged=ragged)
+        x, lengths = _pad(rows, *self.padded(len(rows), longest), ragged=ragged)
         outputs = self._compiled(x, lengths)
         width = self.manifest.num_outputs
         if len(outputs) != len(x) or (width is not None and outputs.shape[1:] != (width,)):

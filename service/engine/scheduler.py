@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from service.domain import BatchPolicy, Ref
-from service.engine.batching import Batch, BatchQueue
+from service.engine.batching import Batch, BatchQueue, Sizes, as_they_are
 from service.engine.cost import CostModel
 from service.engine.requests import Request
 from service.errors import NotReady
@@ -49,6 +49,10 @@ class Scheduler:
         self._queues[ref] = BatchQueue(ref, self._policy, self._costs.setdefault(ref, CostModel()))
         self._used[ref] = self._virtual_now
 
+    def use_sizes(self, ref: Ref, sizes: Sizes) -> None:
+        """Fit a version's batches to the sizes in which they are run."""
+        self._queues[ref].sizes = sizes
+
     def close(self, ref: Ref) -> None:
         """Take nothing more for a version, and hold nothing of it back."""
         self._queues[ref].close()
@@ -57,6 +61,7 @@ class Scheduler:
         """Take away a version's queue, in which nothing may wait; what its batches cost is kept."""
         queue = self._queues.pop(ref)
         assert not len(queue), f"{len(queue)} rows of {ref} wait"
+        queue.sizes = as_they_are  # whoever keeps an error that the queue raised would keep the replica too
         del self._used[ref]
         self._widths.pop(ref, None)
         self._asked.pop(ref, None)

@@ -59,6 +59,13 @@ class Runner(Protocol):
         """Run sample rows. Raises BrokenCheckpoint where it can't answer them, and DeviceLost."""
         ...
 
+    def padded(self, num_rows: int, longest: int) -> tuple[int, int]:
+        """The (rows, steps) in which a batch is run, each at least as large as given; `longest` is 1 for dense rows.
+
+        Pure, and asked from any thread.
+        """
+        ...
+
     def run(self, rows: Sequence[Array], *, ragged: bool) -> tuple[Array, Fill]:
         """One line of finite or not finite numbers a row, float32."""
         ...

@@ -1,6 +1,7 @@
 """What the benchmarks say of a server whose behaviour is known."""
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -10,8 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from benchmarks.load import constant_rate
-from benchmarks.networks import CASES, Request, our_request
+from benchmarks.load import closed_loop, constant_rate
+from benchmarks.networks import CASES, Request, in_turn, our_request
 from benchmarks.processes import Server, carrying
 from tests.end_to_end.service import free_port
 
@@ -25,11 +26,13 @@ class _Stalling(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     lock = threading.Lock()
     asked = 0
+    bodies: list[bytes]
 
     def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
+        body = self.rfile.read(int(self.headers["Content-Length"]))
         with self.lock:
             type(self).asked += 1
+            self.bodies.append(body)
             if type(self).asked == 21:
                 time.sleep(STALL)
         self.send_response(500 if self.path == "/fail" else 200)
@@ -42,9 +45,17 @@ class _Stalling(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def url() -> Iterator[str]:
+def bodies() -> list[bytes]:
+    """What was sent to the server at `url`."""
+    return []
+
+
+@pytest.fixture
+def url(bodies: list[bytes]) -> Iterator[str]:
     class Fresh(_Stalling):
         asked = 0
+
+    Fresh.bodies = bodies
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Fresh)
     thread = threading.Thread(target=server.serve_forever)
@@ -68,6 +79,22 @@ def test_failed_requests_are_counted(url: str) -> None:
     assert window.errors == 10
 
 
+THREE = in_turn("/", "text/plain", (b"one", b"two\n\0", b"three"))
+
+
+def test_bodies_are_sent_in_turn_at_a_constant_rate(url: str, bodies: list[bytes]) -> None:
+    assert constant_rate(url, THREE, rate=50, seconds=0.12, mark="none", connections=1).errors == 0
+    assert bodies == [*THREE.bodies, *THREE.bodies]
+
+
+@pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
+def test_bodies_are_sent_in_turn_in_a_closed_loop(url: str, bodies: list[bytes]) -> None:
+    assert closed_loop(url, THREE, connections=1, seconds=1, mark="none").errors == 0
+    assert len(bodies) > 3
+    turns = [THREE.bodies.index(body) for body in bodies]
+    assert turns == [(turns[0] + number) % 3 for number in range(len(bodies))]
+
+
 def test_a_server_leaves_no_process_behind(tmp_path) -> None:
     # A child that left its parent's session and goes on when it ends, as daemons do.
     child = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'], "
@@ -85,13 +112,17 @@ def test_the_payloads_are_of_the_size_that_is_claimed() -> None:
     assert 28_000 < len(our_request(CASES["cnn_json"]).body) < 30_000
 
 
-def test_an_unknown_peer_is_refused() -> None:
+@pytest.mark.parametrize(
+    ("what", "peer", "complaint"),
+    [("peers", "nobody", "invalid choice: 'nobody'"), ("texts", "bentoml", "mosec, litserve, torchserve are measured")],
+)
+def test_a_peer_that_can_not_be_measured_is_refused(what: str, peer: str, complaint: str) -> None:
     said = subprocess.run(
-        [sys.executable, "-P", "-m", "benchmarks", "peers", "--peer", "nobody"],
+        [sys.executable, "-P", "-m", "benchmarks", what, "--peer", peer],
         env={**os.environ, "PYTHONPATH": os.getcwd()},
         capture_output=True,
         text=True,
         check=False,
     )
     assert said.returncode == 2
-    assert "invalid choice: 'nobody'" in said.stderr
+    assert complaint in said.stderr

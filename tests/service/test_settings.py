@@ -62,6 +62,7 @@ def test_an_empty_variable_serves_registered_models_alone(monkeypatch: pytest.Mo
         {"shipped_checkpoints": None},
         {"host": "::1", "port": 0, "allow_remote": True, "access_log": True},
         {"default_timeout_seconds": 0.1, "max_queue_delay_seconds": 1e-5, "log_format": "json", "device": "cuda:1"},
+        {"single_flight": "on", "result_cache_rows": 10, "result_cache_bytes": 1000},
     ],
 )
 def test_child_processes_read_the_same_settings(
@@ -106,6 +107,9 @@ def test_the_batch_policy_is_made_of_the_settings() -> None:
         ("drain_seconds", -5),
         ("log_level", "loud"),
         ("allow_remote", "perhaps"),
+        ("single_flight", "perhaps"),
+        ("result_cache_rows", -1),
+        ("result_cache_bytes", 0),
     ],
 )
 def test_a_bad_value_is_refused_by_name(name: str, value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,6 +117,12 @@ def test_a_bad_value_is_refused_by_name(name: str, value: Any, monkeypatch: pyte
     with pytest.raises(ValidationError) as raised:
         Settings()
     assert [error["loc"] for error in raised.value.errors()] == [(name,)]
+
+
+def test_answers_are_kept_only_where_forwards_are_shared() -> None:
+    assert Settings(single_flight="on", result_cache_rows=10).result_cache_rows == 10
+    with pytest.raises(ValidationError, match="needs SERVOLOOP_SINGLE_FLIGHT=on"):
+        Settings(result_cache_rows=10)
 
 
 def test_a_setting_that_does_not_exist_is_refused() -> None:

@@ -6,7 +6,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, precondition, rule
 
 from service.domain import BatchPolicy, Deadline, Ref
-from service.engine.batching import Batch, BatchQueue
+from service.engine.backends.buckets import pad_rows, pad_steps
+from service.engine.batching import Batch, BatchQueue, Sizes, as_they_are
+from service.engine.cost import CostModel
 from service.engine.requests import Request
 from service.errors import QueueFull
 
@@ -185,6 +187,31 @@ def test_a_batch_is_full_by_its_padded_elements_too() -> None:
     assert sorted(lengths_of(batch(queue))) == [30, 30, 33]
 
 
+def few_sizes(num_rows: int, longest: int) -> tuple[int, int]:
+    return pad_rows(num_rows), pad_steps(longest)
+
+
+def test_rows_that_would_only_add_padding_wait_for_the_next_batch() -> None:
+    queue = queue_of(BatchPolicy(), *(request(lengths=[n]) for n in (200, 200, 200, 200, 160, 160)))
+    assert [lengths_of(batch(queue)), lengths_of(batch(queue))] == [[200] * 4, [160] * 2]
+
+
+def test_batches_are_of_the_sizes_that_are_run() -> None:
+    queue = queue_of(BatchPolicy(), *(request(lengths=[256]) for _ in range(9)))
+    queue.sizes = few_sizes  # nine rows would be run as twelve
+    assert [len(batch(queue)), len(batch(queue))] == [8, 1]
+
+
+def test_where_a_batch_costs_much_whatever_its_size_padding_is_the_lesser_evil() -> None:
+    cost = CostModel()
+    for num_rows in (1, 2, 4, 8) * 5:
+        cost.learn(200, num_rows, 0.1 + 1e-6 * num_rows, NOW)
+    queue = BatchQueue(REF, BatchPolicy(), cost)
+    for n in (200, 200, 200, 200, 160, 160):
+        queue.put(request(lengths=[n]))
+    assert len(batch(queue)) == 6
+
+
 policies = st.builds(
     BatchPolicy,
     max_rows=st.integers(1, 6),
@@ -194,11 +221,13 @@ policies = st.builds(
     min_fill=st.floats(0, 1),
 )
 many_lengths = st.lists(st.integers(1, 300), min_size=1, max_size=40)
+some_sizes = st.sampled_from([few_sizes, as_they_are])
 
 
-@given(policy=policies, lengths=many_lengths)
-def test_no_batch_of_sequences_breaks_its_bounds(policy: BatchPolicy, lengths: list[int]) -> None:
+@given(policy=policies, lengths=many_lengths, sizes=some_sizes)
+def test_no_batch_of_sequences_breaks_its_bounds(policy: BatchPolicy, lengths: list[int], sizes: Sizes) -> None:
     queue = queue_of(policy, *(request(lengths=[n]) for n in lengths))
+    queue.sizes = sizes
     left = []
     while len(queue):
         together = lengths_of(batch(queue))
@@ -210,11 +239,17 @@ def test_no_batch_of_sequences_breaks_its_bounds(policy: BatchPolicy, lengths: l
     assert sorted(left) == sorted(lengths)
 
 
-@given(policy=policies, lengths=many_lengths, newcomers=st.lists(st.integers(1, 300), min_size=1, max_size=5))
-def test_no_length_starves_another(policy: BatchPolicy, lengths: list[int], newcomers: list[int]) -> None:
+@given(
+    policy=policies,
+    lengths=many_lengths,
+    newcomers=st.lists(st.integers(1, 300), min_size=1, max_size=5),
+    sizes=some_sizes,
+)
+def test_no_length_starves_another(policy: BatchPolicy, lengths: list[int], newcomers: list[int], sizes: Sizes) -> None:
     """However many arrive after it, a row has left after as many takes as there were rows up to it."""
     waiting = [request(lengths=[n]) for n in lengths]
     queue = queue_of(policy, *waiting)
+    queue.sizes = sizes
     for taken in range(len(waiting)):
         oldest = next(each for each in waiting if each is not None)
         together = {row.request for row in batch(queue).rows}

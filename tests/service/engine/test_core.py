@@ -127,6 +127,20 @@ async def test_sequences_that_leave_out_of_order_are_joined_in_order(start: Star
     assert [len(batch) for batch in harness.runner.batches] == [2, 2]
 
 
+class ByFours(FakeRunner):
+    """A network that is run with a multiple of four rows."""
+
+    def padded(self, num_rows: int, longest: int) -> tuple[int, int]:
+        return -(-num_rows // 4) * 4, longest
+
+
+async def test_batches_of_sequences_are_of_the_sizes_of_what_runs_them(start: Start) -> None:
+    harness = await start()
+    await install(harness.engine, REF, by_fours := ByFours())
+    await harness.answer(harness.ask(ragged(*[200] * 9)))
+    assert [len(batch) for batch in by_fours.batches] == [8, 1]
+
+
 async def test_a_late_request_is_refused_and_never_runs(start: Start) -> None:
     harness = await start()
     held = await busy(harness)

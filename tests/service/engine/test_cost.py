@@ -39,6 +39,13 @@ def test_one_size_of_batch_is_expected_to_take_what_it_took() -> None:
     assert cost.trust(1, NOW) == 0.5
 
 
+def test_what_a_batch_takes_however_small_is_told_in_elements_once_sizes_differ() -> None:
+    of_many_sizes = learned(*[(n, 0.02 + 0.001 * n) for n in (1, 8, 32)] * 20)
+    assert of_many_sizes.overhead(1) == pytest.approx(20, rel=0.1)
+    assert learned(*[(8, 0.04)] * 5).overhead(1) == 0
+    assert CostModel().overhead(1) == 0
+
+
 def test_one_batch_that_was_held_up_changes_little() -> None:
     usual = [(n, 0.001 * n) for n in (1, 4, 8, 16, 32)] * 10
     assert learned(*usual, (8, 60.0)).seconds(1, 8) < 0.016
