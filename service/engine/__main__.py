@@ -100,7 +100,8 @@ def _planner(device: torch.device, settings: Settings) -> Planner:
     return Chooser(
         cache,
         threads=settings.engine_threads or cores,
-        enabled=settings.optimize == "auto",
+        enabled=settings.optimize != "off",
+        automatic=settings.optimize == "auto",
         elsewhere=lambda do: starter.submit(do).result(),
     )
 

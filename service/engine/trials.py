@@ -19,17 +19,19 @@ from models.preprocess.tensors import Array
 from service.domain import Precision
 from service.engine.backends.base import Backend, Place
 from service.engine.backends.eager import Eager
+from service.engine.backends.registry import SLOW_TO_BUILD
 from service.engine.choosing import PASSED, Trial
 from service.engine.heldout import Rows
 from service.engine.plans import Plan
+from service.engine.quiet import NotQuiet, Timing
 from service.engine.replica import Replica
 
 BATCH = 32
 # Promise 1, of the logits' scale.
 TOLERANCES = {Precision.FLOAT32: 1e-5, Precision.BFLOAT16: 2e-2}
-_ROUNDS = 21
 _ROUND_SECONDS = 0.02
 _ALONE = 12
+AS_IT_COMES = Timing()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,19 +101,22 @@ def candidates(backends: Sequence[Backend], cores: int) -> list[Candidate]:
     return [
         Candidate(backend, threads)
         for backend in backends
-        for threads in (numbers if backend.name != "compile" else [cores])
+        for threads in (numbers if backend.name not in SLOW_TO_BUILD else [cores])
     ]
 
 
-def num_steps(tried: Sequence[Candidate]) -> int:
+def num_steps(tried: Sequence[Candidate], timing: Timing) -> int:
     """How often `try_all` tells of its progress."""
-    return len(tried) + _ROUNDS
+    return len(tried) + timing.rounds
 
 
-def try_all(subject: Subject, tried: Sequence[Candidate], tell: Callable[[str], None]) -> list[Trial]:
+def try_all(
+    subject: Subject, tried: Sequence[Candidate], tell: Callable[[str], None], timing: Timing = AS_IT_COMES
+) -> list[Trial]:
     """One trial a candidate, in their order. `tell` is called with what is done next.
 
     Those that pass are timed in turn, round by round, so that whatever else the machine does meanwhile hits all alike.
+    Raises NotQuiet where too many rounds were disturbed more than `timing` allows.
     """
     plain = _replica(subject, Candidate(Eager(), os.cpu_count() or 1))
     expected = _outputs(plain, subject.rows)
@@ -120,13 +125,33 @@ def try_all(subject: Subject, tried: Sequence[Candidate], tell: Callable[[str], 
         tell(candidate.title)
         runs.append(_check(subject, candidate, expected))
     one, many = _timed_rows(subject.rows)
-    for number in range(_ROUNDS):
-        tell(f"timing, round {number + 1} of {_ROUNDS}")
-        for run in runs:
-            if run.replica is not None and run.verdict == PASSED:
-                run.batch_1.extend(_times(run.replica, one, ragged=subject.rows.ragged))
-                run.batch_32.extend(_times(run.replica, many, ragged=subject.rows.ragged))
+    timed = [(run, run.replica) for run in runs if run.replica is not None and run.verdict == PASSED]
+    disturbed = 0
+    for number in range(timing.rounds):
+        tell(f"timing, round {number + 1} of {timing.rounds}")
+        while not _time_round(timed, (one, many), timing, ragged=subject.rows.ragged):
+            disturbed += 1
+            if disturbed > timing.spare:
+                raise NotQuiet
     return [run.trial() for run in runs]
+
+
+def _time_round(
+    timed: Sequence[tuple[_Run, Replica]], rows: tuple[list[Array], list[Array]], timing: Timing, *, ragged: bool
+) -> bool:
+    """Time a few batches of each; whether they count, because others left it the cores meanwhile."""
+    one, many = rows
+    before = timing.read()
+    found = [
+        (run, list(_times(replica, one, ragged=ragged)), list(_times(replica, many, ragged=ragged)))
+        for run, replica in timed
+    ]
+    if timing.max_busy < 1 and timing.read().waited_share(before) > timing.max_busy:
+        return False
+    for run, batch_1, batch_32 in found:
+        run.batch_1.extend(batch_1)
+        run.batch_32.extend(batch_32)
+    return True
 
 
 def _replica(subject: Subject, candidate: Candidate) -> Replica:
