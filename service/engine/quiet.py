@@ -39,7 +39,7 @@ def core_time(tasks: Path = _TASKS) -> CoreTime:
 @dataclass(frozen=True, slots=True)
 class Timing:
     """How batches are timed: in so many `rounds` in which the process waited for cores at most for a share `max_busy`
-    of its time. When `spare` rounds were worse, it is given up.
+    of its time. After `spare` steps that were worse, rounds or others, it gives way to whoever wants the cores.
     """
 
     rounds: int = 21
@@ -54,4 +54,23 @@ class Timing:
 
 def in_background(max_busy: float) -> Timing:
     """As much as is worth its time where nobody waits for it, and somebody may come at any moment."""
-    return Timing(rounds=7, max_busy=max_busy, spare=14)
+    return Timing(rounds=7, max_busy=max_busy, spare=3)
+
+
+class Watch:
+    """Tells after each step whether it was quiet."""
+
+    def __init__(self, timing: Timing) -> None:
+        self._timing = timing
+        self._before = timing.read()
+        self._num_disturbed = 0
+
+    def was_quiet(self) -> bool:
+        """Whether others left the cores to this process since it was last asked. Raises NotQuiet when too often not."""
+        before, self._before = self._before, self._timing.read()
+        if self._timing.max_busy >= 1 or self._before.waited_share(before) <= self._timing.max_busy:
+            return True
+        self._num_disturbed += 1
+        if self._num_disturbed > self._timing.spare:
+            raise NotQuiet
+        return False

@@ -23,7 +23,7 @@ from service.engine.backends.registry import SLOW_TO_BUILD
 from service.engine.choosing import PASSED, Trial
 from service.engine.heldout import Rows
 from service.engine.plans import Plan
-from service.engine.quiet import NotQuiet, Timing
+from service.engine.quiet import Timing, Watch
 from service.engine.replica import Replica
 
 BATCH = 32
@@ -116,37 +116,35 @@ def try_all(
     """One trial a candidate, in their order. `tell` is called with what is done next.
 
     Those that pass are timed in turn, round by round, so that whatever else the machine does meanwhile hits all alike.
-    Raises NotQuiet where too many rounds were disturbed more than `timing` allows.
+    Raises NotQuiet where others disturb more of it than `timing` allows.
     """
     plain = _replica(subject, Candidate(Eager(), os.cpu_count() or 1))
     expected = _outputs(plain, subject.rows)
+    watch = Watch(timing)
     runs = []
     for candidate in tried:
         tell(candidate.title)
         runs.append(_check(subject, candidate, expected))
+        watch.was_quiet()
     one, many = _timed_rows(subject.rows)
     timed = [(run, run.replica) for run in runs if run.replica is not None and run.verdict == PASSED]
-    disturbed = 0
     for number in range(timing.rounds):
         tell(f"timing, round {number + 1} of {timing.rounds}")
-        while not _time_round(timed, (one, many), timing, ragged=subject.rows.ragged):
-            disturbed += 1
-            if disturbed > timing.spare:
-                raise NotQuiet
+        while not _time_round(timed, (one, many), watch, ragged=subject.rows.ragged):
+            continue  # a disturbed one does not count
     return [run.trial() for run in runs]
 
 
 def _time_round(
-    timed: Sequence[tuple[_Run, Replica]], rows: tuple[list[Array], list[Array]], timing: Timing, *, ragged: bool
+    timed: Sequence[tuple[_Run, Replica]], rows: tuple[list[Array], list[Array]], watch: Watch, *, ragged: bool
 ) -> bool:
     """Time a few batches of each; whether they count, because others left it the cores meanwhile."""
     one, many = rows
-    before = timing.read()
     found = [
         (run, list(_times(replica, one, ragged=ragged)), list(_times(replica, many, ragged=ragged)))
         for run, replica in timed
     ]
-    if timing.max_busy < 1 and timing.read().waited_share(before) > timing.max_busy:
+    if not watch.was_quiet():
         return False
     for run, batch_1, batch_32 in found:
         run.batch_1.extend(batch_1)

@@ -110,37 +110,35 @@ def test_what_disturbs_a_few_batches_is_not_counted() -> None:
 
 
 class Cores:
-    """Each round is disturbed as `shares` say; the last goes on."""
+    """After each step it was disturbed as `shares` say; the last goes on."""
 
     def __init__(self, *shares: float) -> None:
-        self._shares = list(shares)
+        self._shares = [0.0, *shares]  # when it begins
         self._time = CoreTime(0, 0)
-        self.is_round = False
 
     def __call__(self) -> CoreTime:
-        if self.is_round:
-            share = self._shares.pop(0) if len(self._shares) > 1 else self._shares[0]
-            waited = round(100 * share)
-            self._time = CoreTime(self._time.ran + 100 - waited, self._time.waited + waited)
-        self.is_round = not self.is_round
+        share = self._shares.pop(0) if len(self._shares) > 1 else self._shares[0]
+        waited = round(100 * share)
+        self._time = CoreTime(self._time.ran + 100 - waited, self._time.waited + waited)
         return self._time
 
 
-def timed(*shares: float, **more: float) -> tuple[list[Trial], list[str]]:
+def timed(*shares: float, max_busy: float = 0.1) -> tuple[list[Trial], list[str]]:
     told: list[str] = []
-    timing = Timing(rounds=3, max_busy=more.get("max_busy", 0.1), spare=2, read=Cores(*shares))
+    timing = Timing(rounds=3, max_busy=max_busy, spare=2, read=Cores(*shares))
     return try_all(subject(), [Candidate(Eager(), 1)], told.append, timing), told
 
 
 def test_rounds_that_others_disturbed_are_repeated() -> None:
-    found, told = timed(0.05, 0.5, 0.0, 0.3, 0.1)
+    found, told = timed(0.0, 0.05, 0.5, 0.0, 0.3, 0.1)
     assert found[0].passed
-    assert told[1:] == [f"timing, round {number} of 3" for number in (1, 2, 3)]
+    assert told == ["eager float32, 1 thread", *(f"timing, round {number} of 3" for number in (1, 2, 3))]
 
 
-def test_what_is_disturbed_too_often_is_given_up() -> None:
+@pytest.mark.parametrize("shares", [(0.0, 0.05, 0.5), (0.5, 0.5, 0.0, 0.5, 0.0)])
+def test_what_is_disturbed_too_often_gives_way(shares: tuple[float, ...]) -> None:
     with pytest.raises(NotQuiet):
-        timed(0.05, 0.5)
+        timed(*shares)
 
 
 def test_where_others_may_be_as_busy_as_they_like_every_round_counts() -> None:
