@@ -141,10 +141,10 @@ def _state(version: "Version") -> "Text":
         return Text(f"{words}: {version.reason}", "red")
     if version.state == "loaded" and not version.ready:
         return Text(f"{words}, not ready: {version.reason}", "red")
-    if (backend := version.backend) is not None and version.state == "loaded":
-        words += f" on {backend.name} {backend.precision}{', to be optimised' if backend.pending else ''}"
     if version.pinned:
         words += ", pinned"
+    if (backend := version.backend) is not None and version.state == "loaded":
+        words += f" ({backend.name} {backend.precision}{', to be optimised' if backend.pending else ''})"
     if version.state == "loaded" and version.reason:
         return Text(f"{words}; it could not be loaded anew: {version.reason}", "red")
     return Text(words)

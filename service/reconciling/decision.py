@@ -16,6 +16,8 @@ from service.registry.steps import Holding, Load, Replica, Unload, steps
 _LEAST_STAY_SECONDS = 0.5
 # An engine that is restarted keeps its place so long; then others take over what it had.
 _PATIENCE_SECONDS = 60.0
+# Not tried again at once: whatever takes it away may do so again.
+_LOST = "what was found out about it is not there any more; it is tried again after the next start of the service"
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,10 +224,13 @@ def _standing(version: Version, facts: Facts, plan: Plan, calm: Plan) -> Standin
 def _execution(version: Version, facts: Facts, slots: Sequence[str]) -> Execution | None:
     """How the first replica computes; while others are to be tried, how far that has come."""
     reports = [engine.report for engine in facts.engines if engine.slot in slots and engine.report is not None]
-    replicas = (report.replicas[version.ref] for report in reports if version.ref in report.replicas)
-    execution = next((replica.execution for replica in replicas), None)
-    progress = facts.trials.get(version.identity)
-    if execution is None or not execution.pending or progress is None:
+    replica = next((report.replicas[version.ref] for report in reports if version.ref in report.replicas), None)
+    if replica is None or replica.execution is None or not replica.execution.pending:
+        return None if replica is None else replica.execution
+    execution, progress = replica.execution, facts.trials.get(version.identity)
+    if replica.is_optimized:
+        return replace(execution, reason=_LOST, pending=False)
+    if progress is None:
         return execution
     return replace(execution, reason=progress.reason, pending=progress.is_pending)
 

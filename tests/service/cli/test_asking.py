@@ -98,8 +98,8 @@ def test_models_are_listed_with_what_is_wrong(run: Run, url: str) -> None:
     [
         ({"state": "loaded"}, "loaded"),
         ({"state": "loaded", "pinned": True}, "loaded, pinned"),
-        ({"state": "loaded", "backend": FAST}, "loaded on openvino bfloat16"),
-        ({"state": "loaded", "backend": PLAIN, "pinned": True}, "loaded on eager float32, to be optimised, pinned"),
+        ({"state": "loaded", "backend": FAST}, "loaded (openvino bfloat16)"),
+        ({"state": "loaded", "backend": PLAIN, "pinned": True}, "loaded, pinned (eager float32, to be optimised)"),
         ({"state": "loaded", "ready": False, "reason": "it is silent"}, "loaded, not ready: it is silent"),
         ({"state": "loading", "ready": False, "reason": "its engine is starting"}, "loading"),
         ({"state": "on_demand", "ready": False, "reason": "it is loaded when it is asked for"}, "on demand"),

@@ -406,6 +406,16 @@ def test_once_it_is_found_what_runs_it_best_it_is_loaded_anew_in_its_place() -> 
     assert not decide(world.facts).commands
 
 
+def test_what_was_found_and_is_not_there_any_more_is_not_waited_for() -> None:
+    world = World(100, sizes={A: 40})
+    world.trials["identity of a/1"] = Progress("it is found", is_found=True)
+    world.execution = PLAIN
+    world.settle()
+    found = shown(world)
+    assert found is not None
+    assert (found.pending, "is not there any more" in found.reason) == (False, True)
+
+
 def test_where_that_load_fails_the_old_replica_answers_on() -> None:
     world = World(100, sizes={A: 40})
     world.settle()
