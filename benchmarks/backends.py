@@ -30,7 +30,7 @@ from service.engine.choosing import Trial, choose
 from service.engine.heldout import rows_of
 from service.engine.optimized import environment_of
 from service.engine.replica import samples_of
-from service.engine.trials import Candidate, Subject, candidates, num_steps, try_all
+from service.engine.trials import AS_IT_COMES, Candidate, Subject, candidates, num_steps, try_all
 from service.processes import ENGINE_DEFAULTS
 from service.settings import SHIPPED_CHECKPOINTS
 
@@ -109,10 +109,10 @@ def measure(folder: Path, length: int | None, tried: list[Candidate], progress: 
             rows.source,
         )
     subject = Subject(manifest, lambda: network_of(weights, manifest), samples_of(files), rows)
-    task = progress.add_task(title, total=num_steps(tried))
+    task = progress.add_task(title, total=num_steps(tried, AS_IT_COMES))
     trials = try_all(subject, tried, lambda doing: progress.update(task, advance=1, description=f"{title}: {doing}"))
     progress.remove_task(task)
-    chosen = choose(trials, cores=_cores(), max_threads=_cores())
+    chosen = choose(trials, max_threads=_cores())
     return {
         "network": title,
         "rows": rows.source,

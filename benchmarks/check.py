@@ -47,7 +47,7 @@ def measure(console: Console, homes: Homes) -> tuple[list[Ratio], int]:
         write_checkpoints(home / "models")
         forward, forward_us = together(sys.executable, home / "models", "cnn", "eager fp32", cores(), 1, SECONDS)
         step("starting the servers")
-        with serving(homes) as ours, noop_server(home) as noop:
+        with serving(homes, optimised=False) as ours, noop_server(home) as noop:
             for url, request, mark in ((ours.url, path, ours.mark), (ours.url, image, ours.mark), (noop.url, path, "")):
                 step("warming up")
                 closed_loop(url, request, 64, 1, mark or noop.mark)

@@ -1,13 +1,10 @@
 """Servoloop as a user starts it, over the benchmark's networks and the shipped checkpoints."""
 
 import contextlib
-import os
 import re
-import subprocess
-import sysconfig
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from benchmarks.load import ask
 from benchmarks.networks import CASES, Request, our_request, write_checkpoints
@@ -17,6 +14,7 @@ from tests.end_to_end.service import Homes, Service
 _LABEL = re.compile(r'label\\?"\s*:\s*\\?"([^"\\]+)')
 # So many of a case's bodies are compared before it is measured.
 _CHECKED = 20
+_OPTIMISED_SECONDS = 1800.0
 
 
 @dataclass(frozen=True)
@@ -28,33 +26,38 @@ class Target:
 
 
 @contextlib.contextmanager
-def serving(homes: Homes, optimized: Iterable[str] = ()) -> Iterator[Target]:
+def serving(homes: Homes, *, optimised: bool = True) -> Iterator[Target]:
     """`servoloop serve` with its defaults: prediction log, metrics, ids and validation are on.
 
-    Before it starts, `servoloop optimize` chooses how to run the models in `optimized`.
+    `optimised`: once it has found out by itself what runs each version best, whatever else keeps the machine busy.
+    Otherwise all runs on PyTorch. Raises ServerFailed.
     """
     home = homes()
     write_checkpoints(home / "data" / "models")
-    for model in optimized:
-        _optimize(model, home / "data")
+    # Others that use the machine may never leave it quiet, and then ratios of one run are what is measured anyway.
+    settings = {"optimize": "auto", "optimize_max_busy": 1} if optimised else {"optimize": "off"}
     with contextlib.ExitStack() as stack:
         with marked() as mark:
-            service = stack.enter_context(Service(home))
+            service = stack.enter_context(Service(home, **settings))
         stack.callback(end, mark)
         service.wait_ready()
         for case in CASES.values():
             label(service.url, our_request(case))
-        # A version's first deployment may go on by itself, to find how to run it best: users measure what comes after.
+        if optimised:
+            _wait_optimised(service)
         settle(mark)
         yield Target(service.url, mark)
 
 
-def _optimize(model: str, data_dir: Path) -> None:
-    environment = {**os.environ, "SERVOLOOP_DATA_DIR": str(data_dir)}
-    command = [str(Path(sysconfig.get_path("scripts")) / "servoloop"), "optimize", model]
-    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if ran.returncode:
-        raise ServerFailed(f"servoloop optimize {model} ended with {ran.returncode}: {ran.stderr[-1500:]}")
+def _wait_optimised(service: Service) -> None:
+    ends = time.monotonic() + _OPTIMISED_SECONDS
+    while time.monotonic() < ends:
+        models = service.client.get("/v1/models").json()["models"]
+        backends = [version["backend"] for model in models for version in model["versions"]]
+        if not any(backend is None or backend["pending"] for backend in backends):
+            return
+        time.sleep(0.5)
+    raise ServerFailed(f"not every version is optimised yet: {service.errors[-500:]}")
 
 
 def label(url: str, request: Request, turn: int = 0) -> str:

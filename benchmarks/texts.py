@@ -45,7 +45,7 @@ def run(console: Console, venvs: Path, names: Sequence[str], path: Path | None, 
     try:
         with progress(console, 1 + len(cases) * (1 + len(environments) * steps_of_pair(work))) as step:
             step("starting Servoloop")
-            with serving(homes, optimized=[case.model for case in cases]) as ours:
+            with serving(homes) as ours:
                 filled = []
                 for case in cases:
                     step(f"our batches, {case.name}")

@@ -39,12 +39,16 @@ class Precision(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """How a replica computes: the back end, its precision, its threads (0: those of its engine), and why so."""
+    """How a replica computes: the back end, its precision, its threads (0: those of its engine), and why so.
+
+    `pending`: nothing else was tried on this machine yet, and it will be.
+    """
 
     backend: str
     precision: Precision
     threads: int
     reason: str
+    pending: bool = False
 
     @staticmethod
     def from_meta(meta: Mapping[str, Any] | None) -> "Execution | None":

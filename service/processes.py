@@ -61,6 +61,8 @@ ENGINE_DEFAULTS = {
 EXIT_MISCONFIGURED = 78
 # EX_OSERR: the engine's device is in an error that only a new process clears.
 EXIT_DEVICE_LOST = 71
+# EX_TEMPFAIL: what was to be measured could not be, because others keep the machine busy.
+EXIT_NOT_QUIET = 75
 
 
 async def parent_gone() -> None:

@@ -93,14 +93,17 @@ class Settings(BaseSettings):
     """Of each engine's device, for loaded versions; 0 is half of what is free at start on a CPU, 0.9 on a GPU."""
     engine_threads: Annotated[int, Field(ge=0, le=1024)] = 0
     """Threads that compute; 0 is one a core."""
-    optimize: Literal["auto", "off"] = "auto"
-    """auto: networks run on what `servoloop optimize` chose for them; off: all run on PyTorch."""
     single_flight: Literal["on", "off"] = "off"
     """on: identical requests that one http process has at the same time share one forward."""
     result_cache_rows: Annotated[int, Field(ge=0)] = 0
     """Rows of answers that each http process keeps for inputs that come again; with `single_flight` alone."""
     result_cache_bytes: PositiveInt = 64 << 20
     """Of the inputs and outputs that it keeps."""
+    optimize: Literal["auto", "manual", "off"] = "auto"
+    """auto: networks run on what was found to be best for them, which is tried once in the background; manual: only
+    `servoloop optimize` tries; off: all run on PyTorch."""
+    optimize_max_busy: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """How busy others may keep the cores while back ends are timed in the background; 1: as they like."""
     http_processes: Annotated[int, Field(ge=1, le=256)] = 1
     """Processes that parse, validate and answer; they share the port and the engines."""
     unready_seconds: Annotated[float, Field(ge=0, le=600)] = 0.0

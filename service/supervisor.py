@@ -19,7 +19,9 @@ from service.folders import data_folder, listen_unix, runtime_folder
 from service.listening import listen
 from service.process_tree import Child, ProcessTree
 from service.processes import ENGINE_DEFAULTS
+from service.reconciling.optimizing import Optimizer
 from service.reconciling.reconciler import Reconciler
+from service.reconciling.trial_process import TrialProcess
 from service.registry.catalog import Catalog
 from service.registry.scanner import Scanner
 from service.settings import Settings
@@ -75,6 +77,7 @@ class Supervisor:
             stack.callback(asyncio.create_task(_beat(folder / SUPERVISOR)).cancel)
             back, front = self._tree(telemetry), self._tree(telemetry)
             engines = _Engines(settings, folder, {**ENGINE_DEFAULTS, **environment}, back, telemetry, stack)
+            trials = TrialProcess(settings.optimized, {**ENGINE_DEFAULTS, **environment}, settings.optimize_max_busy)
             drain_seconds = settings.drain_seconds
             recorder = Child("recorder", "service.store.recorder", (), (recorder_socket,), environment, drain_seconds)
             http_arguments = ("--supervisor-socket", str(own_path), "--recorder-socket", str(recorder_path))
@@ -100,6 +103,7 @@ class Supervisor:
                         control,
                         engines,
                         telemetry,
+                        Optimizer(trials, max_busy=settings.optimize_max_busy),
                         registered=settings.registered_models,
                         wants_every_gpu=settings.wants_every_gpu,
                     )

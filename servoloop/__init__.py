@@ -33,6 +33,7 @@ from servoloop.errors import (
 from servoloop.instances import ArrayLike, Instance
 from servoloop.results import (
     AliasMove,
+    Backend,
     Broken,
     Deleted,
     Model,
@@ -51,6 +52,7 @@ __all__ = [
     "ApiError",
     "ArrayLike",
     "AsyncClient",
+    "Backend",
     "Broken",
     "Client",
     "Conflict",

@@ -67,11 +67,23 @@ class Predictions(Sequence[Prediction]):
 
 
 @dataclass(frozen=True, slots=True)
+class Backend:
+    """What runs a version's network, and why; `pending`: nothing else was tried on its machine yet, and it will be."""
+
+    name: str
+    precision: str
+    threads: int
+    reason: str
+    pending: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Version:
     """One version of a model; `reason` says why it is not ready, `metrics` what was measured before it was deployed.
 
     `state`: loaded, loading, on_demand, unloaded, no_room or failed; `pinned`, `replicas` and `precision` are what is
-    wanted; `engines` are where it is loaded, `resident_bytes` what one replica takes, None until it was loaded once.
+    wanted; `engines` are where it is loaded, `resident_bytes` what one replica takes, None until it was loaded once;
+    `backend` is None while it is not loaded.
     """
 
     version: str
@@ -87,6 +99,7 @@ class Version:
     precision: str
     engines: Sequence[str]
     resident_bytes: int | None
+    backend: Backend | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +194,7 @@ def read_model(response: httpx.Response) -> Model:
 
 def read_version(response: httpx.Response) -> Version:
     """Of GET /v1/models/{model}/versions/{version}."""
-    return _pick(Version, response.json())
+    return _version(response.json())
 
 
 def read_version_change(response: httpx.Response) -> VersionChange:
@@ -233,8 +246,12 @@ def _scored(entries: Iterable[Mapping[str, Any]] | None) -> tuple[Scored, ...] |
 
 
 def _model(document: Mapping[str, Any]) -> Model:
-    versions = tuple(_pick(Version, entry) for entry in document["versions"])
-    return _pick(Model, {**document, "versions": versions})
+    return _pick(Model, {**document, "versions": tuple(map(_version, document["versions"]))})
+
+
+def _version(document: Mapping[str, Any]) -> Version:
+    backend = document["backend"]
+    return _pick(Version, {**document, "backend": None if backend is None else _pick(Backend, backend)})
 
 
 def _pick(kind: type[T], members: Mapping[str, Any]) -> T:

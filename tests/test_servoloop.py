@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import servoloop
-from servoloop import AsyncClient, Client
+from servoloop import AsyncClient, Backend, Client
 
 IDS = ["0199a0c2-0000-7000-8000-000000000001", "0199a0c2-0000-7000-8000-000000000002"]
 MODEL = {
@@ -39,6 +39,14 @@ MODEL = {
             "precision": "float32",
             "engines": ["engine-0"],
             "resident_bytes": 4096,
+            "backend": {
+                "name": "openvino",
+                "precision": "bfloat16",
+                "threads": 1,
+                "reason": "it was measured",
+                "pending": False,
+                "added_later": True,
+            },
             "added_later": True,
         }
     ],
@@ -411,7 +419,14 @@ def test_one_version_is_read() -> None:
         ["engine-0"],
         4096,
     )
+    assert version.backend == Backend("openvino", "bfloat16", 1, "it was measured", pending=False)
     assert (service.requests[0].method, service.requests[0].url.path) == ("GET", "/v1/models/fashion/versions/1")
+
+
+def test_a_version_that_is_not_loaded_has_no_backend() -> None:
+    service = Service(httpx.Response(200, json={**VERSION, "state": "on_demand", "backend": None}))
+    with service.client() as client:
+        assert client.version("fashion", 1).backend is None
 
 
 @pytest.mark.parametrize(("status", "done"), [(200, True), (202, False)])

@@ -73,6 +73,7 @@ class BackendInfo(BaseModel):
     precision: Precision
     threads: Annotated[int, Field(description="0: as many as its engine has")]
     reason: Annotated[str, Field(description="why this one")]
+    pending: Annotated[bool, Field(description="nothing else was tried on this machine yet, and it will be")] = False
 
 
 class VersionInfo(BaseModel):

@@ -133,7 +133,7 @@ def models_table(found: "Models") -> "Table":
 
 
 def _state(version: "Version") -> "Text":
-    """Where a version stands, and why where that is a fault."""
+    """Where a version stands, what runs it, and why where that is a fault."""
     from rich.text import Text
 
     words = version.state.replace("_", " ")
@@ -143,6 +143,8 @@ def _state(version: "Version") -> "Text":
         return Text(f"{words}, not ready: {version.reason}", "red")
     if version.pinned:
         words += ", pinned"
+    if (backend := version.backend) is not None and version.state == "loaded":
+        words += f" ({backend.name} {backend.precision}{', to be optimised' if backend.pending else ''})"
     if version.state == "loaded" and version.reason:
         return Text(f"{words}; it could not be loaded anew: {version.reason}", "red")
     return Text(words)

@@ -102,7 +102,8 @@ def _planner(device: torch.device, settings: Settings) -> Planner:
     return Chooser(
         cache,
         threads=settings.threads,
-        enabled=settings.optimize == "auto",
+        enabled=settings.optimize != "off",
+        automatic=settings.optimize == "auto",
         elsewhere=lambda do: starter.submit(do).result(),
     )
 

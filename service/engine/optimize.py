@@ -6,6 +6,7 @@ Prints a line of JSON for each step, {"step", "of", "doing"}, and at the end {"e
 import argparse
 import os
 import sys
+import threading
 import warnings
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -18,34 +19,52 @@ import torch
 from models.checkpoint import network_of
 from models.manifest import WEIGHTS, BrokenCheckpoint, CheckpointFiles
 from service.engine.backends.base import Backend
-from service.engine.backends.registry import BACKENDS
+from service.engine.backends.registry import BACKENDS, SLOW_TO_BUILD
 from service.engine.choosing import choose
 from service.engine.heldout import rows_of
 from service.engine.optimized import Cache, Evidence, environment_of
+from service.engine.quiet import NotQuiet, Timing, in_background
 from service.engine.replica import samples_of
-from service.engine.trials import Subject, candidates, num_steps, try_all
+from service.engine.trials import AS_IT_COMES, Subject, candidates, num_steps, try_all
+from service.processes import EXIT_NOT_QUIET
 
 CPU = torch.device("cpu")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit status: 0, or 1 with the reason on stderr."""
+    """Run the command and return its exit status: 0, 1 with the reason on stderr, or EXIT_NOT_QUIET."""
     parser = argparse.ArgumentParser(prog="python -m service.engine.optimize", description=__doc__)
     parser.add_argument("folder", type=Path, metavar="DIR", help="a checkpoint")
     parser.add_argument("--cache", type=Path, required=True, help="where evidence is kept")
     parser.add_argument("--tolerance", type=float, default=0.2, help="points that the metric may be worse")
+    parser.add_argument(
+        "--max-busy",
+        type=float,
+        metavar="SHARE",
+        help="run in the background: end with the parent, leave out what is slow to build, and give up where the "
+        "threads wait for cores longer than this share of their time",
+    )
     options = parser.parse_args(arguments)
     warnings.simplefilter("ignore")  # stderr is for the reason
+    backends, timing = [b for b in BACKENDS if b.why_not(CPU) is None], AS_IT_COMES
+    if options.max_busy is not None:
+        threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
+        backends = [b for b in backends if b.name not in SLOW_TO_BUILD]
+        timing = in_background(options.max_busy)
     try:
-        optimize(options.folder, options.cache, options.tolerance, [b for b in BACKENDS if b.why_not(CPU) is None])
+        optimize(options.folder, options.cache, options.tolerance, backends, timing)
+    except NotQuiet:
+        return EXIT_NOT_QUIET
     except (BrokenCheckpoint, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0
 
 
-def optimize(folder: Path, cache_folder: Path, tolerance: float, backends: Sequence[Backend]) -> Evidence:
-    """Try the back ends, keep the evidence, and print it. Raises BrokenCheckpoint and OSError."""
+def optimize(
+    folder: Path, cache_folder: Path, tolerance: float, backends: Sequence[Backend], timing: Timing = AS_IT_COMES
+) -> Evidence:
+    """Try the back ends, keep the evidence, and print it. Raises BrokenCheckpoint, OSError and NotQuiet."""
     cores = len(os.sched_getaffinity(0))
     torch.set_num_threads(cores)
     cache = Cache(cache_folder, environment_of(CPU), cores)
@@ -60,9 +79,9 @@ def optimize(folder: Path, cache_folder: Path, tolerance: float, backends: Seque
     def tell(doing: str) -> None:
         nonlocal step
         step += 1
-        _say({"step": step, "of": num_steps(tried), "doing": doing})
+        _say({"step": step, "of": num_steps(tried, timing), "doing": doing})
 
-    trials = try_all(subject, tried, tell)
+    trials = try_all(subject, tried, tell, timing)
     chosen = choose(trials, max_threads=cores)
     evidence = Evidence(
         model=manifest.model,
@@ -82,6 +101,12 @@ def optimize(folder: Path, cache_folder: Path, tolerance: float, backends: Seque
     missing = {f"{b.name} {b.precision}": reason for b in BACKENDS if (reason := b.why_not(CPU)) is not None}
     _say({"evidence": evidence.model_dump(mode="json"), "path": str(path), "missing": missing})
     return evidence
+
+
+def _end_with_parent() -> None:
+    """The parent holds the other end of stdin open and writes nothing."""
+    os.read(0, 1)  # sys.stdin has a lock, which the interpreter waits for at its end
+    os._exit(1)
 
 
 def _say(what: dict[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -24,11 +24,13 @@ class Plan:
     backend: Backend
     place: Place
     reason: str
+    pending: bool = False
+    """Nothing else was tried yet, and it will be."""
 
     @property
     def execution(self) -> Execution:
         """The plan, as it is told to others."""
-        return Execution(self.backend.name, self.backend.precision, self.place.threads, self.reason)
+        return Execution(self.backend.name, self.backend.precision, self.place.threads, self.reason, self.pending)
 
 
 Planner = Callable[[torch.device, Manifest, Precision], Plan]
@@ -58,12 +60,14 @@ class Chooser:
     A version that is wished in float32, as all are until somebody says otherwise, may run in bfloat16 where that was
     measured to be as good. One that is wished in a lower precision runs in that.
 
+    `automatic`: what nothing was tried for yet will be tried without anybody asking for it.
     `elsewhere` runs something in a thread of ordinary priority, and waits for it.
     """
 
     cache: Cache
     threads: int
     enabled: bool = True
+    automatic: bool = False
     elsewhere: Callable[[Callable[[], None]], None] = _here
 
     def __call__(self, device: torch.device, manifest: Manifest, precision: Precision) -> Plan:
@@ -81,6 +85,9 @@ class Chooser:
         except Unusable as error:
             log.warning("what was found out about a version is not used", extra={"reason": str(error)})
             return plain(f"what was found out about it is not used: {error}")
+        if evidence is None and self.automatic:
+            soon = plain("nothing was tried here yet; it will be in the background, once the machine is quiet")
+            return replace(soon, pending=True)
         if evidence is None:
             return plain(f"nothing was tried here: servoloop optimize {manifest.model} --version {manifest.version}")
         precisions = tuple(Precision) if precision is Precision.FLOAT32 else (precision,)

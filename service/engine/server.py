@@ -158,6 +158,7 @@ class EngineServer:
                 "bytes": resident.runner.num_bytes,
                 "generation": resident.wanted.generation,
                 "precision": resident.wanted.precision,
+                "optimized": resident.wanted.optimized,
                 "execution": asdict(resident.runner.execution),
                 "idle": round(asked[ref], 3) if ref in asked else None,
             }
@@ -240,6 +241,7 @@ def _wanted(frame: Frame) -> Wanted:
         meta.get("identity", ""),
         Precision(meta.get("precision", Precision.FLOAT32)),
         int(meta.get("generation", 0)),
+        meta.get("optimized", False) is True,
     )
 
 

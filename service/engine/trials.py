@@ -20,17 +20,19 @@ from models.preprocess.tensors import Array
 from service.domain import Precision
 from service.engine.backends.base import Backend, Place
 from service.engine.backends.eager import Eager
+from service.engine.backends.registry import SLOW_TO_BUILD
 from service.engine.choosing import PASSED, Trial
 from service.engine.heldout import Rows
 from service.engine.plans import Plan
+from service.engine.quiet import Timing, Watch
 from service.engine.replica import Replica
 
 BATCH = 32
 # Promise 1, of the logits' scale.
 TOLERANCES = {Precision.FLOAT32: 1e-5, Precision.BFLOAT16: 2e-2}
-_ROUNDS = 21
 _ROUND_SECONDS = 0.02
 _ALONE = 12
+AS_IT_COMES = Timing()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,36 +109,59 @@ def candidates(backends: Sequence[Backend], cores: int) -> list[Candidate]:
     return [
         Candidate(backend, threads, cores // threads)
         for backend in backends
-        for threads in (numbers if backend.name != "compile" else [cores])
+        for threads in (numbers if backend.name not in SLOW_TO_BUILD else [cores])
     ]
 
 
-def num_steps(tried: Sequence[Candidate]) -> int:
+def num_steps(tried: Sequence[Candidate], timing: Timing) -> int:
     """How often `try_all` tells of its progress."""
-    return len(tried) + _ROUNDS
+    return len(tried) + timing.rounds
 
 
-def try_all(subject: Subject, tried: Sequence[Candidate], tell: Callable[[str], None]) -> list[Trial]:
+def try_all(
+    subject: Subject, tried: Sequence[Candidate], tell: Callable[[str], None], timing: Timing = AS_IT_COMES
+) -> list[Trial]:
     """One trial a candidate, in their order. `tell` is called with what is done next.
 
     Those that pass are timed in turn, round by round, so that whatever else the machine does meanwhile hits all alike.
+    Raises NotQuiet where others disturb more of it than `timing` allows.
     """
     plain = _replica(subject, Candidate(Eager(), os.cpu_count() or 1))
     expected = _outputs(plain, subject.rows)
+    watch = Watch(timing)
     runs = []
     for candidate in tried:
         tell(candidate.title)
         runs.append(_check(subject, candidate, expected))
+        watch.was_quiet()
     one, many = _timed_rows(subject.rows)
-    for number in range(_ROUNDS):
-        tell(f"timing, round {number + 1} of {_ROUNDS}")
-        for run in runs:
-            if run.replica is not None and run.verdict == PASSED:
-                run.batch_1.extend(_times(run.replica, one, ragged=subject.rows.ragged))
-                run.batch_32.extend(
-                    _times_at_once(run.candidate.at_once, run.replica, many, ragged=subject.rows.ragged)
-                )
+    timed = [(run, run.replica) for run in runs if run.replica is not None and run.verdict == PASSED]
+    for number in range(timing.rounds):
+        tell(f"timing, round {number + 1} of {timing.rounds}")
+        while not _time_round(timed, (one, many), watch, ragged=subject.rows.ragged):
+            continue  # a disturbed one does not count
     return [run.trial() for run in runs]
+
+
+def _time_round(
+    timed: Sequence[tuple[_Run, Replica]], rows: tuple[list[Array], list[Array]], watch: Watch, *, ragged: bool
+) -> bool:
+    """Time a few batches of each; whether they count, because others left it the cores meanwhile."""
+    one, many = rows
+    found = [
+        (
+            run,
+            list(_times(replica, one, ragged=ragged)),
+            list(_times_at_once(run.candidate.at_once, replica, many, ragged=ragged)),
+        )
+        for run, replica in timed
+    ]
+    if not watch.was_quiet():
+        return False
+    for run, batch_1, batch_32 in found:
+        run.batch_1.extend(batch_1)
+        run.batch_32.extend(batch_32)
+    return True
 
 
 def _replica(subject: Subject, candidate: Candidate) -> Replica:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from service.domain import Execution, Loading, Precision, Ref, Wish
 from service.reconciling.engine_link import Tried, tried
+from service.reconciling.optimizing import Progress
 from service.reconciling.report import Report
 from service.registry.catalog import Catalog, Version
 from service.registry.fleet import EngineInfo, Standing, VersionState, View
@@ -15,6 +16,8 @@ from service.registry.steps import Holding, Load, Replica, Unload, steps
 _LEAST_STAY_SECONDS = 0.5
 # An engine that is restarted keeps its place so long; then others take over what it had.
 _PATIENCE_SECONDS = 60.0
+# Not tried again at once: whatever takes it away may do so again.
+_LOST = "what was found out about it is not there any more; it is tried again after the next start of the service"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,8 @@ class Facts:
     """Everything that counts. Times in seconds, on the clock of `now`.
 
     `asked`: when a version was last asked for; `owed`: since when somebody waits for one that is not loaded;
-    `loaded_at`: since when it is loaded; `measured`: the bytes of its replicas, by identity and precision.
+    `loaded_at`: since when it is loaded; `measured`: the bytes of its replicas, by identity and precision;
+    `trials`: how far trying other back ends has come, by identity.
     """
 
     now: float
@@ -55,9 +59,15 @@ class Facts:
     owed: Mapping[Ref, float] = field(default_factory=dict)
     loaded_at: Mapping[Ref, float] = field(default_factory=dict)
     measured: Mapping[tuple[str, Precision], int] = field(default_factory=dict)
+    trials: Mapping[str, Progress] = field(default_factory=dict)
 
     def wish(self, ref: Ref) -> Wish:
         return self.wishes.get(ref, Wish())
+
+    @property
+    def loads_anything(self) -> bool:
+        """Whether any engine does at this moment."""
+        return any(engine.holding is not None and engine.holding.loading for engine in self.engines)
 
     def failure(self, claim: Claim) -> str | None:
         """Why what is claimed could not be loaded somewhere; None where nothing is known against it."""
@@ -139,6 +149,7 @@ def _claim(version: Version, facts: Facts) -> Claim:
         version.identity,
         wish.generation,
         wish.precision,
+        version.identity in facts.trials and facts.trials[version.identity].is_found,
     )
     return replace(claim, barred=facts.barred(claim))
 
@@ -153,11 +164,7 @@ def _possible(claim: Claim, facts: Facts, current: Mapping[Ref, Sequence[str]], 
 
 def _with_failures(engine: EngineFacts, claims: Mapping[Ref, Claim]) -> Holding:
     assert engine.holding is not None
-    failed = {
-        ref: Replica(claim.num_bytes, claim.identity, claim.generation, claim.precision)
-        for ref, claim in claims.items()
-        if tried(claim) in engine.failures
-    }
+    failed = {ref: Replica.of(claim) for ref, claim in claims.items() if tried(claim) in engine.failures}
     return replace(engine.holding, failed=failed)
 
 
@@ -210,14 +217,22 @@ def _standing(version: Version, facts: Facts, plan: Plan, calm: Plan) -> Standin
     generation = min((replica.generation for replica in ready.values()), default=wish.generation)
     measured = facts.measured.get((version.identity, wish.precision), 0)
     num_bytes = max((replica.num_bytes for replica in ready.values()), default=measured)
-    execution = _execution(ref, facts, slots)
+    execution = _execution(version, facts, slots)
     return Standing(state, version.identity, reason, slots, num_bytes, generation, wish.generation, execution)
 
 
-def _execution(ref: Ref, facts: Facts, slots: Sequence[str]) -> Execution | None:
-    """How the first replica computes."""
+def _execution(version: Version, facts: Facts, slots: Sequence[str]) -> Execution | None:
+    """How the first replica computes; while others are to be tried, how far that has come."""
     reports = [engine.report for engine in facts.engines if engine.slot in slots and engine.report is not None]
-    return next((report.replicas[ref].execution for report in reports if ref in report.replicas), None)
+    replica = next((report.replicas[version.ref] for report in reports if version.ref in report.replicas), None)
+    if replica is None or replica.execution is None or not replica.execution.pending:
+        return None if replica is None else replica.execution
+    execution, progress = replica.execution, facts.trials.get(version.identity)
+    if replica.is_optimized:
+        return replace(execution, reason=_LOST, pending=False)
+    if progress is None:
+        return execution
+    return replace(execution, reason=progress.reason, pending=progress.is_pending)
 
 
 def _progress(ref: Ref, facts: Facts, slots: Sequence[str], *, is_next: bool) -> str:

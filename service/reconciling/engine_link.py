@@ -99,14 +99,13 @@ class EngineLink:
         if report is None or self._link is None:
             return None
         loaded = {
-            ref: Replica(facts.num_bytes, identities.get(ref, ""), facts.generation, facts.precision)
+            ref: Replica(
+                facts.num_bytes, identities.get(ref, ""), facts.generation, facts.precision, facts.is_optimized
+            )
             for ref, facts in report.replicas.items()
         }
         told = {ref for kind, ref in self._commanded.values() if kind is Kind.UNLOAD}
-        loading = {
-            claim.ref: Replica(claim.num_bytes, claim.identity, claim.generation, claim.precision)
-            for claim in self._loads.values()
-        }
+        loading = {claim.ref: Replica.of(claim) for claim in self._loads.values()}
         return Holding(loaded, loading, frozenset(report.unloading | told))
 
     def failures(self) -> dict[Tried, str]:
@@ -128,7 +127,8 @@ class EngineLink:
     def load(self, claim: Claim, folder: Path, *, pardon: bool) -> None:
         """Have a version loaded, or loaded anew beside what runs and then put in its place."""
         facts = {"folder": str(folder), "identity": claim.identity, "precision": claim.precision}
-        number = self._command(Kind.LOAD, claim.ref, **facts, generation=claim.generation, pardon=pardon)
+        more = {"generation": claim.generation, "optimized": claim.is_optimized, "pardon": pardon}
+        number = self._command(Kind.LOAD, claim.ref, **facts, **more)
         if number is not None:
             self._loads[number] = claim
 

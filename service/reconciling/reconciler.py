@@ -15,10 +15,12 @@ from service.domain import Loading, Precision, Ref
 from service.errors import ServoloopError
 from service.reconciling.decision import Decision, EngineFacts, Facts, decide
 from service.reconciling.engine_link import EngineLink
+from service.reconciling.optimizing import Optimizer, Untried
 from service.reconciling.publisher import Publisher
 from service.reconciling.removal import remove_files
 from service.registry.aliases import StateFollower
 from service.registry.catalog import CHANGED, Catalog
+from service.registry.fleet import VersionState
 from service.registry.placement import Claim
 from service.registry.scanner import Scanner
 from service.registry.steps import Load, Unload
@@ -67,6 +69,7 @@ class Reconciler:
         changes: Changes,
         engines: Engines,
         telemetry: SupervisorTelemetry,
+        optimizer: Optimizer,
         *,
         registered: Path,
         wants_every_gpu: bool,
@@ -78,6 +81,7 @@ class Reconciler:
         self._changes = changes
         self._engines = engines
         self._telemetry = telemetry
+        self._optimizer = optimizer
         self._registered = registered
         self._wants_every_gpu = wants_every_gpu
         self._clock = clock
@@ -93,6 +97,7 @@ class Reconciler:
         self._pardoned: set[tuple[str, Ref, int]] = set()
         self._checks: dict[Ref, asyncio.Task[None]] = {}
         self._news = asyncio.Event()
+        optimizer.tell = self._news.set
         self._publisher = Publisher(self._want)
 
     @contextlib.asynccontextmanager
@@ -107,6 +112,7 @@ class Reconciler:
                 asyncio.create_task(self._run()),
                 asyncio.create_task(_again_and_again(self._look)),
                 asyncio.create_task(_again_and_again(self._remove)),
+                asyncio.create_task(self._optimizer.run()),
             ]
             try:
                 yield
@@ -179,12 +185,39 @@ class Reconciler:
                     link.forget_failures(ref)
         owed = {ref: since for ref, (since, _) in self._owed.items()}
         facts = Facts(
-            now, self._scan, catalog, state.wishes, engines, self._asked, owed, self._loaded_at, self._measured
+            now,
+            self._scan,
+            catalog,
+            state.wishes,
+            engines,
+            self._asked,
+            owed,
+            self._loaded_at,
+            self._measured,
+            dict(self._optimizer.progress),
         )
         decision = decide(facts)
         for command in decision.commands:
             self._execute(command, decision, catalog)
         self._publisher.publish(decision.view)
+        wanted = {claim.identity for claim in decision.claims.values()}
+        self._optimizer.update(
+            [] if decision.commands or facts.loads_anything else self._untried(decision, catalog), wanted
+        )
+
+    def _untried(self, decision: Decision, catalog: Catalog) -> list[Untried]:
+        """What answers, and may do so faster."""
+        return [
+            Untried(
+                ref,
+                standing.identity,
+                catalog.models[ref.model].versions[ref.version].folder,
+                self._asked.get(ref, 0.0),
+                decision.claims[ref].is_aliased,
+            )
+            for ref, standing in decision.view.versions.items()
+            if standing.state is VersionState.LOADED and standing.execution is not None and standing.execution.pending
+        ]
 
     def _learn(self, identities: Mapping[Ref, str], now: float) -> None:
         """When versions were last asked for, since when they are loaded, and what their replicas take."""

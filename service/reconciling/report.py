@@ -22,7 +22,8 @@ class DeviceReport:
 @dataclass(frozen=True, slots=True)
 class ReplicaReport:
     """A loaded version: its measured bytes, as what it was loaded, the seconds since a caller asked for it (None where
-    nobody has since its load), and how it computes, where its engine says so.
+    nobody has since its load), how it computes, where its engine says so, and whether that was chosen by what was found
+    out about it.
     """
 
     num_bytes: int
@@ -30,6 +31,7 @@ class ReplicaReport:
     precision: Precision
     idle: float | None
     execution: Execution | None = None
+    is_optimized: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,7 @@ class Report:
                     Precision(facts["precision"]),
                     facts["idle"],
                     Execution.from_meta(facts.get("execution")),
+                    facts.get("optimized", False),
                 )
                 for name, facts in meta["replicas"].items()
             },

@@ -19,8 +19,8 @@ class Claim:
     """A version that shall be loaded, or may be: the bytes of a replica (measured, or estimated before its first load).
 
     `last_used` on any one clock, in seconds; where it is equal, `is_aliased` versions go before those that no alias
-    names. What a replica is made of - identity, generation and precision - has no say in where it lies. Nothing new is
-    put where it is `barred` from.
+    names. What a replica is made of - identity, generation, precision, whether it is optimised - has no say in where it
+    lies. Nothing new is put where it is `barred` from.
     """
 
     ref: Ref
@@ -32,6 +32,7 @@ class Claim:
     identity: str = ""
     generation: int = 0
     precision: Precision = Precision.FLOAT32
+    is_optimized: bool = False
     barred: frozenset[str] = frozenset()
 
 

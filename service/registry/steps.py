@@ -9,16 +9,27 @@ from service.registry.placement import Claim, Device, Plan
 
 @dataclass(frozen=True, slots=True)
 class Replica:
-    """One copy of a version, the bytes it takes, and what it was made of."""
+    """One copy of a version, the bytes it takes, and what it was made of.
+
+    `is_optimized`: it was loaded since other ways to run it were tried.
+    """
 
     num_bytes: int
     identity: str = ""
     generation: int = 0
     precision: Precision = Precision.FLOAT32
+    is_optimized: bool = False
+
+    @staticmethod
+    def of(claim: Claim) -> "Replica":
+        """What a load for this claim makes."""
+        return Replica(claim.num_bytes, claim.identity, claim.generation, claim.precision, claim.is_optimized)
 
     def is_as_wanted(self, claim: Claim) -> bool:
         """Whether a load would bring nothing else."""
-        return (self.identity, self.generation, self.precision) == (claim.identity, claim.generation, claim.precision)
+        wanted = (claim.identity, claim.generation, claim.precision)
+        is_same = (self.identity, self.generation, self.precision) == wanted
+        return is_same and (self.is_optimized or not claim.is_optimized)
 
 
 @dataclass(frozen=True, slots=True)

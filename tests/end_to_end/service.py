@@ -44,7 +44,8 @@ class Service:
     """A running service over `models`, a folder of checkpoints; a context manager that leaves no process behind.
 
     `settings` are its SERVOLOOP_* variables. `home` holds its data directory, its output and its temporary files, and
-    may be handed to a successor.
+    may be handed to a successor. Unless a test says otherwise it tries no back ends by itself: that takes cores from
+    what the test is about.
     """
 
     def __init__(self, home: Path, *options: str, **settings: Any) -> None:
@@ -61,7 +62,7 @@ class Service:
 
     def __enter__(self) -> Self:
         self.temporary.mkdir(parents=True, exist_ok=True)
-        given = {"data_dir": self.data_dir, "log_format": "json", **self._settings}
+        given = {"data_dir": self.data_dir, "log_format": "json", "optimize": "manual", **self._settings}
         environment = {name: value for name, value in os.environ.items() if not name.startswith("SERVOLOOP_")}
         environment |= {f"SERVOLOOP_{name.upper()}": str(value) for name, value in given.items()}
         environment["TMPDIR"] = str(self.temporary)

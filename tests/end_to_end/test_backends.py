@@ -1,10 +1,12 @@
 """What a version runs on: chosen from what is kept in the data directory, and shown."""
 
+import json
 import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from models.manifest import Manifest
@@ -74,3 +76,59 @@ def test_what_was_chosen_runs_after_a_reload_and_a_damaged_file_does_not_stop_it
         until(lambda: backend(service, "rent")["name"] == "eager", "the back end is told")
         assert backend(service, "rent")["reason"].startswith("what was found out about it is not used: ")
         assert service.predict("rent", [row])
+
+
+def test_a_service_finds_out_by_itself_what_runs_a_version_best_and_answers_all_the_while(new_home: Homes) -> None:
+    home, row = new_home(), {"columns": {"area": 61, "rooms": 2}}
+    manifest = checkpoints.write_columns(home / "data" / "models")
+    # On a machine that tests keep busy it would wait for a quiet one for long.
+    given: dict[str, Any] = {"shipped_checkpoints": "", "device": "cpu", "optimize": "auto", "optimize_max_busy": 1}
+    with Service(home, **given) as service:
+        service.wait_ready()
+        until(lambda: backend(service, "rent"), "the version is loaded")
+        before = service.predict("rent", [row])[0]["value"]
+        answers = []
+
+        def is_settled() -> bool:
+            answers.append(service.predict("rent", [row])[0]["value"])
+            return not backend(service, "rent")["pending"]
+
+        until(is_settled, "other back ends were tried", 300)
+        chosen = backend(service, "rent")
+        assert chosen["reason"].startswith("measured ")
+        assert chosen["threads"] <= CORES
+        assert answers == pytest.approx([before] * len(answers), rel=0.05)
+        path = Cache(home / "data" / "optimized", environment_of(torch.device("cpu")), CORES).path(manifest)
+        assert path.is_file()
+        assert service.metric("servoloop_loads_total", model="rent", outcome="reloaded") == 1
+        assert "optimised" in [json.loads(line)["event"] for line in service.errors.splitlines()]
+
+    with Service(home, **given) as service:
+        service.wait_ready()
+        until(lambda: backend(service, "rent"), "the version is loaded")
+        assert backend(service, "rent") == chosen, "what is known is not tried again"
+
+
+def test_a_trial_ends_with_its_service(new_home: Homes) -> None:
+    home = new_home()
+    checkpoints.write_columns(home / "data" / "models")
+    for end in (Service.stop, Service.kill):
+        with Service(home, shipped_checkpoints="", device="cpu", optimize="auto", optimize_max_busy=1) as service:
+            service.wait_ready()
+            until(lambda: trials_of(home), "a trial is under way")
+            end(service)
+            until(lambda: not trials_of(home), "it has ended")
+        assert not list((home / "data").glob("optimized/*.json"))
+
+
+def trials_of(home: Path) -> list[int]:
+    """The processes that try back ends for a service."""
+    cache = os.fsencode(home / "data" / "optimized")
+    return [int(path.parent.name) for path in Path("/proc").glob("[0-9]*/cmdline") if cache in words_of(path)]
+
+
+def words_of(path: Path) -> list[bytes]:
+    try:
+        return path.read_bytes().split(b"\0")
+    except OSError:
+        return []

@@ -73,7 +73,11 @@ def _backend(execution: Execution | None) -> BackendInfo | None:
     if execution is None:
         return None
     return BackendInfo(
-        name=execution.backend, precision=execution.precision, threads=execution.threads, reason=execution.reason
+        name=execution.backend,
+        precision=execution.precision,
+        threads=execution.threads,
+        reason=execution.reason,
+        pending=execution.pending,
     )
 
 

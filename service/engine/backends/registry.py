@@ -23,6 +23,9 @@ BACKENDS: tuple[Backend, ...] = (
     Inductor(Precision.BFLOAT16),
 )
 
+SLOW_TO_BUILD = frozenset({"compile"})
+"""What takes so long to build that it is only tried where somebody asks for it."""
+
 
 def usable(device: torch.device) -> Iterator[Backend]:
     """Those that are installed, and can be used on the device."""

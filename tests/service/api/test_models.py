@@ -56,7 +56,13 @@ async def test_a_model_says_what_it_takes_and_gives(client: httpx.AsyncClient, c
         "precision": "float32",
         "engines": ["engine-0"],
         "resident_bytes": 4096,
-        "backend": {"name": "openvino", "precision": "bfloat16", "threads": 2, "reason": "it was measured"},
+        "backend": {
+            "name": "openvino",
+            "precision": "bfloat16",
+            "threads": 2,
+            "reason": "it was measured",
+            "pending": False,
+        },
     }
     assert (second["version"], second["metrics"]) == ("2", {})
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from service.cli.asking import models_table, read_instance
-from servoloop import Model, Models, Version
+from servoloop import Backend, Model, Models, Version
 from tests.service.cli.conftest import Run
 
 
@@ -25,6 +25,8 @@ def test_a_text_is_answered_with_its_labels(run: Run, url: str) -> None:
 
 
 LABELS = ("negative", "positive")
+FAST = Backend("openvino", "bfloat16", 1, "it was measured", pending=False)
+PLAIN = Backend("eager", "float32", 0, "nothing was tried here yet", pending=True)
 
 
 def test_columns_are_answered_with_a_value(run: Run, url: str) -> None:
@@ -96,6 +98,8 @@ def test_models_are_listed_with_what_is_wrong(run: Run, url: str) -> None:
     [
         ({"state": "loaded"}, "loaded"),
         ({"state": "loaded", "pinned": True}, "loaded, pinned"),
+        ({"state": "loaded", "backend": FAST}, "loaded (openvino bfloat16)"),
+        ({"state": "loaded", "backend": PLAIN, "pinned": True}, "loaded, pinned (eager float32, to be optimised)"),
         ({"state": "loaded", "ready": False, "reason": "it is silent"}, "loaded, not ready: it is silent"),
         ({"state": "loading", "ready": False, "reason": "its engine is starting"}, "loading"),
         ({"state": "on_demand", "ready": False, "reason": "it is loaded when it is asked for"}, "on demand"),
@@ -107,7 +111,7 @@ def test_models_are_listed_with_what_is_wrong(run: Run, url: str) -> None:
 def test_each_state_is_shown_in_words(known: dict[str, Any], shown: str) -> None:
     usual = {"ready": True, "reason": None, "pinned": False, "replicas": 1, "precision": "float32", "engines": []}
     checkpoint = {"version": "2", "description": "", "architecture": "cnn", "digest": "", "metrics": {}}
-    version = Version(**{**usual, **checkpoint, "resident_bytes": None, **known})
+    version = Version(**{**usual, **checkpoint, "resident_bytes": None, "backend": None, **known})
     model = Model("clothes", "multiclass", {}, [], [], None, {"champion": "1"}, True, (version,))
     [cell] = models_table(Models((model,), ())).columns[-1].cells
     assert str(cell) == shown

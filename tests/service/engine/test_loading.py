@@ -5,6 +5,7 @@ import logging
 import os
 import threading
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -255,6 +256,12 @@ async def test_the_learned_cost_is_not_kept_where_another_back_end_computes(benc
     loaded = await bench.loader.load(wanted(generation=1))
     assert loaded.execution == bench.executions[1]
     assert await bench.answered_by(bench.ask(1, seconds=0.1)) == {1}
+
+
+async def test_what_was_loaded_before_others_were_tried_is_loaded_anew_once(bench: Bench) -> None:
+    for order in (wanted(), replace(wanted(), optimized=True), replace(wanted(), optimized=True), wanted()):
+        await bench.loader.load(order)
+    assert bench.events.count("loaded m/1 0") == 2
 
 
 async def test_the_learned_cost_outlives_an_unload(bench: Bench) -> None:

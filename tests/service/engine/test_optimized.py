@@ -154,6 +154,17 @@ def test_a_wish_for_a_lower_precision_is_kept_to(cache: Cache) -> None:
     assert plan.reason == "nothing that was tried passed with bfloat16 and at most 2 threads"
 
 
+def test_what_nothing_was_tried_for_is_pending_where_it_will_be(cache: Cache) -> None:
+    def is_pending(**more: bool) -> bool:
+        return Chooser(cache, 2, **more)(CPU, MANIFEST, Precision.FLOAT32).execution.pending
+
+    assert is_pending(automatic=True)
+    assert not is_pending()
+    assert not is_pending(automatic=True, enabled=False)
+    cache.write(MANIFEST, evidence())
+    assert not is_pending(automatic=True)
+
+
 def reason(cache: Cache, **more: Any) -> str:
     plan = Chooser(cache, **{"threads": 3, **more})(CPU, MANIFEST, Precision.FLOAT32)
     assert (plan.backend.name, plan.backend.precision, plan.place.threads) == ("eager", Precision.FLOAT32, 3)
@@ -164,6 +175,8 @@ def test_pytorch_answers_where_nothing_else_is_known_and_the_reason_says_what_to
     cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert reason(cache) == "nothing was tried here: servoloop optimize m --version 1"
+    soon = "nothing was tried here yet; it will be in the background, once the machine is quiet"
+    assert reason(cache, automatic=True) == soon
     cache.write(MANIFEST, evidence())
     assert reason(cache, enabled=False) == "SERVOLOOP_OPTIMIZE is off"
     cache.write(MANIFEST, evidence({**TRIALS[0], "backend": "abacus"}))

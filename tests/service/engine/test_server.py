@@ -306,9 +306,9 @@ async def test_what_lies_on_the_device_is_told_with_its_size_and_how_long_nobody
     assert (await peer.next(Kind.LOADED)).meta["bytes"] == FakeRunner.num_bytes
     replicas = (await ready(peer, "m/1")).meta["replicas"]
     assert replicas["m/1"].pop("idle") is None, "nobody has asked it yet"
-    execution = {"backend": "fake", "precision": "float32", "threads": 1, "reason": "it is a fake"}
-    facts = {"bytes": FakeRunner.num_bytes, "generation": 4, "precision": "bfloat16", "execution": execution}
-    assert replicas == {"m/1": facts}
+    execution = {"backend": "fake", "precision": "float32", "threads": 1, "reason": "it is a fake", "pending": False}
+    facts = {"bytes": FakeRunner.num_bytes, "generation": 4, "precision": "bfloat16", "optimized": False}
+    assert replicas == {"m/1": {**facts, "execution": execution}}
 
 
 async def test_what_is_loaded_already_is_answered_at_once_and_another_generation_takes_its_place(

@@ -16,9 +16,10 @@ from models.preprocess.tensors import Array
 from service.domain import Precision
 from service.engine import trials
 from service.engine.backends.eager import Eager, EagerCast
-from service.engine.choosing import choose
+from service.engine.choosing import Trial, choose
 from service.engine.heldout import NUM_ROWS, Rows, rows_of
-from service.engine.trials import Candidate, Subject, candidates, compare, num_steps, try_all, undisturbed
+from service.engine.quiet import CoreTime, NotQuiet, Timing
+from service.engine.trials import AS_IT_COMES, Candidate, Subject, candidates, compare, num_steps, try_all, undisturbed
 from service.settings import SHIPPED_CHECKPOINTS
 from tests import checkpoints
 from tests.service.engine.networks import NETWORKS, manifest_of, rows_for
@@ -56,7 +57,7 @@ def verdicts(*backends: Any, of: Subject | None = None) -> list[str]:
     told: list[str] = []
     tried = [Candidate(backend, 1) for backend in backends]
     found = try_all(of or subject(), tried, told.append)
-    assert len(told) == num_steps(tried)
+    assert len(told) == num_steps(tried, AS_IT_COMES)
     assert all((trial.rows_per_second is not None) == trial.passed for trial in found)
     return [trial.verdict for trial in found]
 
@@ -113,6 +114,43 @@ def test_values_are_compared_by_their_r2() -> None:
 def test_what_disturbs_a_few_batches_is_not_counted() -> None:
     assert undisturbed([5.0, 1.0, *[2.0] * 18]) == 2.0
     assert undisturbed([3.0]) == 3.0
+
+
+class Cores:
+    """After each step it was disturbed as `shares` say; the last goes on."""
+
+    def __init__(self, *shares: float) -> None:
+        self._shares = [0.0, *shares]  # when it begins
+        self._time = CoreTime(0, 0)
+
+    def __call__(self) -> CoreTime:
+        share = self._shares.pop(0) if len(self._shares) > 1 else self._shares[0]
+        waited = round(100 * share)
+        self._time = CoreTime(self._time.ran + 100 - waited, self._time.waited + waited)
+        return self._time
+
+
+def timed(*shares: float, max_busy: float = 0.1) -> tuple[list[Trial], list[str]]:
+    told: list[str] = []
+    timing = Timing(rounds=3, max_busy=max_busy, spare=2, read=Cores(*shares))
+    return try_all(subject(), [Candidate(Eager(), 1)], told.append, timing), told
+
+
+def test_rounds_that_others_disturbed_are_repeated() -> None:
+    found, told = timed(0.0, 0.05, 0.5, 0.0, 0.3, 0.1)
+    assert found[0].passed
+    assert told == ["eager float32, 1 thread", *(f"timing, round {number} of 3" for number in (1, 2, 3))]
+
+
+@pytest.mark.parametrize("shares", [(0.0, 0.05, 0.5), (0.5, 0.5, 0.0, 0.5, 0.0)])
+def test_what_is_disturbed_too_often_gives_way(shares: tuple[float, ...]) -> None:
+    with pytest.raises(NotQuiet):
+        timed(*shares)
+
+
+def test_where_others_may_be_as_busy_as_they_like_every_round_counts() -> None:
+    found, _ = timed(0.99, max_busy=1.0)
+    assert found[0].passed
 
 
 def test_one_thread_half_the_cores_and_all_are_tried() -> None:

@@ -10,6 +10,7 @@ from models.manifest import Manifest
 from service.domain import Execution, Loading, Precision, Ref, Wish
 from service.reconciling.decision import Decision, EngineFacts, Facts, decide
 from service.reconciling.engine_link import Tried, tried
+from service.reconciling.optimizing import Progress
 from service.reconciling.report import DeviceReport, ReplicaReport, Report
 from service.registry.catalog import Catalog, Model, Version
 from service.registry.fleet import VersionState
@@ -24,6 +25,7 @@ def version(ref: Ref, size: int) -> Version:
 
 
 FAST = Execution("openvino", Precision.BFLOAT16, 2, "it was measured")
+PLAIN = Execution("eager", Precision.FLOAT32, 2, "nothing was tried here yet", pending=True)
 
 
 class World:
@@ -43,6 +45,8 @@ class World:
         self.owed: dict[Ref, float] = {}
         self.gone: dict[str, float] = {}
         self.before: dict[str, Holding] = {}
+        self.execution = FAST
+        self.trials: dict[str, Progress] = {}
 
     @property
     def facts(self) -> Facts:
@@ -58,6 +62,7 @@ class World:
             self.asked,
             self.owed,
             self.loaded_at,
+            trials=self.trials,
         )
 
     def settle(self) -> Decision:
@@ -78,7 +83,7 @@ class World:
             del loaded[command.ref]
         else:
             claim = decision.claims[command.ref]
-            replica = Replica(claim.num_bytes, claim.identity, claim.generation, claim.precision)
+            replica = Replica.of(claim)
             if command.ref in self.broken or (command.ref, claim.precision) in self.broken:
                 self.failures[command.slot][tried(claim)] = "it is broken"
             else:
@@ -101,7 +106,8 @@ class World:
         holding = self.holdings[slot]
         shown = holding if holding is not None else self.before[slot]
         replicas = {
-            ref: ReplicaReport(r.num_bytes, r.generation, r.precision, 0.0, FAST) for ref, r in shown.loaded.items()
+            ref: ReplicaReport(r.num_bytes, r.generation, r.precision, 0.0, self.execution, r.is_optimized)
+            for ref, r in shown.loaded.items()
         }
         device = DeviceReport("cpu", self.budgets[slot], ("cpu",))
         report = Report(device, replicas, frozenset(), frozenset())
@@ -367,3 +373,55 @@ def test_what_is_too_large_for_every_device_is_said_to_be(budget: int) -> None:
     standing = World(budget).settle().view.versions[A]
     assert standing.state is VersionState.NO_ROOM
     assert "needs 40 bytes" in (standing.reason or "")
+
+
+# What runs a version best
+
+
+def shown(world: World) -> Execution | None:
+    return decide(world.facts).view.versions[A].execution
+
+
+def test_how_far_trying_has_come_is_told_while_it_is_to_be_tried() -> None:
+    world = World(100, sizes={A: 40})
+    world.settle()
+    world.execution = PLAIN
+    assert shown(world) == PLAIN
+    world.trials["identity of a/1"] = Progress("others are being tried")
+    assert shown(world) == replace(PLAIN, reason="others are being tried")
+    world.trials["identity of a/1"] = Progress("it failed", is_pending=False)
+    assert shown(world) == replace(PLAIN, reason="it failed", pending=False)
+    world.execution = FAST
+    assert shown(world) == FAST
+
+
+def test_once_it_is_found_what_runs_it_best_it_is_loaded_anew_in_its_place() -> None:
+    world = World(100, sizes={A: 40})
+    world.settle()
+    world.trials["identity of a/1"] = Progress("it is found", is_found=True)
+    decision = decide(world.facts)
+    assert decision.commands == [Load("engine-0", A)]
+    assert decision.view.versions[A].state is VersionState.LOADED
+    world.obey(decision.commands[0], decision)
+    assert not decide(world.facts).commands
+
+
+def test_what_was_found_and_is_not_there_any_more_is_not_waited_for() -> None:
+    world = World(100, sizes={A: 40})
+    world.trials["identity of a/1"] = Progress("it is found", is_found=True)
+    world.execution = PLAIN
+    world.settle()
+    found = shown(world)
+    assert found is not None
+    assert (found.pending, "is not there any more" in found.reason) == (False, True)
+
+
+def test_where_that_load_fails_the_old_replica_answers_on() -> None:
+    world = World(100, sizes={A: 40})
+    world.settle()
+    world.trials["identity of a/1"] = Progress("it is found", is_found=True)
+    world.broken.add(A)
+    decision = world.settle()
+    assert decision.view.versions[A].state is VersionState.LOADED
+    assert decision.view.versions[A].reason == "it is broken"
+    assert world.lies() == {"engine-0": {A}}

@@ -105,6 +105,7 @@ async def test_a_load_is_under_way_from_its_command_to_the_report_that_shows_it(
             "identity": "abc",
             "precision": "bfloat16",
             "generation": 2,
+            "optimized": False,
             "pardon": True,
         },
     )

@@ -5,6 +5,7 @@ import shutil
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,8 @@ from service.engine.server import EngineServer
 from service.engine.wanted import Wanted
 from service.errors import StoreUnavailable
 from service.folders import listen_unix
+from service.reconciling import optimizing
+from service.reconciling.optimizing import Optimizer, TrialFailed
 from service.reconciling.reconciler import Reconciler
 from service.registry.fleet import Standing, VersionState, View
 from service.registry.fleet_client import FleetClient
@@ -59,6 +62,12 @@ class Engines:
         self.may_load = threading.Event()
         self.may_load.set()
         self.keepers: dict[str, EngineKeeper] = {}
+        self.is_automatic = False
+        """Whether what nothing was tried for says that it will be."""
+        self.optimized: set[Path] = set()
+        self.can_optimize = asyncio.Event()
+        self.unfit: set[Path] = set()
+        self.abandoned: list[Path] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._servers: dict[str, EngineServer] = {}
 
@@ -103,7 +112,24 @@ class Engines:
         self.may_load.wait(PATIENCE)
         if wanted.ref in self.broken:
             raise BrokenCheckpoint("it is broken today")
-        return SizedRunner(wanted)
+        runner = SizedRunner(wanted)
+        if self.is_automatic and wanted.folder in self.optimized:
+            runner.execution = replace(runner.execution, backend="fast", reason="it was measured")
+        elif self.is_automatic:
+            runner.execution = replace(runner.execution, pending=True)
+        return runner
+
+    async def optimize(self, folder: Path) -> Mapping[str, str]:
+        """As the process that tries back ends, and keeps what it found."""
+        try:
+            await self.can_optimize.wait()
+        except asyncio.CancelledError:
+            self.abandoned.append(folder)
+            raise
+        if folder in self.unfit:
+            raise TrialFailed("it holds no rows")
+        self.optimized.add(folder)
+        return {"backend": "fast"}
 
 
 class Service:
@@ -151,12 +177,18 @@ class Changes:
 
 @asynccontextmanager
 async def running(
-    folder: Path, *, peers: tuple[str, ...] = ("cpu",), budget: int = LARGE, every_gpu: bool = True
+    folder: Path,
+    *,
+    peers: tuple[str, ...] = ("cpu",),
+    budget: int = LARGE,
+    every_gpu: bool = True,
+    is_automatic: bool = False,
 ) -> AsyncIterator[Service]:
     root = folder / "models"
     (folder / "store").mkdir()
     store = open_store(folder / "store")
     engines = Engines(folder, peers, budget)
+    engines.is_automatic = is_automatic
     engines.start(peers[0])
     scanner, changes = Scanner([root]), Changes(store)
     catalog = scanner.scan()
@@ -168,6 +200,7 @@ async def running(
         changes,
         engines,
         SupervisorTelemetry(CollectorRegistry()),
+        Optimizer(engines.optimize, max_busy=1.0),
         registered=root,
         wants_every_gpu=every_gpu,
     )
@@ -181,6 +214,7 @@ async def running(
 @pytest.fixture(autouse=True)
 def _quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.reconciling.reconciler._SCAN_SECONDS", 0.02)
+    monkeypatch.setattr(optimizing, "LOOK_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -375,3 +409,81 @@ async def test_a_deleted_version_goes_everywhere_and_then_its_files(folder: Path
         checkpoints.write_vector(service.root, version=2)
         checkpoints.write_vector(service.root, version=3)
         await service.come(dict.fromkeys([SENSORS, RENT, Ref("sensors", 3)], VersionState.LOADED))
+
+
+# What runs a version best
+
+
+def backends(service: Service) -> dict[Ref, str]:
+    return {ref: how.backend for ref, found in service.view.versions.items() if (how := found.execution) is not None}
+
+
+async def test_what_nothing_was_tried_for_is_tried_and_loaded_anew_once(folder: Path) -> None:
+    async with running(folder, is_automatic=True) as service:
+        await service.until(lambda: "other back ends are being tried on it" in reasons(service).values())
+        assert set(backends(service).values()) == {"fake"}
+        service.engines.can_optimize.set()
+        await service.until(lambda: backends(service) == {SENSORS: "fast", RENT: "fast"})
+        assert set(reasons(service).values()) == {"it was measured"}
+        loads = [(wanted.ref, wanted.generation, wanted.optimized) for wanted in service.engines.loads]
+        assert sorted(loads) == sorted((ref, 0, is_new) for ref in (SENSORS, RENT) for is_new in (False, True))
+
+
+async def test_an_operators_reload_and_ours_are_both_done(folder: Path) -> None:
+    async with running(folder, is_automatic=True) as service:
+        await service.until(lambda: "other back ends are being tried on it" in reasons(service).values())
+        [tried] = [ref for ref, said in reasons(service).items() if said == "other back ends are being tried on it"]
+        service.engines.may_load.clear()
+        service.store.control.change_wish(tried, WishChange(reload=True))
+        await service.until(lambda: len(service.engines.loads) == 3)
+        service.engines.can_optimize.set()
+        await service.until(lambda: service.engines.optimized)
+        service.engines.may_load.set()
+        await service.until(lambda: set(backends(service).values()) == {"fast"})
+        assert service.view.versions[tried].generation == 1
+        before = len(service.engines.loads)
+        service.store.control.change_wish(tried, WishChange(reload=True))
+        await service.until(lambda: service.view.versions[tried].generation == 2)
+        assert [wanted.generation for wanted in service.engines.loads[before:]] == [2]
+
+
+async def test_an_engine_that_is_restarted_has_at_once_what_was_found(folder: Path) -> None:
+    async with running(folder, is_automatic=True) as service:
+        service.engines.can_optimize.set()
+        await service.until(lambda: backends(service) == {SENSORS: "fast", RENT: "fast"})
+        before = len(service.engines.loads)
+        service.engines.restart("engine-0")
+        await service.until(lambda: len(service.engines.loads) >= before + 2)
+        await service.come({SENSORS: VersionState.LOADED, RENT: VersionState.LOADED})
+        assert sorted(wanted.ref for wanted in service.engines.loads[before:]) == [RENT, SENSORS]
+
+
+async def test_what_can_not_be_tried_answers_on_and_says_why(folder: Path) -> None:
+    async with running(folder, is_automatic=True) as service:
+        service.engines.unfit.add(folder / "models" / "rent" / "1")
+        service.engines.can_optimize.set()
+        await service.until(lambda: backends(service) == {SENSORS: "fast", RENT: "fake"})
+        await service.until(lambda: reasons(service)[RENT] == "trying other back ends failed: it holds no rows")
+        how = service.view.versions[RENT].execution
+        assert how is not None
+        assert not how.pending
+        assert [wanted.ref for wanted in service.engines.loads].count(RENT) == 1
+
+
+async def test_what_is_unloaded_is_not_tried_any_more(folder: Path) -> None:
+    async with running(folder, is_automatic=True) as service:
+        service.engines.can_optimize.set()
+        await service.until(lambda: backends(service) == {SENSORS: "fast", RENT: "fast"})
+        service.engines.can_optimize.clear()
+        second = Ref("sensors", 2)
+        checkpoints.write_vector(service.root, version=2)
+        await service.until(lambda: reasons(service).get(second) == "other back ends are being tried on it")
+        service.store.control.change_wish(second, WishChange(loading=Loading.UNLOADED))
+        await service.until(lambda: service.engines.abandoned == [service.root / "sensors" / "2"])
+        service.store.control.change_wish(second, WishChange(loading=Loading.AUTO))
+        service.engines.can_optimize.set()
+        await service.until(lambda: backends(service).get(second) == "fast")
+
+
+def reasons(service: Service) -> dict[Ref, str]:
+    return {ref: how.reason for ref, found in service.view.versions.items() if (how := found.execution) is not None}

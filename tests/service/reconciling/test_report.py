@@ -21,6 +21,14 @@ def test_an_engine_says_how_its_replicas_compute() -> None:
     execution = report(execution=SAID).replicas[REF].execution
     assert execution == Execution("openvino", Precision.BFLOAT16, 2, "it was measured")
     assert report().replicas[REF].execution is None
+    pending = report(execution={**SAID, "pending": True}).replicas[REF].execution
+    assert pending is not None
+    assert pending.pending
+
+
+def test_an_engine_says_which_replicas_were_loaded_since_others_were_tried() -> None:
+    assert report(optimized=True).replicas[REF].is_optimized
+    assert not report().replicas[REF].is_optimized
 
 
 @pytest.mark.parametrize("said", [{}, {**SAID, "precision": "int8"}, {**SAID, "more": 1}, "openvino"])
