@@ -209,3 +209,54 @@ def test_who_comes_while_a_thread_is_free_waits_for_no_batch() -> None:
         assert isinstance(scheduler.take(NOW, 1), Work)
     with pytest.raises(Overloaded):
         scheduler.put(CHEAP, Request(1, Deadline(NOW + 0.9), arrived=NOW))
+
+
+def side_by_side(seconds: float, *, max_rows: int = 4) -> Scheduler:
+    """Two threads, a version whose batches take so many seconds, and one batch of it under way."""
+    scheduler = Scheduler(BatchPolicy(max_rows=max_rows), threads=2)
+    for ref in (CHEAP, COSTLY):
+        scheduler.add(ref)
+        scheduler.set_width(ref, 1)
+    for _ in range(40):
+        scheduler.learn(Work(CHEAP, Batch([Row(request(), 0)]), 0.0, 1, NOW), seconds, NOW)
+    scheduler.put(CHEAP, request())
+    assert isinstance(scheduler.take(NOW, 2), Work)
+    return scheduler
+
+
+def test_rows_wait_for_a_short_batch_of_their_version_and_leave_together() -> None:
+    scheduler = side_by_side(0.004)
+    scheduler.put(CHEAP, request())
+    assert scheduler.take(NOW, 1) == pytest.approx(0.004)
+    scheduler.put(CHEAP, request())
+    work = scheduler.take(NOW + 0.004, 1)
+    assert isinstance(work, Work)
+    assert len(work.batch) == 2
+
+
+def test_rows_do_not_wait_for_a_long_batch_of_their_version() -> None:
+    scheduler = side_by_side(0.006)
+    scheduler.put(CHEAP, request())
+    assert isinstance(scheduler.take(NOW, 1), Work)
+
+
+def test_a_full_batch_waits_for_none() -> None:
+    scheduler = side_by_side(0.004)
+    scheduler.put(CHEAP, request(4))
+    assert isinstance(scheduler.take(NOW, 1), Work)
+
+
+def test_a_version_that_is_closed_waits_for_nothing() -> None:
+    scheduler = side_by_side(0.004)
+    scheduler.put(CHEAP, request())
+    scheduler.close(CHEAP)
+    assert isinstance(scheduler.take(NOW, 1), Work)
+
+
+def test_who_waits_for_its_own_batch_keeps_no_other_version_waiting() -> None:
+    scheduler = side_by_side(0.004)
+    scheduler.put(CHEAP, request())
+    scheduler.put(COSTLY, request())
+    work = scheduler.take(NOW, 1)
+    assert isinstance(work, Work)
+    assert work.ref == COSTLY
