@@ -31,7 +31,7 @@ _ALIKE = 5e-2
 
 
 class Replica:
-    """Not thread-safe: one batch at a time, in the device's thread.
+    """Batches run in several threads at once, as many as its plan says; a warm-up has the device for itself.
 
     With a lower precision PyTorch's autocast chooses what is computed with it; weights and answers stay float32. What a
     plan names instead of PyTorch is used for as long as it builds the network and answers its samples alike.

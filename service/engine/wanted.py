@@ -41,7 +41,7 @@ class Fill:
 
 
 class Runner(Protocol):
-    """A loaded version. Only the device's thread calls `warm_up`, and `run` after it."""
+    """A loaded version. `warm_up` is called with nothing beside it, `run` after it, by several threads at once."""
 
     @property
     def canary(self) -> Tensors:
