@@ -14,6 +14,9 @@ _SOON_SECONDS = 2.0
 # wait for one another: what they win over batches of one thread each, they lose where anything else wants a core.
 _AS_FAST = 0.9
 
+# To be so much sooner with a lone row is worth that a network is in memory twice.
+_WORTH_MS = 0.5
+
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -72,6 +75,19 @@ def choose(
     best = max(trial.rows_per_second or 0.0 for trial in usable)
     fastest = [trial for trial in usable if (trial.rows_per_second or 0.0) >= _AS_FAST * best]
     return min(fastest, key=lambda trial: (_patience(trial), trial.threads, -(trial.rows_per_second or 0)))
+
+
+def threads_alone(chosen: Trial, tried: Sequence[Trial], *, max_threads: int) -> int:
+    """The threads for a row with nothing beside it; 0 where it is hardly sooner answered than by those of a batch."""
+    quicker = [
+        trial
+        for trial in tried
+        if trial.passed
+        and (trial.backend, trial.precision) == (chosen.backend, chosen.precision)
+        and chosen.threads < trial.threads <= max_threads
+        and (trial.batch_1_ms or 0.0) <= (chosen.batch_1_ms or 0.0) - _WORTH_MS
+    ]
+    return min(quicker, key=lambda trial: trial.batch_1_ms or 0.0).threads if quicker else 0
 
 
 def _patience(trial: Trial) -> int:

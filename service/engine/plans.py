@@ -11,7 +11,7 @@ from service.domain import Execution, Precision
 from service.engine.backends.base import Backend, Place
 from service.engine.backends.eager import Eager
 from service.engine.backends.registry import find
-from service.engine.choosing import Trial, choose
+from service.engine.choosing import Trial, choose, threads_alone
 from service.engine.optimized import Cache, Evidence, Unusable
 
 log = logging.getLogger(__name__)
@@ -99,7 +99,8 @@ class Chooser:
             return plain(f"there is no back end {chosen.backend} {chosen.precision}")
         if (reason := backend.why_not(device)) is not None:
             return plain(reason)
-        place = Place(device, chosen.threads, max(1, self.threads // chosen.threads))
+        alone = threads_alone(chosen, evidence.tried, max_threads=self.threads)
+        place = Place(device, chosen.threads, max(1, self.threads // chosen.threads), alone)
         try:
             self.elsewhere(lambda: backend.start(place))
         except Exception as error:  # noqa: BLE001 - a library that is installed and broken

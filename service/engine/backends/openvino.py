@@ -6,11 +6,12 @@ code from anywhere, and nothing of it goes through a file.
 
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib.util import find_spec
 from math import prod
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,8 @@ class OpenVino:
     def start(self, place: Place) -> None:
         """Run something large enough for all threads."""
         _start_threads(place.threads or torch.get_num_threads(), place.at_once)
+        if place.alone:
+            _start_threads(place.alone, 1)
 
     def build(
         self,
@@ -72,25 +75,29 @@ class OpenVino:
             if self.int8:
                 quantise(model, typical(), ragged=ragged, compiled=partial(_compile, Precision.FLOAT32, threads, 1))
             compiled = _compile(self.precision, threads, place.at_once, model)
+            alone = _compile(self.precision, place.alone, 1, model) if place.alone else None
         except NotBuilt:
             raise
         except Exception as error:
             raise NotBuilt(f"OpenVINO can't run this network: {in_brief(error)}") from error
-        num_bytes = sum(_bytes_of(node, self.precision) for node in model.get_ops())
-        built = OpenVinoNetwork(compiled, place.at_once, num_bytes, is_ragged=ragged)
+        num_bytes = (2 if alone else 1) * sum(_bytes_of(node, self.precision) for node in model.get_ops())
+        built = OpenVinoNetwork(compiled, alone, place.at_once, num_bytes, is_ragged=ragged)
         if not ragged:
             for num_rows in ROWS:  # few enough to have them all before the first caller comes
-                built(*padded_batch(samples[0], num_rows))
+                built.prepare(*padded_batch(samples[0], num_rows))
         return built
 
 
 class OpenVinoNetwork:
-    """A compiled network, and a request for each batch that may run at once."""
+    """A network compiled for batches, with a request for each that may run at once, and perhaps for lone rows too."""
 
-    def __init__(self, compiled: Any, at_once: int, num_bytes: int, *, is_ragged: bool) -> None:
-        self._requests = SimpleQueue[Any]()
+    def __init__(self, compiled: Any, alone: Any | None, at_once: int, num_bytes: int, *, is_ragged: bool) -> None:
+        self._batches, self._alone = SimpleQueue[Any](), SimpleQueue[Any]()
+        self._at_once = at_once
         for _ in range(at_once):
-            self._requests.put(compiled.create_infer_request())
+            self._batches.put(compiled.create_infer_request())
+        if alone is not None:
+            self._alone.put(alone.create_infer_request())
         self._num_bytes = num_bytes
         self._is_ragged = is_ragged
 
@@ -105,12 +112,22 @@ class OpenVinoNetwork:
 
     def __call__(self, x: Array, lengths: Array | None) -> Array:
         """(B, O) float32."""
-        inputs = (x,) if lengths is None else (x, lengths)
-        request = self._requests.get()
+        if len(x) == 1 and self._batches.qsize() == self._at_once:
+            with suppress(Empty):
+                return self._run(self._alone, x, lengths, wait=False)
+        return self._run(self._batches, x, lengths)
+
+    def prepare(self, x: Array, lengths: Array | None) -> None:
+        """Run a batch of a size that is to come."""
+        self(x, lengths)
+        self._run(self._batches, x, lengths)
+
+    def _run(self, requests: "SimpleQueue[Any]", x: Array, lengths: Array | None, *, wait: bool = True) -> Array:
+        request = requests.get(wait)
         try:
-            outputs: Array = request.infer(inputs, share_inputs=True)[0]
+            outputs: Array = request.infer((x,) if lengths is None else (x, lengths), share_inputs=True)[0]
         finally:
-            self._requests.put(request)
+            requests.put(request)
         return outputs.astype(np.float32, copy=False)
 
 

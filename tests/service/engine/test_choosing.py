@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from service.domain import Precision
-from service.engine.choosing import PASSED, Trial, choose
+from service.engine.choosing import PASSED, Trial, choose, threads_alone
 
 
 def trial(backend: str = "eager", rate: float | None = 1000, threads: int = 1, **more: Any) -> Trial:
@@ -79,3 +79,21 @@ def test_threads_of_one_batch_have_to_win_clearly_over_batches_side_by_side(
 def test_a_trial_holds_nothing_but_what_was_measured(change: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         trial(**change)
+
+
+ONE_THREAD = trial("openvino", 290, batch_1_ms=6.7)
+
+
+@pytest.mark.parametrize(
+    ("other", "threads"),
+    [
+        (trial("openvino", 288, threads=2, batch_1_ms=3.6), 2),
+        (trial("openvino", 288, threads=2, batch_1_ms=6.5), 0),
+        (trial("eager", 288, threads=2, batch_1_ms=3.6), 0),
+        (trial("openvino", 288, threads=2, batch_1_ms=3.6, precision="bfloat16"), 0),
+        (trial("openvino", 288, threads=2, batch_1_ms=3.6, verdict="it failed: no"), 0),
+        (trial("openvino", 288, threads=4, batch_1_ms=3.6), 0),
+    ],
+)
+def test_a_lone_row_has_more_threads_where_the_same_back_end_was_quicker_with_them(other: Trial, threads: int) -> None:
+    assert threads_alone(ONE_THREAD, [other, ONE_THREAD], max_threads=2) == threads

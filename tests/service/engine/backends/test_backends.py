@@ -1,6 +1,7 @@
 """Every back end over every family: the same answers as PyTorch, and promise 1."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
 import numpy as np
@@ -13,6 +14,7 @@ from models.preprocess.tensors import Array
 from service.domain import Precision
 from service.engine.backends.base import Backend, NotBuilt, Place
 from service.engine.backends.eager import Eager
+from service.engine.backends.openvino import OpenVino
 from service.engine.backends.registry import BACKENDS
 from service.engine.plans import Plan
 from service.engine.replica import Replica
@@ -66,13 +68,13 @@ def samples_of(name: str) -> list[Tensors]:
     return samples
 
 
-def made(backend: Backend, name: str, threads: int = 1) -> Replica:
+def made(backend: Backend, name: str, threads: int = 1, place: Place | None = None) -> Replica:
     contract, architecture = NETWORKS[name]
     torch.manual_seed(0)
     network = build(architecture["family"], architecture["config"])
     for parameter in network.parameters():  # larger than fresh ones, so that a leak would show
         parameter.data.mul_(2.0)
-    plan = Plan(backend, Place(CPU, threads), "it was asked for")
+    plan = Plan(backend, place or Place(CPU, threads), "it was asked for")
 
     def typical() -> Sequence[Array]:
         return rows_of(name, LENGTHS * 9, seed=1)[0]
@@ -113,6 +115,24 @@ def test_a_batch_runs_with_the_threads_of_its_plan(backend: Backend) -> None:
     made(backend, "mlp", threads=0).run(rows, ragged=False)
     assert torch.get_num_threads() == 2
     torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("name", ["cnn", "mlp", "lstm over features"])
+def test_batches_side_by_side_and_rows_by_themselves_get_the_same_answers(name: str) -> None:
+    pytest.importorskip("openvino")
+    rows, ragged = rows_of(name)
+    plain = made(OpenVino(), name)
+    expected = plain.run(rows, ragged=ragged)[0]
+    busy = made(OpenVino(), name, place=Place(CPU, 1, at_once=2, alone=2))
+    assert busy.num_bytes == 2 * plain.num_bytes
+    with ThreadPoolExecutor(4) as threads:
+        batches = [threads.submit(busy.run, rows, ragged=ragged) for _ in range(20)]
+        alone = [(index, threads.submit(busy.run, [rows[index]], ragged=ragged)) for index in range(len(rows))]
+    for batch in batches:
+        np.testing.assert_allclose(batch.result()[0], expected, atol=1e-5)
+    for index, row in [*alone, *((index, None) for index in range(len(rows)))]:
+        found = busy.run([rows[index]], ragged=ragged) if row is None else row.result()
+        np.testing.assert_allclose(found[0][0], expected[index], atol=1e-5)
 
 
 @pytest.mark.compiler
