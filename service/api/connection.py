@@ -5,20 +5,26 @@ What uvicorn leaves open, and is closed here:
 - A request's head may trickle in for ever, and a connection may stay silent. Past HEAD_SECONDS it is closed.
 - A client that closes its sending half looks like one that left. Which of the two it is, an interim answer finds out.
 - A service that stops answers what arrived, says `Connection: close` with it, and only then closes.
+
+Predictions go straight to what answers them, without ASGI (straight.py).
 """
 
 import asyncio
 import http
 import socket
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import httptools
 import orjson
 from uuid_utils import uuid7
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
+
+from service.api.exchange import Departure
+from service.api.paths import address_at
+from service.api.straight import Predict, StraightCycle
 
 MAX_HEADER_BYTES = 65_536
 """Of the address and all headers together."""
@@ -44,34 +50,10 @@ class Draining:
 class HttpServerState(ServerState):
     """What connections share: uvicorn's state, and ours."""
 
-    def __init__(self, draining: Draining) -> None:
+    def __init__(self, draining: Draining, predict: Predict | None = None) -> None:
         super().__init__()
         self.draining = draining
-
-
-class Departure:
-    """Tells who handles a connection's request that the client has left. In a request's scope: an ASGI extension."""
-
-    EXTENSION = "servoloop.departure"
-
-    def __init__(self) -> None:
-        self._tell: Callable[[], None] | None = None
-        self._is_over = False
-
-    def watch(self, tell: Callable[[], None]) -> None:
-        """Call `tell` once the client leaves; at once, if it has left."""
-        self._tell = tell
-        if self._is_over:
-            tell()
-
-    def forget(self) -> None:
-        """The request is answered."""
-        self._tell = None
-
-    def happen(self) -> None:
-        self._is_over = True
-        if self._tell is not None:
-            self._tell()
+        self.predict = predict
 
 
 class _HeadersTooLarge(Exception):
@@ -185,15 +167,58 @@ class Connection(HttpToolsProtocol):
         self._stop_head_timer()
         if self.parser.should_upgrade() and self.parser.get_method() not in (b"GET", b"HEAD"):
             raise _Upgrade  # the parser takes the body for the other protocol's first bytes
-        super().on_headers_complete()
-        if self.scope["method"] != "HEAD":  # whose answer has no body
-            self.cycle.transport = _InOnePiece(self.transport, self.cycle)  # type: ignore[assignment]
+        if not self._go_straight():
+            super().on_headers_complete()
+            if self.scope["method"] != "HEAD":  # whose answer has no body
+                self.cycle.transport = _InOnePiece(self.transport, self.cycle)  # type: ignore[assignment]
         if self.server_state.draining.begun:
             self.announce_close()
 
+    def _go_straight(self) -> bool:
+        """Begin a prediction; whether this is one. What uvicorn does for every request, but for the ASGI scope."""
+        predict = self.server_state.predict
+        if predict is None or self.parser.get_method() != b"POST":
+            return False
+        address = address_at(self.url.partition(b"?")[0])
+        if address is None:
+            return False
+        version = self.parser.get_http_version()
+        self.scope["http_version"] = version
+        before = self.cycle
+        self.cycle = StraightCycle(
+            predict,
+            address,
+            self.url,
+            self.headers,
+            self._departure,
+            scope=self.scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=False,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=version != "1.0" and self.parser.should_keep_alive(),
+            on_response=self.on_response_complete,
+        )
+        if before is None or before.response_complete:
+            self._start_asgi_task(self.cycle, self.app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((self.cycle, self.app))
+        return True
+
     def on_body(self, body: bytes) -> None:
         self._unparsed_bytes = 0
-        super().on_body(body)
+        if self.cycle.body or self.cycle.response_complete:
+            super().on_body(body)
+            return
+        self.cycle.body = body  # type: ignore[assignment]  # most bodies come in one piece, which need not be copied
+        if len(body) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
+        self.cycle.message_event.set()
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
         """Close, unless an answer is due: the client may have closed its sending half only."""

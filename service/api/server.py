@@ -13,6 +13,7 @@ from types import FrameType
 import uvicorn
 from starlette.types import ASGIApp
 
+from service.api.app import Application
 from service.api.connection import Connection, Draining, HttpServerState
 
 log = logging.getLogger(__name__)
@@ -50,7 +51,8 @@ class HttpServer(uvicorn.Server):
                 proxy_headers=False,  # nothing here depends on who a proxy says is asking
             )
         )
-        self.server_state: HttpServerState = HttpServerState(draining)
+        predict = app.predict if isinstance(app, Application) else None
+        self.server_state: HttpServerState = HttpServerState(draining, predict)
         self._draining = draining
         self._policy = policy
 
