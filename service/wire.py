@@ -7,6 +7,7 @@
 All numbers are little-endian. Elements begin at multiples of 16 so that they can be used where they lie.
 """
 
+import functools
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -60,6 +61,9 @@ class Kind(IntEnum):
     WANT = 33
 
 
+_KINDS = {int(kind): kind for kind in Kind}
+
+
 @dataclass(frozen=True, slots=True)
 class Frame:
     """One message. `time_left` in seconds, relative because clocks differ between machines; negative means none."""
@@ -93,14 +97,19 @@ def parts_of(frame: Frame) -> list[Bytes]:
 
 
 def _encode_array(array: Array) -> list[Bytes]:
-    code = _CODES.get(array.dtype)
-    if code is None or array.ndim > _MAX_DIMENSIONS:
-        raise BrokenContract("array on the wire", expected="a known dtype", got=f"{array.dtype}, {array.ndim} dims")
-    head = struct.pack(f"<BB6x{array.ndim}Q", code, array.ndim, *array.shape)
     # Only contiguous arrays have their bytes in one place, and few bytes are copied sooner than looked after.
-    in_place = array.flags.c_contiguous and array.nbytes > _COPIED_BYTES
+    in_place = array.nbytes > _COPIED_BYTES and array.flags.c_contiguous
     data = array.data.cast("B") if in_place else array.tobytes()
-    return [head, _PADDING[-len(head) % _ALIGN], data, _PADDING[-array.nbytes % _ALIGN]]
+    return [_array_head(array.dtype, array.shape), data, _PADDING[-array.nbytes % _ALIGN]]
+
+
+@functools.lru_cache(maxsize=1024)
+def _array_head(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
+    code, ndim = _CODES.get(dtype), len(shape)
+    if code is None or ndim > _MAX_DIMENSIONS:
+        raise BrokenContract("array on the wire", expected="a known dtype", got=f"{dtype}, {ndim} dims")
+    head = struct.pack(f"<BB6x{ndim}Q", code, ndim, *shape)
+    return head + _PADDING[-len(head) % _ALIGN]
 
 
 def _joined(parts: list[Bytes]) -> list[Bytes]:
@@ -150,8 +159,8 @@ def _decode(header: tuple[Any, ...], payload: bytes) -> Frame:
         for _ in range(num_arrays):
             array, at = _decode_array(payload, at)
             arrays.append(array)
-        return Frame(Kind(kind), request_id, time_left / 1e6 if time_left >= 0 else NO_DEADLINE, meta, arrays)
-    except (ValueError, IndexError, OverflowError, struct.error) as error:
+        return Frame(_KINDS[kind], request_id, time_left / 1e6 if time_left >= 0 else NO_DEADLINE, meta, arrays)
+    except (ValueError, LookupError, OverflowError, struct.error) as error:
         raise BrokenContract("frame", expected="a readable payload", got=error) from error
 
 

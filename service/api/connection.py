@@ -103,6 +103,7 @@ class Connection(HttpToolsProtocol):
         self._in_head = False
         self._head_timer: asyncio.TimerHandle | None = None
         self._departure = Departure()
+        self._silent_since: float | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -111,6 +112,8 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_head_timer()
         super().connection_lost(exc)
+        if self.timeout_keep_alive_task is not None:
+            self.timeout_keep_alive_task.cancel()
         self._departure.happen()
 
     @property
@@ -127,7 +130,7 @@ class Connection(HttpToolsProtocol):
         """Parse; refuse what is no HTTP, and headers that are too many or too long."""
         if self._refused:
             return
-        self._unset_keepalive_if_required()
+        self._silent_since = None
         self._unparsed_bytes += len(data)
         try:
             self.parser.feed_data(data)
@@ -219,6 +222,33 @@ class Connection(HttpToolsProtocol):
         if len(body) > HIGH_WATER_LIMIT:
             self.flow.pause_reading()
         self.cycle.message_event.set()
+
+    def on_response_complete(self) -> None:
+        """As uvicorn's; but a connection's timer runs on, where that one sets another after every answer."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+            return
+        self._silent_since = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self._look_for_silence(self.timeout_keep_alive)
+
+    def _look_for_silence(self, seconds: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close, if nothing came for so long after an answer."""
+        self.timeout_keep_alive_task = None
+        if self._silent_since is None or self.transport.is_closing():
+            return
+        left = self._silent_since + self.timeout_keep_alive - self.loop.time()
+        if left > 0:
+            self._look_for_silence(left)
+        else:
+            self.transport.close()
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
         """Close, unless an answer is due: the client may have closed its sending half only."""

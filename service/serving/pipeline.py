@@ -146,16 +146,18 @@ class Pipeline:
         def parse(_: Check) -> Parsed:
             return codec.parse(body, target.manifest.input, max_rows=self._limits.max_rows)
 
-        heavy = len(body.data) > _inline_bytes(target)
-        return await self._offloader.run(parse, target.ref, "parsing", deadline, heavy=heavy)
+        if len(body.data) <= _inline_bytes(target):
+            return self._offloader.at_once(parse, target.ref, "parsing", deadline)
+        return await self._offloader.run(parse, target.ref, "parsing", deadline)
 
     async def _decode(self, parsed: Parsed, target: Target, deadline: Deadline, body: Body) -> RawRows:
         def decode(check: Check) -> RawRows:
             return parsed.rows(Allowance(check))
 
-        large = len(body.data) > _inline_bytes(target)
-        heavy = not parsed.are_read and (large or codec.holds_picture(body))
-        return await self._offloader.run(decode, target.ref, "decoding", deadline, heavy=heavy)
+        is_small = len(body.data) <= _inline_bytes(target)
+        if parsed.are_read or (is_small and not codec.holds_picture(body)):
+            return self._offloader.at_once(decode, target.ref, "decoding", deadline)
+        return await self._offloader.run(decode, target.ref, "decoding", deadline)
 
     async def _preprocess(self, rows: RawRows, target: Target, deadline: Deadline, body: Body) -> Tensors:
         def preprocess(_: Check) -> Tensors:
@@ -164,8 +166,9 @@ class Pipeline:
             except ValueError as error:
                 raise UnprocessableInput(f"preprocessing refused it: {error}", field="instances") from error
 
-        heavy = len(body.data) > _inline_bytes(target)
-        return await self._offloader.run(preprocess, target.ref, "preprocessing", deadline, heavy=heavy)
+        if len(body.data) <= _inline_bytes(target):
+            return self._offloader.at_once(preprocess, target.ref, "preprocessing", deadline)
+        return await self._offloader.run(preprocess, target.ref, "preprocessing", deadline)
 
     def _deadline(self, timeout: float | None, caller: Caller) -> Deadline:
         """The caller's time, from when the request arrived; the body's word counts before the header's."""
