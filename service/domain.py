@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 CHAMPION = "champion"
 
@@ -12,8 +12,10 @@ DEFAULT_PRIORITY = 0
 LOWEST_PRIORITY = 9
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Ref:
+# Ref and Address are keys that are looked up a dozen times a request, and tuples are hashed without a call to Python.
+
+
+class Ref(NamedTuple):
     """Names one version of one model."""
 
     model: str
@@ -81,8 +83,7 @@ class Wish:
             raise ValueError(f"expected at least 1 replica and no negative generation, got {self}")
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(NamedTuple):
     """What a caller asked for: a model, and perhaps exactly one of its versions or aliases."""
 
     model: str

@@ -14,6 +14,9 @@ Predict = Callable[[Address, Exchange], Awaitable[Answer]]
 """Answers, whatever becomes of the prediction."""
 
 
+_ANSWER = b"%bcontent-length: %d\r\ncontent-type: %b\r\nx-request-id: %b\r\n%b\r\n%b"
+
+
 class StraightCycle(RequestResponseCycle):
     """uvicorn's cycle of one request; but a body that has arrived is taken at once, and the answer is one write."""
 
@@ -55,20 +58,23 @@ class StraightCycle(RequestResponseCycle):
         return bytes(self.body)
 
     def _write(self, answer: Answer, exchange: Exchange) -> None:
-        named = [
-            *self.default_headers,
-            (b"content-length", b"%d" % len(answer.body)),
-            (b"content-type", answer.media_type),
-            *answer.headers,
-            exchange.id_header,
-        ]
+        more = [*self.default_headers, *answer.headers]
         if (b"connection", b"close") in answer.headers:
             self.keep_alive = False
         elif not self.keep_alive:
-            named.append((b"connection", b"close"))
-        head = b"".join([b"%b: %b\r\n" % header for header in named])
+            more.append((b"connection", b"close"))
         self.response_started = self.response_complete = True
-        self.transport.write(b"%b%b\r\n%b" % (STATUS_LINE[answer.status], head, answer.body))
+        self.transport.write(
+            _ANSWER
+            % (
+                STATUS_LINE[answer.status],
+                len(answer.body),
+                answer.media_type,
+                exchange.request_id.encode("latin-1"),
+                b"".join([b"%b: %b\r\n" % header for header in more]),
+                answer.body,
+            )
+        )
         self.message_event.set()
         if not self.keep_alive:
             self.transport.close()

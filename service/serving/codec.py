@@ -25,6 +25,7 @@ JSON = "application/json"
 NPY = "application/x-npy"
 TEXT = "text/plain"
 IMAGES = ("image/png", "image/jpeg", "image/webp")
+_MEDIA_TYPES: dict[type, tuple[str, ...]] = {TextInput: (JSON, TEXT), ImageInput: (JSON, *IMAGES, NPY)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,15 +85,9 @@ def encode(ref: Ref, prediction_ids: Sequence[str], predictions: Sequence[Mappin
     )
 
 
-def media_types(contract: InputContract) -> list[str]:
+def media_types(contract: InputContract) -> tuple[str, ...]:
     """The content types in which rows of this contract may be sent."""
-    match contract:
-        case TextInput():
-            return [JSON, TEXT]
-        case ImageInput():
-            return [JSON, *IMAGES, NPY]
-        case _:
-            return [JSON, NPY]
+    return _MEDIA_TYPES.get(type(contract), (JSON, NPY))
 
 
 def _media_type(content_type: str | None, contract: InputContract) -> str:

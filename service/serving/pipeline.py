@@ -112,16 +112,17 @@ class Pipeline:
             deadline = self._deadline(caller.timeout, caller)
             self._admission.check(target.ref)
             body = Body(await self._read(incoming, deadline), incoming.content_type, incoming.query)
+            is_small = len(body.data) <= _inline_bytes(target)
             # Only now: clients that send slowly take nobody's place.
             with self._admission.of(target.ref):
                 with self._stage(measures.parse):
-                    parsed = await self._parse(body, target, deadline)
+                    parsed = await self._parse(body, target, deadline, is_small)
                     wanted = parsed.parameters
                     if wanted.timeout is not None:
                         deadline = self._deadline(wanted.timeout, caller)
-                    rows = await self._decode(parsed, target, deadline, body)
+                    rows = await self._decode(parsed, target, deadline, body, is_small)
                 with self._stage(measures.preprocess):
-                    tensors = await self._preprocess(rows, target, deadline, body)
+                    tensors = await self._preprocess(rows, target, deadline, is_small)
                 outputs = await self._engines.infer(target.ref, tensors, deadline, wanted.priority)
             _account(target.ref, outputs, measures)
             with self._stage(measures.encode):
@@ -142,31 +143,30 @@ class Pipeline:
         except TimeoutError:
             raise BodyTooSlow from None
 
-    async def _parse(self, body: Body, target: Target, deadline: Deadline) -> Parsed:
+    async def _parse(self, body: Body, target: Target, deadline: Deadline, is_small: bool) -> Parsed:
         def parse(_: Check) -> Parsed:
             return codec.parse(body, target.manifest.input, max_rows=self._limits.max_rows)
 
-        if len(body.data) <= _inline_bytes(target):
+        if is_small:
             return self._offloader.at_once(parse, target.ref, "parsing", deadline)
         return await self._offloader.run(parse, target.ref, "parsing", deadline)
 
-    async def _decode(self, parsed: Parsed, target: Target, deadline: Deadline, body: Body) -> RawRows:
+    async def _decode(self, parsed: Parsed, target: Target, deadline: Deadline, body: Body, is_small: bool) -> RawRows:
         def decode(check: Check) -> RawRows:
             return parsed.rows(Allowance(check))
 
-        is_small = len(body.data) <= _inline_bytes(target)
         if parsed.are_read or (is_small and not codec.holds_picture(body)):
             return self._offloader.at_once(decode, target.ref, "decoding", deadline)
         return await self._offloader.run(decode, target.ref, "decoding", deadline)
 
-    async def _preprocess(self, rows: RawRows, target: Target, deadline: Deadline, body: Body) -> Tensors:
+    async def _preprocess(self, rows: RawRows, target: Target, deadline: Deadline, is_small: bool) -> Tensors:
         def preprocess(_: Check) -> Tensors:
             try:
                 return target.preprocess(rows)
             except ValueError as error:
                 raise UnprocessableInput(f"preprocessing refused it: {error}", field="instances") from error
 
-        if len(body.data) <= _inline_bytes(target):
+        if is_small:
             return self._offloader.at_once(preprocess, target.ref, "preprocessing", deadline)
         return await self._offloader.run(preprocess, target.ref, "preprocessing", deadline)
 
