@@ -316,7 +316,9 @@ def _without(what: str) -> Iterator[None]:
                 replaced("service.serving.pipeline.uuid7", lambda: _ID)
                 replaced("service.api.exchange.uuid7", lambda: _ID)
             case "validation":
-                replaced("service.serving.codec.checked_rows", lambda rows, _: rows.astype(np.float32, copy=False))
+                replaced(
+                    "service.serving.codec.checked_rows", lambda rows, _, **__: rows.astype(np.float32, copy=False)
+                )
         yield
 
 

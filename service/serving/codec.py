@@ -17,7 +17,7 @@ from service.serving import parameters
 from service.serving.allowance import Allowance
 from service.serving.contracts import checked_array, checked_picture, checked_rows, checked_text, join, shape_of
 from service.serving.instances import rows_from_json
-from service.serving.json_numbers import read_numbers
+from service.serving.json_numbers import MAX_MAGNITUDE, read_numbers
 from service.serving.npy import read_npy
 from service.serving.parameters import Query
 
@@ -125,7 +125,7 @@ def _parse_numbers(body: Body, contract: InputContract, max_rows: int) -> Parsed
     if isinstance(contract, TextInput) or (numbers := read_numbers(body.data, contract)) is None:
         return None
     values, said = numbers
-    checked = checked_rows(values, contract) if len(values) <= max_rows else None
+    checked = checked_rows(values, contract, magnitude=MAX_MAGNITUDE) if len(values) <= max_rows else None
     if checked is None:
         return None
     wanted = parameters.from_json(said)
