@@ -12,7 +12,7 @@ DEFAULT_PRIORITY = 0
 LOWEST_PRIORITY = 9
 
 
-# Ref and Address are keys that are looked up a dozen times a request, and tuples are hashed without a call to Python.
+# What is made or looked up for every request is a tuple, which is made and hashed without calls to Python.
 
 
 class Ref(NamedTuple):
@@ -91,8 +91,7 @@ class Address(NamedTuple):
     alias: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Deadline:
+class Deadline(NamedTuple):
     """An instant on the monotonic clock, in seconds, after which an answer is worth nothing."""
 
     at: float
@@ -119,8 +118,7 @@ class Principal:
 ANONYMOUS = Principal("anonymous")
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(NamedTuple):
     """What travels with every request: its id, who asks, when it arrived, and the seconds that it may take."""
 
     request_id: str

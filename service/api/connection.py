@@ -33,6 +33,7 @@ MAX_HEADERS = 100
 HEAD_SECONDS = 30.0
 """For the address and all headers of a request, from its first byte, or from when the connection was made."""
 
+_NO_SCOPE: Any = {}
 _PROBE = b"HTTP/1.1 102 Processing\r\n\r\n"
 # When to look for a reset, which takes the network's time to come. A later one is found with the answer itself.
 _PROBE_SECONDS = (0.02, 0.1, 0.5, 2.0)
@@ -151,8 +152,9 @@ class Connection(HttpToolsProtocol):
                 self._expect_head()
 
     def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self.scope["extensions"] = {Departure.EXTENSION: self._departure}  # type: ignore[dict-item]
+        self.url = b""
+        self.expect_100_continue = False
+        self.headers = []
         self._header_bytes = self._unparsed_bytes = 0
         self._in_head = True
 
@@ -171,11 +173,19 @@ class Connection(HttpToolsProtocol):
         if self.parser.should_upgrade() and self.parser.get_method() not in (b"GET", b"HEAD"):
             raise _Upgrade  # the parser takes the body for the other protocol's first bytes
         if not self._go_straight():
-            super().on_headers_complete()
-            if self.scope["method"] != "HEAD":  # whose answer has no body
-                self.cycle.transport = _InOnePiece(self.transport, self.cycle)  # type: ignore[assignment]
+            self._go_through_asgi()
         if self.server_state.draining.begun:
             self.announce_close()
+
+    def _go_through_asgi(self) -> None:
+        url, headers, expect_100_continue = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()  # only now: it makes the scope, which predictions do without
+        self.url, self.headers, self.expect_100_continue = url, headers, expect_100_continue
+        self.scope["headers"] = headers
+        self.scope["extensions"] = {Departure.EXTENSION: self._departure}  # type: ignore[dict-item]
+        super().on_headers_complete()
+        if self.scope["method"] != "HEAD":  # whose answer has no body
+            self.cycle.transport = _InOnePiece(self.transport, self.cycle)  # type: ignore[assignment]
 
     def _go_straight(self) -> bool:
         """Begin a prediction; whether this is one. What uvicorn does for every request, but for the ASGI scope."""
@@ -186,7 +196,6 @@ class Connection(HttpToolsProtocol):
         if address is None:
             return False
         version = self.parser.get_http_version()
-        self.scope["http_version"] = version
         before = self.cycle
         self.cycle = StraightCycle(
             predict,
@@ -194,7 +203,7 @@ class Connection(HttpToolsProtocol):
             self.url,
             self.headers,
             self._departure,
-            scope=self.scope,
+            scope=_NO_SCOPE,
             transport=self.transport,
             flow=self.flow,
             logger=self.logger,
@@ -256,7 +265,7 @@ class Connection(HttpToolsProtocol):
             return None
         self.announce_close()
         # Interim answers came with HTTP/1.1, and none may stand within another answer.
-        if self.scope["http_version"] == "1.1" and not self.pipeline and not self.cycle.response_started:
+        if self.parser.get_http_version() == "1.1" and not self.pipeline and not self.cycle.response_started:
             self.transport.write(_PROBE)
             for seconds in _PROBE_SECONDS:
                 self.loop.call_later(seconds, self._leave_if_reset)

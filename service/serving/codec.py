@@ -4,8 +4,7 @@ Everything wrong with a body is said here, before anything is queued.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -28,8 +27,7 @@ IMAGES = ("image/png", "image/jpeg", "image/webp")
 _MEDIA_TYPES: dict[type, tuple[str, ...]] = {TextInput: (JSON, TEXT), ImageInput: (JSON, *IMAGES, NPY)}
 
 
-@dataclass(frozen=True, slots=True)
-class Body:
+class Body(NamedTuple):
     """What was sent: the bytes, what they say they are, and the query string."""
 
     data: bytes
@@ -37,8 +35,7 @@ class Body:
     query: Query
 
 
-@dataclass(frozen=True, slots=True)
-class Parsed:
+class Parsed(NamedTuple):
     """How the caller wants the answer, and what gives the rows as the contract says, which may take long.
 
     `rows` raises MalformedBody, UnprocessableInput and what the allowance raises. With `are_read` it takes no time.

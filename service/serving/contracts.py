@@ -79,8 +79,8 @@ def checked_picture(data: bytes, field: str, contract: ImageInput, allowance: Al
 def checked_rows(rows: Array, contract: NumericInput, *, magnitude: float = math.inf) -> Array | None:
     """Rows (n, *shape) at a glance, all together: as `join` gives them.
 
-    None where one is wrong or needs a closer look; `checked_array` says what it is. No number is known to lie farther from
-    zero than `magnitude`, and none is NaN where that is finite.
+    None where one is wrong or needs a closer look; `checked_array` says what it is. No number is known to lie farther
+    from zero than `magnitude`, and none is NaN where that is finite.
     """
     if isinstance(contract, ColumnsInput) or rows.dtype.kind not in "iuf" or rows.dtype.itemsize > 8 or not rows.size:
         return None

@@ -46,4 +46,4 @@ def test_values_are_frozen() -> None:
     with pytest.raises(AttributeError):
         Ref("a", 1).version = 2  # type: ignore[misc]
     with pytest.raises(AttributeError):
-        Deadline(1.0).at = 2.0  # type: ignore[misc]
+        BatchPolicy().max_rows = 2  # type: ignore[misc]
