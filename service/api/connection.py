@@ -232,6 +232,12 @@ class Connection(HttpToolsProtocol):
             self.flow.pause_reading()
         self.cycle.message_event.set()
 
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        if not self.pipeline:
+            # A large body's last part may have stopped the reading, without which nobody hears that the client leaves.
+            self.flow.resume_reading()
+
     def on_response_complete(self) -> None:
         """As uvicorn's; but a connection's timer runs on, where that one sets another after every answer."""
         self.server_state.total_requests += 1

@@ -52,10 +52,7 @@ class StraightCycle(RequestResponseCycle):
                 self.transport.close()
 
     def _whole_body(self) -> bytes | None:
-        if self.more_body or self.disconnected:
-            return None
-        self.flow.resume_reading()  # that a client leaves is heard of only while its connection is read
-        return bytes(self.body)
+        return None if self.more_body or self.disconnected else bytes(self.body)
 
     def _write(self, answer: Answer, exchange: Exchange) -> None:
         more = [*self.default_headers, *answer.headers]

@@ -176,6 +176,17 @@ async def test_large_bodies_stop_the_reading_until_they_are_taken(bench: Bench) 
     assert not bench.wire.paused
 
 
+async def test_reading_goes_on_after_a_large_body_because_its_client_may_leave(bench: Bench) -> None:
+    whole = request(body=bytes(100_000))
+    bench.connection.data_received(whole[:50])
+    await turn()
+    bench.let.clear()
+    bench.connection.data_received(whole[50:])
+    await turn()
+    assert not bench.wire.paused
+    assert bench.wire.writes == []
+
+
 async def test_requests_sent_together_are_answered_in_their_order(bench: Bench) -> None:
     bench.let.clear()
     assert await bench.send(request(body=b"1") + request("/livez", b"") + request(body=b"3")) == b""
