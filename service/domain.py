@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 CHAMPION = "champion"
 
@@ -12,8 +12,10 @@ DEFAULT_PRIORITY = 0
 LOWEST_PRIORITY = 9
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Ref:
+# What is made or looked up for every request is a tuple, which is made and hashed without calls to Python.
+
+
+class Ref(NamedTuple):
     """Names one version of one model."""
 
     model: str
@@ -85,8 +87,7 @@ class Wish:
             raise ValueError(f"expected at least 1 replica and no negative generation, got {self}")
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(NamedTuple):
     """What a caller asked for: a model, and perhaps exactly one of its versions or aliases."""
 
     model: str
@@ -94,8 +95,7 @@ class Address:
     alias: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Deadline:
+class Deadline(NamedTuple):
     """An instant on the monotonic clock, in seconds, after which an answer is worth nothing."""
 
     at: float
@@ -122,8 +122,7 @@ class Principal:
 ANONYMOUS = Principal("anonymous")
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(NamedTuple):
     """What travels with every request: its id, who asks, when it arrived, and the seconds that it may take."""
 
     request_id: str

@@ -8,8 +8,7 @@ one write a turn and series does for all of them, and nobody reads a number that
 import asyncio
 from bisect import bisect_left
 from collections import Counter as CounterOf
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, Metric
 from prometheus_client.registry import Collector
@@ -31,36 +30,30 @@ class Tally(Collector):
     """Belongs to one event loop. Make it before the instruments, with their registry: it is asked first."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._counts: defaultdict[tuple[Counter, Labels], int] = defaultdict(int)
-        self._times: defaultdict[tuple[TalliedHistogram, Labels], list[float]] = defaultdict(list)
-        self._counters: dict[tuple[Counter, Labels], Counter] = {}
-        self._histograms: dict[tuple[TalliedHistogram, Labels], TalliedHistogram] = {}
-        self._is_due = False
+        self._counts: dict[tuple[Counter, Labels], Counts] = {}
+        self._times: dict[tuple[TalliedHistogram, Labels], Times] = {}
+        self._due: list[Counts | Times] = []
         registry.register(self)
 
-    def count(self, counter: Counter, *labels: str | int, by: int = 1) -> None:
-        self._counts[counter, labels] += by
-        if not self._is_due:
-            self._write_soon()
+    def counts(self, counter: Counter, *labels: str | int) -> "Counts":
+        """A counter's series, to be kept by whoever counts often."""
+        named = counter, labels
+        if named not in self._counts:
+            self._counts[named] = Counts(self._is_due, counter, labels)
+        return self._counts[named]
 
-    def observe(self, histogram: TalliedHistogram, seconds: float, *labels: str | int) -> None:
-        self._times[histogram, labels].append(seconds)
-        if not self._is_due:
-            self._write_soon()
+    def times(self, histogram: TalliedHistogram, *labels: str | int) -> "Times":
+        """A histogram's series, to be kept by whoever observes often."""
+        named = histogram, labels
+        if named not in self._times:
+            self._times[named] = Times(self._is_due, histogram, labels)
+        return self._times[named]
 
     def write(self) -> None:
         """Bring the instruments up to date."""
-        self._is_due = False
-        for counted, count in self._counts.items():
-            if counted not in self._counters:
-                self._counters[counted] = counted[0].labels(*counted[1])
-            self._counters[counted].inc(count)
-        for timed, values in self._times.items():
-            if timed not in self._histograms:
-                self._histograms[timed] = timed[0].labels(*timed[1])
-            self._histograms[timed].observe_all(values)
-        self._counts.clear()
-        self._times.clear()
+        due, self._due = self._due, []
+        for series in due:
+            series.write()
 
     def collect(self) -> Iterable[Metric]:
         """Nothing: but whoever reads the registry reads what was measured until now."""
@@ -70,6 +63,51 @@ class Tally(Collector):
     def describe(self) -> Iterable[Metric]:
         return ()
 
-    def _write_soon(self) -> None:
-        self._is_due = True
-        asyncio.get_running_loop().call_soon(self.write)
+    def _is_due(self, series: "Counts | Times") -> None:
+        if not self._due:
+            asyncio.get_running_loop().call_soon(self.write)
+        self._due.append(series)
+
+
+class Counts:
+    """A series of a counter, which is not there before something is counted."""
+
+    __slots__ = ("_by", "_counter", "_is_due", "_labels", "_series")
+
+    def __init__(self, is_due: Callable[["Counts"], None], counter: Counter, labels: Labels) -> None:
+        self._is_due, self._counter, self._labels = is_due, counter, labels
+        self._series: Counter | None = None
+        self._by = 0
+
+    def add(self, by: int = 1) -> None:
+        if not self._by:
+            self._is_due(self)
+        self._by += by
+
+    def write(self) -> None:
+        if self._series is None:
+            self._series = self._counter.labels(*self._labels)
+        self._series.inc(self._by)
+        self._by = 0
+
+
+class Times:
+    """A series of a histogram, which is not there before something is observed."""
+
+    __slots__ = ("_histogram", "_is_due", "_labels", "_series", "_values")
+
+    def __init__(self, is_due: Callable[["Times"], None], histogram: TalliedHistogram, labels: Labels) -> None:
+        self._is_due, self._histogram, self._labels = is_due, histogram, labels
+        self._series: TalliedHistogram | None = None
+        self._values: list[float] = []
+
+    def observe(self, seconds: float) -> None:
+        if not self._values:
+            self._is_due(self)
+        self._values.append(seconds)
+
+    def write(self) -> None:
+        if self._series is None:
+            self._series = self._histogram.labels(*self._labels)
+        values, self._values = self._values, []
+        self._series.observe_all(values)

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metr
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from service.domain import Ref
-from service.tally import TalliedHistogram, Tally
+from service.tally import Counts, TalliedHistogram, Tally
 
 MULTIPROCESS_DIR = "PROMETHEUS_MULTIPROC_DIR"
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -74,6 +74,7 @@ class HttpTelemetry:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
         self.tally = Tally(registry)
+        self._versions: dict[Ref, VersionMeasures] = {}
         self.requests = Counter(
             "servoloop_requests",
             "Prediction requests answered, by outcome: ok, or the error's kind.",
@@ -122,6 +123,34 @@ class HttpTelemetry:
             buckets=_STAGE_BUCKETS,
             registry=registry,
         )
+
+    def of(self, ref: Ref) -> "VersionMeasures":
+        """What is measured of a version's every request."""
+        measures = self._versions.get(ref)
+        if measures is None:
+            measures = self._versions[ref] = VersionMeasures(self, ref)
+        return measures
+
+
+class VersionMeasures:
+    """The series of one version that every request adds to, found once."""
+
+    def __init__(self, telemetry: HttpTelemetry, ref: Ref) -> None:
+        self._telemetry = telemetry
+        self._ref = ref
+        tally, stages = telemetry.tally, telemetry.stage_duration
+        self.duration = tally.times(telemetry.request_duration, ref.model, ref.version)
+        self.rows = tally.counts(telemetry.rows, ref.model, ref.version, "ok")
+        self.failed_rows = tally.counts(telemetry.rows, ref.model, ref.version, "failed")
+        self.parse = tally.times(stages, ref.model, "parse")
+        self.preprocess = tally.times(stages, ref.model, "preprocess")
+        self.queue = tally.times(stages, ref.model, "queue")
+        self.compute = tally.times(stages, ref.model, "compute")
+        self.encode = tally.times(stages, ref.model, "encode")
+
+    def requests(self, outcome: str) -> Counts:
+        """Those with this outcome: ok, or an error's kind."""
+        return self._telemetry.tally.counts(self._telemetry.requests, self._ref.model, self._ref.version, outcome)
 
 
 class EngineTelemetry:

@@ -7,6 +7,7 @@
 All numbers are little-endian. Elements begin at multiples of 16 so that they can be used where they lie.
 """
 
+import functools
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -60,6 +61,9 @@ class Kind(IntEnum):
     WANT = 33
 
 
+_KINDS = {int(kind): kind for kind in Kind}
+
+
 @dataclass(frozen=True, slots=True)
 class Frame:
     """One message. `time_left` in seconds, relative because clocks differ between machines; negative means none."""
@@ -79,41 +83,55 @@ def encode(frame: Frame) -> bytes:
 def parts_of(frame: Frame) -> list[Bytes]:
     """The frame's bytes one after another, with the arrays' own memory among them. Raises as `encode` does."""
     meta = orjson.dumps(frame.meta)
-    parts: list[Bytes] = [b"", meta, _PADDING[-len(meta) % _ALIGN]]
-    for array in frame.arrays:
-        parts += _encode_array(array)
-    payload = sum(map(len, parts))
+    heads = [_array_head(array.dtype, array.shape) for array in frame.arrays]
+    payload = _padded(len(meta))
+    for head, array in zip(heads, frame.arrays, strict=True):
+        payload += len(head) + _padded(array.nbytes)
     if payload > MAX_PAYLOAD_BYTES:
         raise BrokenContract("frame size", expected=f"at most {MAX_PAYLOAD_BYTES} bytes", got=payload)
     time_left = int(frame.time_left * 1e6) if frame.time_left >= 0 else -1
-    parts[0] = _HEADER.pack(
-        _MAGIC, VERSION, frame.kind, len(frame.arrays), frame.request_id, time_left, len(meta), payload
-    )
-    return _joined(parts)
+    header = _HEADER.pack(_MAGIC, VERSION, frame.kind, len(heads), frame.request_id, time_left, len(meta), payload)
+    parts = _Parts(header)
+    parts.add(meta)
+    for head, array in zip(heads, frame.arrays, strict=True):
+        parts.small.append(head)
+        # Only contiguous arrays have their bytes in one place, and few bytes are copied sooner than looked after.
+        in_place = array.nbytes > _COPIED_BYTES and array.flags.c_contiguous
+        parts.add(array.data.cast("B") if in_place else array.tobytes())
+    return parts.joined()
 
 
-def _encode_array(array: Array) -> list[Bytes]:
-    code = _CODES.get(array.dtype)
-    if code is None or array.ndim > _MAX_DIMENSIONS:
-        raise BrokenContract("array on the wire", expected="a known dtype", got=f"{array.dtype}, {array.ndim} dims")
-    head = struct.pack(f"<BB6x{array.ndim}Q", code, array.ndim, *array.shape)
-    # Only contiguous arrays have their bytes in one place, and few bytes are copied sooner than looked after.
-    in_place = array.flags.c_contiguous and array.nbytes > _COPIED_BYTES
-    data = array.data.cast("B") if in_place else array.tobytes()
-    return [head, _PADDING[-len(head) % _ALIGN], data, _PADDING[-array.nbytes % _ALIGN]]
+@functools.lru_cache(maxsize=1024)
+def _array_head(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
+    code, ndim = _CODES.get(dtype), len(shape)
+    if code is None or ndim > _MAX_DIMENSIONS:
+        raise BrokenContract("array on the wire", expected="a known dtype", got=f"{dtype}, {ndim} dims")
+    head = struct.pack(f"<BB6x{ndim}Q", code, ndim, *shape)
+    return head + _PADDING[-len(head) % _ALIGN]
 
 
-def _joined(parts: list[Bytes]) -> list[Bytes]:
-    """The same bytes in as few parts as can be without copying those that are large."""
-    joined: list[Bytes] = []
-    start = 0
-    for at, part in enumerate(parts):
-        if len(part) > _COPIED_BYTES:
-            joined += [b"".join(parts[start:at]), part]
-            start = at + 1
-    if start < len(parts):
-        joined.append(b"".join(parts[start:]))
-    return joined
+class _Parts:
+    """A frame's bytes in as few parts as can be without copying those that are large."""
+
+    def __init__(self, header: bytes) -> None:
+        self._parts: list[Bytes] = []
+        self.small: list[Bytes] = [header]
+
+    def add(self, data: Bytes) -> None:
+        """One part of the payload, and what pads it."""
+        size = len(data)
+        if size > _COPIED_BYTES:
+            self._parts += (b"".join(self.small), data)
+            self.small = []
+        else:
+            self.small.append(data)
+        if size % _ALIGN:
+            self.small.append(_PADDING[-size % _ALIGN])
+
+    def joined(self) -> list[Bytes]:
+        if self.small:
+            self._parts.append(b"".join(self.small))
+        return self._parts
 
 
 class FrameBuffer:
@@ -150,8 +168,8 @@ def _decode(header: tuple[Any, ...], payload: bytes) -> Frame:
         for _ in range(num_arrays):
             array, at = _decode_array(payload, at)
             arrays.append(array)
-        return Frame(Kind(kind), request_id, time_left / 1e6 if time_left >= 0 else NO_DEADLINE, meta, arrays)
-    except (ValueError, IndexError, OverflowError, struct.error) as error:
+        return Frame(_KINDS[kind], request_id, time_left / 1e6 if time_left >= 0 else NO_DEADLINE, meta, arrays)
+    except (ValueError, LookupError, OverflowError, struct.error) as error:
         raise BrokenContract("frame", expected="a readable payload", got=error) from error
 
 

@@ -1,17 +1,21 @@
 """The application, made from its parts."""
 
+import functools
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from importlib.metadata import version
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from service.api import problems
 from service.api.deps import Services
-from service.api.middleware import RequestContext
+from service.api.exchange import Answer, Exchange
+from service.api.middleware import ContextMiddleware, RequestContext
+from service.api.paths import address_in
 from service.api.routes import aliases, models, operations, prediction_log, predictions, versions
+from service.domain import Address
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
@@ -22,17 +26,24 @@ class Application:
     FastAPI's outermost layers are left out too: they look for telemetry and limits that we don't use, at every request.
     """
 
-    def __init__(self, api: FastAPI, predict: ASGIApp) -> None:
+    def __init__(self, api: FastAPI, context: RequestContext) -> None:
         self._api = api
-        self._predict = predict
+        self._context = context
         self.state = api.state
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and (names := predictions.names_in(scope)) is not None:
-            scope.update(app=self, path_params=names)
-            await self._predict(scope, receive, send)
+        if scope["type"] == "http" and scope["method"] == "POST" and (address := address_in(scope["path"])) is not None:
+            exchange = Exchange.begin(scope, receive)
+            await (await self.predict(address, exchange)).send(exchange, send)
         else:
             await self._api(scope, receive, send)
+
+    async def predict(self, address: Address, exchange: Exchange) -> Answer:
+        """The whole answer to a prediction's request, whatever becomes of it."""
+        predict = functools.partial(predictions.answer, address, self.state.services)
+        answer = await self._context.around(exchange, predict)
+        assert answer is not None
+        return answer
 
 
 def create_app(services: Services, *, lifespan: Lifespan | None = None, access_log: bool = False) -> Application:
@@ -50,5 +61,6 @@ def create_app(services: Services, *, lifespan: Lifespan | None = None, access_l
     problems.install(app)
     for routes in (predictions, prediction_log, models, versions, aliases, operations):
         app.include_router(routes.router)
-    app.add_middleware(RequestContext, log_all=access_log)
-    return Application(app, RequestContext(predictions.answer, log_all=access_log))
+    context = RequestContext(log_all=access_log)
+    app.add_middleware(ContextMiddleware, context=context)
+    return Application(app, context)

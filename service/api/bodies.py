@@ -6,7 +6,8 @@ from typing import Any, TypeVar
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
 
-from service.api.deps import IncomingRequest, Services
+from service.api.deps import Services
+from service.api.exchange import Exchange, IncomingRequest
 from service.api.schemas import says_problem
 from service.errors import BodyTooSlow, MalformedBody, UnprocessableInput
 
@@ -26,7 +27,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 
 def small_body(request: Request, services: Services) -> IncomingRequest:
     """The request, to be used around its handling."""
-    return IncomingRequest(request.scope, request.receive, _MAX_BYTES, services.bodies)
+    return IncomingRequest(Exchange.of(request.scope), _MAX_BYTES, services.bodies)
 
 
 async def read_as(shape: type[T], incoming: IncomingRequest, *, example: str, optional: bool = False) -> T:

@@ -5,20 +5,26 @@ What uvicorn leaves open, and is closed here:
 - A request's head may trickle in for ever, and a connection may stay silent. Past HEAD_SECONDS it is closed.
 - A client that closes its sending half looks like one that left. Which of the two it is, an interim answer finds out.
 - A service that stops answers what arrived, says `Connection: close` with it, and only then closes.
+
+Predictions go straight to what answers them, without ASGI (straight.py).
 """
 
 import asyncio
 import http
 import socket
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import httptools
 import orjson
 from uuid_utils import uuid7
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
+
+from service.api.exchange import Departure
+from service.api.paths import address_at
+from service.api.straight import Predict, StraightCycle
 
 MAX_HEADER_BYTES = 65_536
 """Of the address and all headers together."""
@@ -27,6 +33,7 @@ MAX_HEADERS = 100
 HEAD_SECONDS = 30.0
 """For the address and all headers of a request, from its first byte, or from when the connection was made."""
 
+_NO_SCOPE: Any = {}
 _PROBE = b"HTTP/1.1 102 Processing\r\n\r\n"
 # When to look for a reset, which takes the network's time to come. A later one is found with the answer itself.
 _PROBE_SECONDS = (0.02, 0.1, 0.5, 2.0)
@@ -44,34 +51,10 @@ class Draining:
 class HttpServerState(ServerState):
     """What connections share: uvicorn's state, and ours."""
 
-    def __init__(self, draining: Draining) -> None:
+    def __init__(self, draining: Draining, predict: Predict | None = None) -> None:
         super().__init__()
         self.draining = draining
-
-
-class Departure:
-    """Tells who handles a connection's request that the client has left. In a request's scope: an ASGI extension."""
-
-    EXTENSION = "servoloop.departure"
-
-    def __init__(self) -> None:
-        self._tell: Callable[[], None] | None = None
-        self._is_over = False
-
-    def watch(self, tell: Callable[[], None]) -> None:
-        """Call `tell` once the client leaves; at once, if it has left."""
-        self._tell = tell
-        if self._is_over:
-            tell()
-
-    def forget(self) -> None:
-        """The request is answered."""
-        self._tell = None
-
-    def happen(self) -> None:
-        self._is_over = True
-        if self._tell is not None:
-            self._tell()
+        self.predict = predict
 
 
 class _HeadersTooLarge(Exception):
@@ -121,6 +104,7 @@ class Connection(HttpToolsProtocol):
         self._in_head = False
         self._head_timer: asyncio.TimerHandle | None = None
         self._departure = Departure()
+        self._silent_since: float | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -129,6 +113,8 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_head_timer()
         super().connection_lost(exc)
+        if self.timeout_keep_alive_task is not None:
+            self.timeout_keep_alive_task.cancel()
         self._departure.happen()
 
     @property
@@ -145,7 +131,7 @@ class Connection(HttpToolsProtocol):
         """Parse; refuse what is no HTTP, and headers that are too many or too long."""
         if self._refused:
             return
-        self._unset_keepalive_if_required()
+        self._silent_since = None
         self._unparsed_bytes += len(data)
         try:
             self.parser.feed_data(data)
@@ -166,8 +152,9 @@ class Connection(HttpToolsProtocol):
                 self._expect_head()
 
     def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self.scope["extensions"] = {Departure.EXTENSION: self._departure}  # type: ignore[dict-item]
+        self.url = b""
+        self.expect_100_continue = False
+        self.headers = []
         self._header_bytes = self._unparsed_bytes = 0
         self._in_head = True
 
@@ -185,15 +172,98 @@ class Connection(HttpToolsProtocol):
         self._stop_head_timer()
         if self.parser.should_upgrade() and self.parser.get_method() not in (b"GET", b"HEAD"):
             raise _Upgrade  # the parser takes the body for the other protocol's first bytes
-        super().on_headers_complete()
-        if self.scope["method"] != "HEAD":  # whose answer has no body
-            self.cycle.transport = _InOnePiece(self.transport, self.cycle)  # type: ignore[assignment]
+        if not self._go_straight():
+            self._go_through_asgi()
         if self.server_state.draining.begun:
             self.announce_close()
 
+    def _go_through_asgi(self) -> None:
+        url, headers, expect_100_continue = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()  # only now: it makes the scope, which predictions do without
+        self.url, self.headers, self.expect_100_continue = url, headers, expect_100_continue
+        self.scope["headers"] = headers
+        self.scope["extensions"] = {Departure.EXTENSION: self._departure}  # type: ignore[dict-item]
+        super().on_headers_complete()
+        if self.scope["method"] != "HEAD":  # whose answer has no body
+            self.cycle.transport = _InOnePiece(self.transport, self.cycle)  # type: ignore[assignment]
+
+    def _go_straight(self) -> bool:
+        """Begin a prediction; whether this is one. What uvicorn does for every request, but for the ASGI scope."""
+        predict = self.server_state.predict
+        if predict is None or self.parser.get_method() != b"POST":
+            return False
+        address = address_at(self.url.partition(b"?")[0])
+        if address is None:
+            return False
+        version = self.parser.get_http_version()
+        before = self.cycle
+        self.cycle = StraightCycle(
+            predict,
+            address,
+            self.url,
+            self.headers,
+            self._departure,
+            scope=_NO_SCOPE,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=False,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=version != "1.0" and self.parser.should_keep_alive(),
+            on_response=self.on_response_complete,
+        )
+        if before is None or before.response_complete:
+            self._start_asgi_task(self.cycle, self.app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((self.cycle, self.app))
+        return True
+
     def on_body(self, body: bytes) -> None:
         self._unparsed_bytes = 0
-        super().on_body(body)
+        if self.cycle.body or self.cycle.response_complete:
+            super().on_body(body)
+            return
+        self.cycle.body = body  # type: ignore[assignment]  # most bodies come in one piece, which need not be copied
+        if len(body) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
+        self.cycle.message_event.set()
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        if not self.pipeline:
+            # A large body's last part may have stopped the reading, without which nobody hears that the client leaves.
+            self.flow.resume_reading()
+
+    def on_response_complete(self) -> None:
+        """As uvicorn's; but a connection's timer runs on, where that one sets another after every answer."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+            return
+        self._silent_since = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self._look_for_silence(self.timeout_keep_alive)
+
+    def _look_for_silence(self, seconds: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close, if nothing came for so long after an answer."""
+        self.timeout_keep_alive_task = None
+        if self._silent_since is None or self.transport.is_closing():
+            return
+        left = self._silent_since + self.timeout_keep_alive - self.loop.time()
+        if left > 0:
+            self._look_for_silence(left)
+        else:
+            self.transport.close()
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
         """Close, unless an answer is due: the client may have closed its sending half only."""
@@ -201,7 +271,7 @@ class Connection(HttpToolsProtocol):
             return None
         self.announce_close()
         # Interim answers came with HTTP/1.1, and none may stand within another answer.
-        if self.scope["http_version"] == "1.1" and not self.pipeline and not self.cycle.response_started:
+        if self.parser.get_http_version() == "1.1" and not self.pipeline and not self.cycle.response_started:
             self.transport.write(_PROBE)
             for seconds in _PROBE_SECONDS:
                 self.loop.call_later(seconds, self._leave_if_reset)

@@ -8,6 +8,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
+from service.api.exchange import Answer, Exchange
 from service.errors import (
     AliasMoved,
     BodyTooLarge,
@@ -65,7 +66,7 @@ _TITLES = {
     503: "Unavailable",
     504: "Deadline exceeded",
 }
-MEDIA_TYPE = "application/problem+json"
+MEDIA_TYPE = b"application/problem+json"
 
 
 def status_of(error: ServoloopError) -> int:
@@ -80,49 +81,49 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _on_validation_error)
 
 
-def problem(request: Request, status: int, kind: str, detail: str, **more: str | None) -> Response:
+def problem_of(error: ServoloopError, request_id: str) -> Answer:
+    """The answer to an error of ours."""
+    status = status_of(error)
+    if status == 500:
+        log.error("a request failed", extra={"kind": error.kind, "detail": str(error)})
+    if isinstance(error, InvalidInput):
+        return _problem(request_id, status, error.kind, str(error), field=error.field, expected=error.expected)
+    field = error.field if isinstance(error, Unknown) else None
+    answer = _problem(request_id, status, error.kind, str(error), field=field)
+    if isinstance(error, BodyTooSlow):
+        return answer._replace(headers=((b"connection", b"close"),))  # what still comes of the body is not waited for
+    if isinstance(error, Unavailable):
+        return answer._replace(headers=((b"retry-after", b"%d" % error.retry_after),))
+    return answer
+
+
+def crash(request_id: str) -> Answer:
+    """The answer to an error that nobody foresaw. Says nothing of it: the log has it, under the same request id."""
+    return _problem(request_id, 500, "internal", "the service failed on this request; its log has the reason")
+
+
+def _problem(request_id: str, status: int, kind: str, detail: str, **more: str | None) -> Answer:
     """A problem+json answer; members that are None are left out."""
     members: dict[str, Any] = {
         "type": f"urn:servoloop:problem:{kind.replace('_', '-')}",
         "title": _TITLES.get(status, "Error"),
         "status": status,
         "detail": detail,
-        "request_id": request.scope.get("state", {}).get("request_id"),
+        "request_id": request_id,
         **more,
     }
     body = orjson.dumps({name: value for name, value in members.items() if value is not None})
-    return Response(body, status, media_type=MEDIA_TYPE)
-
-
-def problem_of(request: Request, error: ServoloopError) -> Response:
-    """The answer to an error of ours."""
-    status = status_of(error)
-    if status == 500:
-        log.error("a request failed", extra={"kind": error.kind, "detail": str(error)})
-    if isinstance(error, InvalidInput):
-        return problem(request, status, error.kind, str(error), field=error.field, expected=error.expected)
-    field = error.field if isinstance(error, Unknown) else None
-    response = problem(request, status, error.kind, str(error), field=field)
-    if isinstance(error, BodyTooSlow):
-        response.headers["Connection"] = "close"  # what still comes of the body is not waited for
-    if isinstance(error, Unavailable):
-        response.headers["Retry-After"] = str(error.retry_after)
-    return response
-
-
-def crash(request: Request) -> Response:
-    """The answer to an error that nobody foresaw. Says nothing of it: the log has it, under the same request id."""
-    return problem(request, 500, "internal", "the service failed on this request; its log has the reason")
+    return Answer(status, MEDIA_TYPE, body)
 
 
 async def _on_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ServoloopError)
-    return problem_of(request, error)
+    return _response(problem_of(error, _id_of(request)))
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    response = problem(request, error.status_code, "http", str(error.detail))
+    response = _response(_problem(_id_of(request), error.status_code, "http", str(error.detail)))
     response.headers.update(error.headers or {})
     return response
 
@@ -132,4 +133,15 @@ async def _on_validation_error(request: Request, error: Exception) -> Response:
     first = error.errors()[0]
     field = ".".join(str(part) for part in first["loc"])
     expected = first["msg"].removeprefix("Input should be ")
-    return problem(request, 422, UnprocessableInput.kind, f"{field}: {first['msg']}", field=field, expected=expected)
+    detail = f"{field}: {first['msg']}"
+    kind = UnprocessableInput.kind
+    return _response(_problem(_id_of(request), 422, kind, detail, field=field, expected=expected))
+
+
+def _id_of(request: Request) -> str:
+    return Exchange.of(request.scope).request_id
+
+
+def _response(answer: Answer) -> Response:
+    headers = {name.decode(): value.decode() for name, value in answer.headers}
+    return Response(answer.body, answer.status, headers, answer.media_type.decode())

@@ -13,6 +13,7 @@ from types import FrameType
 import uvicorn
 from starlette.types import ASGIApp
 
+from service.api.app import Application
 from service.api.connection import Connection, Draining, HttpServerState
 
 log = logging.getLogger(__name__)
@@ -50,7 +51,8 @@ class HttpServer(uvicorn.Server):
                 proxy_headers=False,  # nothing here depends on who a proxy says is asking
             )
         )
-        self.server_state: HttpServerState = HttpServerState(draining)
+        predict = app.predict if isinstance(app, Application) else None
+        self.server_state: HttpServerState = HttpServerState(draining, predict)
         self._draining = draining
         self._policy = policy
 
@@ -58,25 +60,32 @@ class HttpServer(uvicorn.Server):
         """On SIGTERM: unready from now on. The supervisor alone decides on SIGINT, and kills where force is needed."""
         if sig == signal.SIGTERM:
             self._draining.begun = self.should_exit = True
+            self._announce_close()  # at once: requests that have arrived are answered before the drain is begun
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drain, within the policy's seconds."""
         started = time.monotonic()
-        connections: Iterable[Connection] = self.server_state.connections  # type: ignore[assignment]
-        for connection in list(connections):
-            connection.announce_close()
+        self._announce_close()
         await asyncio.sleep(self._policy.unready)
         await self._stop_listening(sockets or [])
         ends = time.monotonic() + self._policy.finish
         await _until(lambda: not self.server_state.connections, min(ends, time.monotonic() + _IDLE_SECONDS))
         while not await _until(lambda: not self.server_state.connections, time.monotonic() + _POLL_SECONDS):
-            for connection in [one for one in connections if one.idle]:
+            for connection in [one for one in self._connections() if one.idle]:
                 connection.shutdown()
             if time.monotonic() > ends:
                 break
         await self._cancel_rest()
         log.info("drained", extra={"seconds": round(time.monotonic() - started, 3)})
         await self.lifespan.shutdown()
+
+    def _connections(self) -> list[Connection]:
+        connections: Iterable[Connection] = self.server_state.connections  # type: ignore[assignment]
+        return list(connections)
+
+    def _announce_close(self) -> None:
+        for connection in self._connections():
+            connection.announce_close()
 
     async def _stop_listening(self, sockets: list[socket.socket]) -> None:
         """Take the connections that are waiting to be accepted, and have the kernel refuse all further ones."""

@@ -4,8 +4,7 @@ Everything wrong with a body is said here, before anything is queued.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -17,7 +16,7 @@ from service.serving import parameters
 from service.serving.allowance import Allowance
 from service.serving.contracts import checked_array, checked_picture, checked_rows, checked_text, join, shape_of
 from service.serving.instances import rows_from_json
-from service.serving.json_numbers import read_numbers
+from service.serving.json_numbers import MAX_MAGNITUDE, read_numbers
 from service.serving.npy import read_npy
 from service.serving.parameters import Query
 
@@ -25,10 +24,10 @@ JSON = "application/json"
 NPY = "application/x-npy"
 TEXT = "text/plain"
 IMAGES = ("image/png", "image/jpeg", "image/webp")
+_MEDIA_TYPES: dict[type, tuple[str, ...]] = {TextInput: (JSON, TEXT), ImageInput: (JSON, *IMAGES, NPY)}
 
 
-@dataclass(frozen=True, slots=True)
-class Body:
+class Body(NamedTuple):
     """What was sent: the bytes, what they say they are, and the query string."""
 
     data: bytes
@@ -36,8 +35,7 @@ class Body:
     query: Query
 
 
-@dataclass(frozen=True, slots=True)
-class Parsed:
+class Parsed(NamedTuple):
     """How the caller wants the answer, and what gives the rows as the contract says, which may take long.
 
     `rows` raises MalformedBody, UnprocessableInput and what the allowance raises. With `are_read` it takes no time.
@@ -84,15 +82,9 @@ def encode(ref: Ref, prediction_ids: Sequence[str], predictions: Sequence[Mappin
     )
 
 
-def media_types(contract: InputContract) -> list[str]:
+def media_types(contract: InputContract) -> tuple[str, ...]:
     """The content types in which rows of this contract may be sent."""
-    match contract:
-        case TextInput():
-            return [JSON, TEXT]
-        case ImageInput():
-            return [JSON, *IMAGES, NPY]
-        case _:
-            return [JSON, NPY]
+    return _MEDIA_TYPES.get(type(contract), (JSON, NPY))
 
 
 def _media_type(content_type: str | None, contract: InputContract) -> str:
@@ -130,7 +122,7 @@ def _parse_numbers(body: Body, contract: InputContract, max_rows: int) -> Parsed
     if isinstance(contract, TextInput) or (numbers := read_numbers(body.data, contract)) is None:
         return None
     values, said = numbers
-    checked = checked_rows(values, contract) if len(values) <= max_rows else None
+    checked = checked_rows(values, contract, magnitude=MAX_MAGNITUDE) if len(values) <= max_rows else None
     if checked is None:
         return None
     wanted = parameters.from_json(said)

@@ -3,6 +3,7 @@
 Contracts belong to models, so nothing here depends on which version will answer.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -75,10 +76,11 @@ def checked_picture(data: bytes, field: str, contract: ImageInput, allowance: Al
         raise UnprocessableInput(str(error), field=field, expected=describe(contract)) from None
 
 
-def checked_rows(rows: Array, contract: NumericInput) -> Array | None:
+def checked_rows(rows: Array, contract: NumericInput, *, magnitude: float = math.inf) -> Array | None:
     """Rows (n, *shape) at a glance, all together: as `join` gives them.
 
-    None where one is wrong or needs a closer look; `checked_array` says what it is.
+    None where one is wrong or needs a closer look; `checked_array` says what it is. No number is known to lie farther
+    from zero than `magnitude`, and none is NaN where that is finite.
     """
     if isinstance(contract, ColumnsInput) or rows.dtype.kind not in "iuf" or rows.dtype.itemsize > 8 or not rows.size:
         return None
@@ -90,6 +92,8 @@ def checked_rows(rows: Array, contract: NumericInput) -> Array | None:
     if dtype == "int64" and rows.dtype.kind == "f":
         return None
     least, most = _limits(contract)
+    if magnitude <= min(-least, most):
+        return rows.astype(dtype, copy=False)
     if not (least <= float(np.minimum.reduce(rows, None)) and float(np.maximum.reduce(rows, None)) <= most):
         return None  # NaN too, which is neither more nor less than anything
     return rows.astype(dtype, copy=False)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import math
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -81,6 +82,8 @@ class EngineClient:
         self._history = History()
         self._suspicion = Suspicion()
         self._apart: set[asyncio.Task[None]] = set()
+        self._look: asyncio.TimerHandle | None = None
+        self._next_look = math.inf
         self.status = EngineStatus()
 
     async def __aenter__(self) -> "EngineClient":
@@ -102,6 +105,8 @@ class EngineClient:
             await self._keeper
         if self._link is not None:
             self._link.close()
+        if self._look is not None:
+            self._look.cancel()
 
     @property
     def held_rows(self) -> int:
@@ -185,12 +190,11 @@ class EngineClient:
         held = self._held[request_id] = Held(
             ref, tensors, deadline, priority, loop.create_future(), digest, sends, elsewhere=elsewhere
         )
-        late = loop.call_later(deadline.remaining(time.monotonic()) + _GRACE_SECONDS, self._give_up, request_id)
+        self._look_by(deadline.at + _GRACE_SECONDS)
         try:
             self._send(request_id, held)
             return await held.future
         finally:
-            late.cancel()
             if self._held.pop(request_id, None) is not None and self._link is not None:
                 # Nobody waits for this answer any more: the caller was cancelled, or the time is up.
                 self._link.send(Frame(Kind.CANCEL, request_id))
@@ -230,10 +234,31 @@ class EngineClient:
         time_left = max(0.0, held.deadline.remaining(time.monotonic()))
         self._link.send(Frame(Kind.INFER, request_id, time_left, held.frame_meta(), (held.tensors.values, *lengths)))
 
-    def _give_up(self, request_id: int) -> None:
-        held = self._held.get(request_id)
-        if held is None or held.future.done():
+    def _look_by(self, instant: float) -> None:
+        """Have a look for requests whose time is up by this instant of the monotonic clock.
+
+        One look is planned at a time: most requests are answered before it, and a timer for each costs more than all
+        looks.
+        """
+        if instant >= self._next_look:
             return
+        if self._look is not None:
+            self._look.cancel()
+        self._next_look = instant
+        self._look = asyncio.get_running_loop().call_later(instant - time.monotonic(), self._give_up_late)
+
+    def _give_up_late(self) -> None:
+        self._look, self._next_look = None, math.inf
+        now = time.monotonic()
+        for held in self._held.values():
+            if held.future.done():
+                continue
+            if held.deadline.at + _GRACE_SECONDS <= now:
+                self._give_up(held)
+            else:
+                self._look_by(held.deadline.at + _GRACE_SECONDS)
+
+    def _give_up(self, held: Held) -> None:
         if not held.sends:
             held.future.set_exception(NotReady(held.ref, "its engine is starting"))
         elif held.ref not in self.status.ready:

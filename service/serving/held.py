@@ -94,19 +94,22 @@ class Bounds:
 
     def enter(self, ref: Ref, tensors: Tensors) -> None:
         rows, num_bytes = self._held.get(ref, (0, 0))
-        if rows + len(tensors) > self.max_rows:
+        more_rows, more_bytes = len(tensors), tensors.values.nbytes
+        if rows + more_rows > self.max_rows:
             raise QueueFull(ref, queued=rows, limit=self.max_rows)
-        if rows and num_bytes + tensors.values.nbytes > self.max_bytes:
+        if rows and num_bytes + more_bytes > self.max_bytes:
             raise QueueFull(ref, queued=num_bytes, limit=self.max_bytes, unit="bytes")
-        self._held[ref] = rows + len(tensors), num_bytes + tensors.values.nbytes
-        self.num_rows += len(tensors)
+        self._held[ref] = rows + more_rows, num_bytes + more_bytes
+        self.num_rows += more_rows
 
     def leave(self, ref: Ref, tensors: Tensors) -> None:
         rows, num_bytes = self._held[ref]
-        self._held[ref] = rows - len(tensors), num_bytes - tensors.values.nbytes
-        self.num_rows -= len(tensors)
-        if rows == len(tensors):
+        gone = len(tensors)
+        self.num_rows -= gone
+        if rows == gone:
             del self._held[ref]
+        else:
+            self._held[ref] = rows - gone, num_bytes - tensors.values.nbytes
 
 
 def error_of(ref: Ref, facts: Mapping[str, Any]) -> ServoloopError:

@@ -23,13 +23,21 @@ class Offloader:
         self._clock = clock
         self._waiting = 0
 
-    async def run(self, work: Callable[[Check], T], ref: Ref, where: str, deadline: Deadline, *, heavy: bool) -> T:
-        """The work's result: from a thread where it is `heavy`, else at once.
+    def at_once(self, work: Callable[[Check], T], ref: Ref, where: str, deadline: Deadline) -> T:
+        """The result of work that takes little, done here. Raises DeadlineExceeded, and whatever the work raises."""
+
+        def check() -> None:
+            if deadline.expired(self._clock()):
+                raise DeadlineExceeded(ref, where)
+
+        check()
+        return work(check)
+
+    async def run(self, work: Callable[[Check], T], ref: Ref, where: str, deadline: Deadline) -> T:
+        """The work's result, from a thread.
 
         Raises DecodersBusy, DeadlineExceeded as soon as the time is up, and whatever the work raises.
         """
-        if not heavy:
-            return work(self.check(ref, where, deadline))
         job = _Job(work, ref, where, deadline, self._clock)
         if self._waiting >= self._max_waiting:
             raise DecodersBusy(self._waiting, self._max_waiting)
@@ -42,16 +50,6 @@ class Offloader:
         finally:
             self._waiting -= 1
             job.abandon()
-
-    def check(self, ref: Ref, where: str, deadline: Deadline) -> Check:
-        """For work that is done at once. Raises DeadlineExceeded where it is too late for it already."""
-
-        def check() -> None:
-            if deadline.expired(self._clock()):
-                raise DeadlineExceeded(ref, where)
-
-        check()
-        return check
 
 
 class _Job(Generic[T]):

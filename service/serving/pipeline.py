@@ -23,7 +23,8 @@ from service.serving.parameters import Query
 from service.serving.postprocess import Prediction, postprocess
 from service.serving.router import Router, Target
 from service.store.base import Record
-from service.telemetry import HttpTelemetry
+from service.tally import Times
+from service.telemetry import HttpTelemetry, VersionMeasures
 
 # Below this, work is done where it arrives: of texts, which are tokenised, and of all else, where a byte takes less.
 # The second is an estimate from what 29 KB of numbers take (about 0.1 ms), not a measured break-even.
@@ -55,6 +56,10 @@ class Incoming(Protocol):
 
     @property
     def query(self) -> Query: ...
+
+    def read_at_once(self) -> bytes | None:
+        """The body, if all of it has arrived. Raises as `read` does."""
+        ...
 
     async def read(self) -> bytes:
         """The body. Raises BodyTooLarge."""
@@ -90,7 +95,6 @@ class Pipeline:
         self._engines = engines
         self._log = log
         self._telemetry = telemetry
-        self._tally = telemetry.tally
         self._offloader = Offloader(threads, limits.max_waiting_decodes, clock)
         self._admission = Admission(limits.max_requests)
         self._limits = limits
@@ -102,23 +106,26 @@ class Pipeline:
         Raises InvalidInput, Unknown, Unavailable, BodyTooSlow, DeadlineExceeded or PredictionFailed.
         """
         target = self._router.choose(address)
-        with self._measured(target.ref, caller):
+        measures = self._telemetry.of(target.ref)
+        with self._measured(measures, caller):
             # The body may name another time, which can't be known before it is parsed.
             deadline = self._deadline(caller.timeout, caller)
             self._admission.check(target.ref)
             body = Body(await self._read(incoming, deadline), incoming.content_type, incoming.query)
+            is_small = len(body.data) <= _inline_bytes(target)
             # Only now: clients that send slowly take nobody's place.
             with self._admission.of(target.ref):
-                with self._stage(target.ref, "parse"):
-                    parsed = await self._parse(body, target, deadline)
+                with self._stage(measures.parse):
+                    parsed = await self._parse(body, target, deadline, is_small)
                     wanted = parsed.parameters
                     if wanted.timeout is not None:
                         deadline = self._deadline(wanted.timeout, caller)
-                    rows = await self._decode(parsed, target, deadline, body)
-                tensors = await self._preprocess(rows, target, deadline, body)
+                    rows = await self._decode(parsed, target, deadline, body, is_small)
+                with self._stage(measures.preprocess):
+                    tensors = await self._preprocess(rows, target, deadline, is_small)
                 outputs = await self._engines.infer(target.ref, tensors, deadline, wanted.priority)
-            self._account(target.ref, outputs)
-            with self._stage(target.ref, "encode"):
+            _account(target.ref, outputs, measures)
+            with self._stage(measures.encode):
                 predictions = _predictions(outputs, target, wanted)
                 ids = [str(uuid7()) for _ in predictions]
                 answer = codec.encode(target.ref, ids, predictions)
@@ -127,80 +134,64 @@ class Pipeline:
             return answer
 
     async def _read(self, incoming: Incoming, deadline: Deadline) -> bytes:
+        body = incoming.read_at_once()
+        if body is not None:
+            return body
         try:
             async with asyncio.timeout(deadline.remaining(self._clock())):
                 return await incoming.read()
         except TimeoutError:
             raise BodyTooSlow from None
 
-    async def _parse(self, body: Body, target: Target, deadline: Deadline) -> Parsed:
+    async def _parse(self, body: Body, target: Target, deadline: Deadline, is_small: bool) -> Parsed:
         def parse(_: Check) -> Parsed:
             return codec.parse(body, target.manifest.input, max_rows=self._limits.max_rows)
 
-        heavy = len(body.data) > _inline_bytes(target)
-        return await self._offloader.run(parse, target.ref, "parsing", deadline, heavy=heavy)
+        if is_small:
+            return self._offloader.at_once(parse, target.ref, "parsing", deadline)
+        return await self._offloader.run(parse, target.ref, "parsing", deadline)
 
-    async def _decode(self, parsed: Parsed, target: Target, deadline: Deadline, body: Body) -> RawRows:
+    async def _decode(self, parsed: Parsed, target: Target, deadline: Deadline, body: Body, is_small: bool) -> RawRows:
         def decode(check: Check) -> RawRows:
             return parsed.rows(Allowance(check))
 
-        large = len(body.data) > _inline_bytes(target)
-        heavy = not parsed.are_read and (large or codec.holds_picture(body))
-        return await self._offloader.run(decode, target.ref, "decoding", deadline, heavy=heavy)
+        if parsed.are_read or (is_small and not codec.holds_picture(body)):
+            return self._offloader.at_once(decode, target.ref, "decoding", deadline)
+        return await self._offloader.run(decode, target.ref, "decoding", deadline)
 
-    async def _preprocess(self, rows: RawRows, target: Target, deadline: Deadline, body: Body) -> Tensors:
+    async def _preprocess(self, rows: RawRows, target: Target, deadline: Deadline, is_small: bool) -> Tensors:
         def preprocess(_: Check) -> Tensors:
             try:
                 return target.preprocess(rows)
             except ValueError as error:
                 raise UnprocessableInput(f"preprocessing refused it: {error}", field="instances") from error
 
-        with self._stage(target.ref, "preprocess"):
-            heavy = len(body.data) > _inline_bytes(target)
-            return await self._offloader.run(preprocess, target.ref, "preprocessing", deadline, heavy=heavy)
-
-    def _account(self, ref: Ref, outputs: Outputs) -> None:
-        """Measure what the engine did. Raises PredictionFailed where it failed on every row."""
-        failed = len(outputs.failures)
-        self._observe(ref, "queue", outputs.queue_seconds)
-        self._observe(ref, "compute", outputs.compute_seconds)
-        self._tally.count(self._telemetry.rows, ref.model, ref.version, "ok", by=len(outputs.values) - failed)
-        if failed:
-            self._tally.count(self._telemetry.rows, ref.model, ref.version, "failed", by=failed)
-        if failed == len(outputs.values):
-            raise PredictionFailed(ref, outputs.failures[0])
+        if is_small:
+            return self._offloader.at_once(preprocess, target.ref, "preprocessing", deadline)
+        return await self._offloader.run(preprocess, target.ref, "preprocessing", deadline)
 
     def _deadline(self, timeout: float | None, caller: Caller) -> Deadline:
         """The caller's time, from when the request arrived; the body's word counts before the header's."""
         seconds = min(timeout or self._limits.default_timeout, self._limits.max_timeout)
         return Deadline.after(seconds, now=caller.arrived)
 
-    def _measured(self, ref: Ref, caller: Caller) -> "_Measured":
-        return _Measured(self._end, ref, caller)
+    def _measured(self, measures: VersionMeasures, caller: Caller) -> "_Measured":
+        return _Measured(measures, self._clock, caller)
 
-    def _end(self, ref: Ref, caller: Caller, outcome: str) -> None:
-        """Count the request under what became of it."""
-        self._tally.count(self._telemetry.requests, ref.model, ref.version, outcome)
-        duration = self._clock() - caller.arrived
-        self._tally.observe(self._telemetry.request_duration, duration, ref.model, ref.version)
-
-    def _stage(self, ref: Ref, stage: str) -> "_Stage":
-        return _Stage(self._observe, self._clock, ref, stage)
-
-    def _observe(self, ref: Ref, stage: str, seconds: float) -> None:
-        self._tally.observe(self._telemetry.stage_duration, seconds, ref.model, stage)
+    def _stage(self, times: Times) -> "_Stage":
+        return _Stage(times, self._clock)
 
 
 # Classes, because context managers made of generators take longer, at every request.
 
 
 class _Measured:
-    """Tells `end` what became of a request."""
+    """Counts a request under what became of it."""
 
-    __slots__ = ("_caller", "_end", "_ref")
+    __slots__ = ("_caller", "_clock", "_measures")
 
-    def __init__(self, end: Callable[[Ref, Caller, str], None], ref: Ref, caller: Caller) -> None:
-        self._end, self._ref, self._caller = end, ref, caller
+    def __init__(self, measures: VersionMeasures, clock: Callable[[], float], caller: Caller) -> None:
+        self._measures, self._clock, self._caller = measures, clock, caller
 
     def __enter__(self) -> None: ...
 
@@ -214,25 +205,37 @@ class _Measured:
                 outcome = "cancelled"
             case _:
                 outcome = "unexpected_error"
-        self._end(self._ref, self._caller, outcome)
+        self._measures.requests(outcome).add()
+        self._measures.duration.observe(self._clock() - self._caller.arrived)
 
 
 class _Stage:
     """Measures a stage of a request that succeeds."""
 
-    __slots__ = ("_clock", "_observe", "_ref", "_stage", "_started")
+    __slots__ = ("_clock", "_started", "_times")
 
-    def __init__(
-        self, observe: Callable[[Ref, str, float], None], clock: Callable[[], float], ref: Ref, stage: str
-    ) -> None:
-        self._observe, self._clock, self._ref, self._stage = observe, clock, ref, stage
+    def __init__(self, times: Times, clock: Callable[[], float]) -> None:
+        self._times, self._clock = times, clock
 
     def __enter__(self) -> None:
         self._started = self._clock()
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
-            self._observe(self._ref, self._stage, self._clock() - self._started)
+            self._times.observe(self._clock() - self._started)
+
+
+def _account(ref: Ref, outputs: Outputs, measures: VersionMeasures) -> None:
+    """Measure what the engine did. Raises PredictionFailed where it failed on every row."""
+    failed = len(outputs.failures)
+    measures.queue.observe(outputs.queue_seconds)
+    measures.compute.observe(outputs.compute_seconds)
+    if failed < len(outputs.values):
+        measures.rows.add(len(outputs.values) - failed)
+    if failed:
+        measures.failed_rows.add(failed)
+    if failed == len(outputs.values):
+        raise PredictionFailed(ref, outputs.failures[0])
 
 
 def _inline_bytes(target: Target) -> int:

@@ -33,6 +33,8 @@ class Router:
         self.catalog = catalog
         self._aliases = {name: model.aliases for name, model in catalog.models.items()}
         self._targets: dict[Ref, Target] = {}
+        self._chosen_from = catalog
+        self._chosen: dict[Address, Target] = {}
         self._targets = self.prepare(catalog)
 
     def prepare(self, catalog: Catalog) -> dict[Ref, Target]:
@@ -81,10 +83,15 @@ class Router:
 
     def choose(self, address: Address) -> Target:
         """Raises UnknownModel, UnknownVersion, UnknownAlias or NotReady."""
-        ref = self.catalog.find(address).ref
-        target = self._targets.get(ref)
+        if self._chosen_from is not self.catalog:
+            self._chosen_from, self._chosen = self.catalog, {}
+        target = self._chosen.get(address)
         if target is None:
-            raise NotReady(ref, "its preprocessing could not be loaded")
+            ref = self.catalog.find(address).ref
+            target = self._targets.get(ref)
+            if target is None:
+                raise NotReady(ref, "its preprocessing could not be loaded")
+            self._chosen[address] = target
         return target
 
 

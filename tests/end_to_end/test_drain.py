@@ -18,15 +18,15 @@ async def test_while_it_is_unready_it_still_answers_and_says_that_it_closes(new_
     home = new_home()
     with drains.start(home, unready_seconds=2) as service:
         await asyncio.to_thread(service.wait_ready)
-        async with connect(service.port) as probe:
-            stopping = asyncio.create_task(asyncio.to_thread(service.stop))
-            status = 200
-            while status == 200:
+        stopping = asyncio.create_task(asyncio.to_thread(service.stop))
+        status = 200
+        while status == 200:
+            async with connect(service.port) as probe:
                 probe.send(b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")
                 answer = await probe.receive()
                 status = answer.status
-            assert answer.json()["waiting_for"] == {"service": "it was told to stop"}
-            assert answer.closes
+        assert answer.json()["waiting_for"] == {"service": "it was told to stop"}
+        assert answer.closes
         async with connect(service.port) as late:
             late.send(drains.PICTURE)
             answer = await late.receive()

@@ -1,5 +1,3 @@
-import dataclasses
-
 import pytest
 
 from service.domain import BatchPolicy, Deadline, Ref
@@ -45,5 +43,7 @@ def test_min_fill_is_a_share(value: float) -> None:
 
 
 def test_values_are_frozen() -> None:
-    with pytest.raises(dataclasses.FrozenInstanceError):
+    with pytest.raises(AttributeError):
         Ref("a", 1).version = 2  # type: ignore[misc]
+    with pytest.raises(AttributeError):
+        BatchPolicy().max_rows = 2  # type: ignore[misc]

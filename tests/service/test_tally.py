@@ -13,7 +13,7 @@ async def test_many_observations_count_as_each_by_itself(registry: CollectorRegi
     together = TalliedHistogram("together", "All at once.", ["model"], buckets=(0.1, 1, 5), registry=registry)
     single = Histogram("single", "One after another.", ["model"], buckets=(0.1, 1, 5), registry=registry)
     for value in VALUES:
-        tally.observe(together, value, "fashion")
+        tally.times(together, "fashion").observe(value)
         single.labels("fashion").observe(value)
     for bound in ("0.1", "1.0", "5.0", "+Inf"):
         labels = {"model": "fashion", "le": bound}
@@ -25,8 +25,26 @@ async def test_many_observations_count_as_each_by_itself(registry: CollectorRegi
 async def test_what_was_counted_is_written_in_the_next_turn(registry: CollectorRegistry) -> None:
     tally = Tally(registry)
     counter = Counter("rows", "Rows.", ["model"])
-    tally.count(counter, "fashion", by=2)
-    tally.count(counter, "fashion")
+    counts = tally.counts(counter, "fashion")
+    counts.add(2)
+    counts.add()
     assert next(iter(counter.collect())).samples == []
     await asyncio.sleep(0)
     assert next(iter(counter.collect())).samples[0].value == 3
+
+
+async def test_what_is_counted_after_a_turn_is_written_in_the_next(registry: CollectorRegistry) -> None:
+    counter = Counter("rows", "Rows.", ["model"], registry=registry)
+    counts = Tally(registry).counts(counter, "fashion")
+    for _ in range(2):
+        counts.add()
+        await asyncio.sleep(0)
+    assert next(iter(counter.collect())).samples[0].value == 2
+
+
+async def test_a_series_is_not_there_before_its_first_count(registry: CollectorRegistry) -> None:
+    counter = Counter("rows", "Rows.", ["model"], registry=registry)
+    tally = Tally(registry)
+    tally.counts(counter, "fashion")
+    tally.write()
+    assert next(iter(counter.collect())).samples == []

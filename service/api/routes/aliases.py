@@ -6,7 +6,8 @@ from fastapi import APIRouter, Query, Request
 
 from models.manifest import is_name
 from service.api.bodies import RESPONSES, read_as, shows_body, small_body
-from service.api.deps import Services, UseServices, caller_of
+from service.api.deps import Services, UseServices
+from service.api.exchange import Exchange
 from service.api.schemas import AliasChange, AliasHistory, AliasMoved, says_problem
 from service.api.standing import is_loaded, standing_of, until, why_unready
 from service.domain import Address, Ref, Wish
@@ -32,7 +33,7 @@ async def move_alias(model: str, alias: str, request: Request, services: UseServ
     The process that answers routes by it at once, the others look every 100 ms. Requests under way keep the version
     that they began with.
     """
-    caller = caller_of(request.scope)
+    caller = Exchange.of(request.scope).caller()
     with small_body(request, services) as incoming:
         change = await read_as(AliasChange, incoming, example='{"version": "2"}')
         ref = services.catalog.named(Address(model, version=change.version))

@@ -87,7 +87,7 @@ def _model(model: Model, services: Services) -> ModelInfo:
         name=model.name,
         task=manifest.task,
         input=manifest.input,
-        content_types=media_types(manifest.input),
+        content_types=list(media_types(manifest.input)),
         labels=manifest.labels,
         target=manifest.target,
         aliases={alias: str(version) for alias, version in model.aliases.items()},

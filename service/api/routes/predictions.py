@@ -1,24 +1,23 @@
 """Predictions: routed, or by exactly one version or alias.
 
 A third of a prediction's CPU time went into FastAPI's way to an endpoint (profile, 2026-11-22), so predictions are
-answered before it. The routes here are what OpenAPI shows, and would answer the same.
+answered before it: `answer` is called by the application. The routes here are what OpenAPI shows, and would answer the
+same.
 """
 
-import re
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from starlette.types import Receive, Scope, Send
 
-from service.api.deps import IncomingRequest, Services, UseServices, caller_of
-from service.api.problems import problem_of
+from service.api.deps import Services, UseServices
+from service.api.exchange import Answer, Exchange, IncomingRequest
 from service.api.schemas import Parameters, PredictAnswer, PredictRequest, says_problem
 from service.domain import Address
-from service.errors import ServoloopError
 from service.serving.codec import IMAGES, JSON, NPY, TEXT
 
 router = APIRouter(tags=["predictions"])
 
+_MEDIA_TYPE = JSON.encode()
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 # The body is read as bytes and checked by the codec, which knows the model's contract; this is what /docs shows of it.
 _JSON_BODY = PredictRequest.model_json_schema()
@@ -75,32 +74,11 @@ async def predict_alias(model: str, alias: str, request: Request, services: UseS
 
 
 async def _answer(address: Address, request: Request, services: Services) -> Response:
-    return Response(await _predict(address, request.scope, request.receive, services), media_type=JSON)
+    given = await answer(address, services, Exchange.of(request.scope))
+    return Response(given.body, media_type=JSON)
 
 
-async def _predict(address: Address, scope: Scope, receive: Receive, services: Services) -> bytes:
-    with IncomingRequest(scope, receive, services.max_body_bytes, services.bodies) as incoming:
-        return await services.pipeline.predict(address, incoming, caller_of(scope))
-
-
-# The paths of the three routes, as Starlette matches them.
-_PATH = re.compile(r"/v1/models/(?P<model>[^/]+)/(?:versions/(?P<version>[^/]+)/|aliases/(?P<alias>[^/]+)/)?predict$")
-
-
-def names_in(scope: Scope) -> dict[str, str | None] | None:
-    """The names in a prediction's path; None where this is a request for something else."""
-    found = _PATH.match(scope["path"]) if scope["method"] == "POST" else None
-    return None if found is None else found.groupdict()
-
-
-async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-    """The three routes as one ASGI application, to be run where a request has its id."""
-    names, services = scope["path_params"], scope["app"].state.services
-    try:
-        body = await _predict(Address(**names), scope, receive, services)
-    except ServoloopError as error:
-        await problem_of(Request(scope), error)(scope, receive, send)
-        return
-    headers = [(b"content-length", b"%d" % len(body)), (b"content-type", JSON.encode())]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+async def answer(address: Address, services: Services, exchange: Exchange) -> Answer:
+    """What a prediction's caller is told. Raises as the pipeline does, and ClientLeft."""
+    with IncomingRequest(exchange, services.max_body_bytes, services.bodies) as incoming:
+        return Answer(200, _MEDIA_TYPE, await services.pipeline.predict(address, incoming, exchange.caller()))

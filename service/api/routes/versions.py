@@ -6,7 +6,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 
 from service.api.bodies import RESPONSES, read_as, shows_body, small_body
-from service.api.deps import Services, UseServices, caller_of
+from service.api.deps import Services, UseServices
+from service.api.exchange import Exchange
 from service.api.routes.models import version_info
 from service.api.schemas import Deleted, VersionChange, VersionInfo, VersionLoad, says_problem
 from service.api.standing import is_gone, is_loaded, is_unloaded, standing_of, until
@@ -161,5 +162,5 @@ async def _take_up(services: Services) -> None:
 
 def _patience(request: Request, wait_ms: float) -> float:
     """Seconds to wait: what the caller says, but no longer than the request has time."""
-    timeout = caller_of(request.scope).timeout
+    timeout = Exchange.of(request.scope).caller().timeout
     return wait_ms / 1000 if timeout is None else min(wait_ms / 1000, timeout)

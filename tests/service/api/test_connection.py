@@ -1,4 +1,4 @@
-"""How long a client may take for the head of a request."""
+"""How long a client may take for the head of a request, and stay silent after an answer."""
 
 import asyncio
 from collections.abc import Callable
@@ -23,6 +23,10 @@ class Loop:
 
     def __init__(self) -> None:
         self.timers: list[Timer] = []
+        self.now = 0.0
+
+    def time(self) -> float:
+        return self.now
 
     def call_later(self, seconds: float, callback: Callable[..., None], *_: object) -> Timer:
         self.timers.append(Timer(seconds, callback))
@@ -105,5 +109,57 @@ async def test_the_next_head_is_waited_for_from_its_first_byte(connection: Conne
 
 
 async def test_a_connection_that_is_lost_leaves_no_timer(connection: Connection, loop: Loop) -> None:
+    connection.connection_lost(None)
+    assert loop.running() == []
+
+
+def answer(connection: Connection) -> None:
+    connection.data_received(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+    connection.cycle.response_complete = True
+    connection.on_response_complete()
+
+
+async def test_a_connection_that_stays_silent_after_an_answer_is_closed(
+    connection: Connection, loop: Loop, wire: Wire
+) -> None:
+    answer(connection)
+    (timer,) = loop.running()
+    assert timer.seconds == connection.timeout_keep_alive
+    loop.now += timer.seconds
+    timer.callback()
+    assert wire.closed
+
+
+async def test_one_timer_does_for_many_answers(connection: Connection, loop: Loop, wire: Wire) -> None:
+    seconds = connection.timeout_keep_alive
+    answer(connection)
+    loop.now += seconds - 1
+    answer(connection)
+    (timer,) = loop.running()
+    loop.now += 1
+    timer.callback()
+    assert not wire.closed
+    assert loop.timers[-1].seconds == seconds - 1
+    loop.now += seconds - 1
+    loop.timers[-1].callback()
+    assert wire.closed
+
+
+async def test_a_client_is_not_cut_off_while_it_is_being_answered(
+    connection: Connection, loop: Loop, wire: Wire
+) -> None:
+    answer(connection)
+    (timer,) = loop.running()
+    connection.data_received(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+    loop.now += timer.seconds
+    timer.callback()
+    assert not wire.closed
+    connection.cycle.response_complete = True
+    connection.on_response_complete()
+    assert loop.timers[-1].seconds == connection.timeout_keep_alive
+
+
+async def test_a_connection_that_is_lost_after_an_answer_leaves_no_timer(connection: Connection, loop: Loop) -> None:
+    answer(connection)
     connection.connection_lost(None)
     assert loop.running() == []

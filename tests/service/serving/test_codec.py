@@ -67,7 +67,7 @@ def picture(format_: str = "PNG") -> bytes:
     ],
 )
 def test_a_contract_says_in_which_types_its_rows_come(contract: Any, taken: list[str]) -> None:
-    assert media_types(contract) == taken
+    assert list(media_types(contract)) == taken
     error = fault(UnsupportedMediaType, body(b"", "application/pdf"), contract)
     assert (error.field, error.expected) == ("Content-Type", f"one of {', '.join(taken)}")
     assert error.problem == "this model does not take 'application/pdf'"

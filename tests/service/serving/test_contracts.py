@@ -8,7 +8,15 @@ from PIL import Image
 from models.manifest import Column, ColumnsInput, ImageInput, TensorInput, TextInput
 from service.errors import UnprocessableInput
 from service.serving.allowance import Allowance
-from service.serving.contracts import checked_array, checked_picture, checked_text, describe, join, shape_of
+from service.serving.contracts import (
+    checked_array,
+    checked_picture,
+    checked_rows,
+    checked_text,
+    describe,
+    join,
+    shape_of,
+)
 
 GREY = ImageInput(channels=1, height=2, width=3)
 COLOUR = ImageInput(channels=3, height=2, width=3)
@@ -146,6 +154,23 @@ def test_no_bound_of_a_manifest_lets_a_number_become_infinite() -> None:
 
 
 # Texts and pictures
+
+
+@pytest.mark.parametrize(
+    ("contract", "magnitude", "taken"),
+    [
+        (TensorInput(shape=[2]), 1e3, True),
+        (TensorInput(shape=[2], minimum=-1e3, maximum=1e3), 1e3, True),
+        (TensorInput(shape=[2], minimum=-9), 1e3, False),
+        (TensorInput(shape=[2], maximum=9), 1e3, False),
+        (TensorInput(shape=[2], maximum=9), 9.0, True),
+    ],
+)
+def test_rows_are_looked_through_unless_what_is_known_of_them_suffices(
+    contract: Any, magnitude: float, taken: bool
+) -> None:
+    rows = np.array([[-10.0, 10.0]])  # it is not true that none is farther from zero than 9
+    assert (checked_rows(rows, contract, magnitude=magnitude) is not None) is taken
 
 
 def test_a_text_keeps_its_contract() -> None:

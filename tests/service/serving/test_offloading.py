@@ -36,9 +36,12 @@ class Bench:
         self.begun.append(check)
         return "done"
 
-    def start(self, *, seconds: float = 10.0, heavy: bool = True) -> asyncio.Task[str]:
+    def start(self, *, seconds: float = 10.0) -> asyncio.Task[str]:
         deadline = Deadline.after(seconds, now=self.clock())
-        return asyncio.create_task(self.offloader.run(self.work, REF, "decoding", deadline, heavy=heavy))
+        return asyncio.create_task(self.offloader.run(self.work, REF, "decoding", deadline))
+
+    def at_once(self, *, seconds: float = 10.0) -> str:
+        return self.offloader.at_once(self.work, REF, "decoding", Deadline.after(seconds, now=self.clock()))
 
 
 @pytest.fixture
@@ -52,9 +55,18 @@ async def turn() -> None:
         await asyncio.sleep(0)
 
 
-async def test_light_work_is_done_at_once(bench: Bench) -> None:
-    assert await bench.start(heavy=False) == "done"
+def test_light_work_is_done_at_once(bench: Bench) -> None:
+    assert bench.at_once() == "done"
     assert bench.threads.queue == []
+
+
+def test_light_work_learns_that_its_time_is_up(bench: Bench) -> None:
+    bench.at_once()
+    (check,) = bench.begun
+    check()
+    bench.clock.advance(10.0)
+    with pytest.raises(DeadlineExceeded):
+        check()
 
 
 async def test_heavy_work_is_done_in_a_thread(bench: Bench) -> None:
@@ -65,11 +77,12 @@ async def test_heavy_work_is_done_in_a_thread(bench: Bench) -> None:
     assert await asked == "done"
 
 
-@pytest.mark.parametrize("heavy", [True, False])
-async def test_work_whose_time_is_up_is_not_begun(bench: Bench, heavy: bool) -> None:
+async def test_work_whose_time_is_up_is_not_begun(bench: Bench) -> None:
     with pytest.raises(DeadlineExceeded) as raised:
-        await bench.start(seconds=0.0, heavy=heavy)
+        await bench.start(seconds=0.0)
     assert (raised.value.ref, raised.value.where) == (REF, "decoding")
+    with pytest.raises(DeadlineExceeded):
+        bench.at_once(seconds=0.0)
     assert bench.begun == []
 
 

@@ -45,6 +45,9 @@ class Sent:
         self.query = list(query.items())
         self.times_read = 0
 
+    def read_at_once(self) -> bytes | None:
+        return None
+
     async def read(self) -> bytes:
         self.times_read += 1
         return self._data

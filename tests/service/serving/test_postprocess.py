@@ -156,7 +156,7 @@ logits = st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), mi
 @given(logits)
 def test_softmax_sums_to_one_whatever_the_logits(row: Array) -> None:
     with warnings.catch_warnings(action="error"):
-        probabilities = softmax(row)
+        probabilities = np.array(softmax(row))
     assert probabilities.sum() == pytest.approx(1)
     assert probabilities.min() >= 0
     assert probabilities[0, row.argmax()] == probabilities.max()
@@ -169,6 +169,18 @@ def test_sigmoid_is_a_probability_whatever_the_logits(row: Array) -> None:
     assert (there >= 0).all()
     assert (there <= 1).all()
     np.testing.assert_allclose(there + back, 1)
+
+
+def test_few_labels_and_many_get_the_same_probabilities() -> None:
+    few = np.random.default_rng(0).normal(scale=4, size=(5, 32)).astype(np.float32)
+    many = np.pad(few, ((0, 0), (0, 32)), constant_values=-1e9)
+    np.testing.assert_allclose(np.array(softmax(many))[:, :32], softmax(few), rtol=1e-12)
+
+
+@pytest.mark.parametrize("num_labels", [3, 100])
+def test_a_row_has_the_same_probabilities_alone_and_among_others(num_labels: int) -> None:
+    rows = np.random.default_rng(0).normal(scale=4, size=(50, num_labels)).astype(np.float32)
+    assert softmax(rows) == [softmax(row[None])[0] for row in rows]
 
 
 def test_softmax_and_sigmoid_agree_with_their_definitions() -> None:
