@@ -17,14 +17,19 @@ from benchmarks.report import cores
 def main() -> None:
     """Read the command line and run one benchmark."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("what", choices=("limits", "serve", "peers", "texts", "check"))
+    parser.add_argument("what", choices=("limits", "serve", "start", "peers", "texts", "check"))
     parser.add_argument("--quick", action="store_true", help="short windows: for a look, not for a claim")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results to this file too")
     parser.add_argument("--plot", type=Path, metavar="PNG", help="peers: draw the throughput")
     parser.add_argument(
-        "--peer", nargs="+", choices=tuple(PEERS), metavar="NAME", help=f"peers, texts: of {', '.join(PEERS)}"
+        "--peer",
+        nargs="+",
+        action="extend",
+        choices=tuple(PEERS),
+        metavar="NAME",
+        help=f"peers, texts: of {', '.join(PEERS)}",
     )
-    parser.add_argument("--case", nargs="+", metavar="NAME", help=f"of {', '.join(CASES)}")
+    parser.add_argument("--case", nargs="+", action="extend", metavar="NAME", help=f"of {', '.join(CASES)}")
     parser.add_argument(
         "--venvs", type=Path, default=DEFAULT, metavar="DIR", help=f"the peers' environments: {DEFAULT}"
     )
@@ -46,6 +51,10 @@ def main() -> None:
             from benchmarks import serve
 
             serve.run(console, path, quick=quick, cases=arguments.case)
+        case "start":
+            from benchmarks import start
+
+            start.run(console, path, quick=quick)
         case "texts":
             from benchmarks import texts
 

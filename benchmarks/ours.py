@@ -44,12 +44,13 @@ def serving(homes: Homes, *, optimised: bool = True) -> Iterator[Target]:
         for case in CASES.values():
             label(service.url, our_request(case))
         if optimised:
-            _wait_optimised(service)
+            wait_optimised(service)
         settle(mark)
         yield Target(service.url, mark)
 
 
-def _wait_optimised(service: Service) -> None:
+def wait_optimised(service: Service) -> None:
+    """Until the service has found out what runs each version best. Raises ServerFailed."""
     ends = time.monotonic() + _OPTIMISED_SECONDS
     while time.monotonic() < ends:
         models = service.client.get("/v1/models").json()["models"]
