@@ -154,20 +154,30 @@ class BatchQueue:
             late.append((row.request, self.remove(row.request)))
         return late
 
+    def held(self, now: float, until: float = -math.inf) -> float:
+        """Seconds for which what waits is held back; 0 where it may leave, or nothing waits.
+
+        That is as long as `max_delay` asks for it, or `until`, never once a batch is full or the queue is closed, and
+        no longer than the deadlines of what waits allow.
+        """
+        if not len(self):
+            return 0.0
+        _, first = self._waiting.first()
+        if self.is_closed or first.request.alone or self._is_full(first, now):
+            return 0.0
+        until = max(until, first.request.arrived + self.policy.max_delay)
+        return max(0.0, self._in_time(first, until) - now) if until > now else 0.0
+
     def take(self, now: float, max_seconds: float = math.inf) -> Batch | float | None:
         """A batch; or the seconds until there is one; or None while nothing waits.
 
-        Rows are held back only where `max_delay` asks for it, never once a batch is full or the queue is closed, and
-        no longer than their deadlines allow. A batch of several rows is kept to an expected `max_seconds`, and to what
-        its first row has left.
+        A batch of several rows is kept to an expected `max_seconds`, and to what its first row has left.
         """
         if not len(self):
             return None
+        if (wait := self.held(now)) > 0:
+            return wait
         number, first = self._waiting.first()
-        if len(self) < self.policy.max_rows and not first.request.alone and not self.is_closed:
-            wait = self._held_until(first) - now
-            if wait > 0:
-                return wait
         max_seconds = min(max_seconds, _DEADLINE_SHARE * max(0.0, first.request.deadline.remaining(now)))
         if first.request.alone:
             numbers = [number]
@@ -208,11 +218,12 @@ class BatchQueue:
         long_enough = max(self.policy.max_batch_seconds, self._trusted(row.length, 1, now))
         return min(self._trusted(row.length, half, now), long_enough)
 
-    def _held_until(self, first: Row) -> float:
-        """When what waits has to leave: after `max_delay`, or earlier so that all of it comes in time."""
-        until = first.request.arrived + self.policy.max_delay
-        if not self.policy.max_delay:
-            return until
+    def _is_full(self, first: Row, now: float) -> bool:
+        """Whether waiting would add nothing to the next batch."""
+        return len(self) >= self.policy.max_rows or len(self) * first.length >= self._element_limit(now)
+
+    def _in_time(self, first: Row, until: float) -> float:
+        """`until`, or earlier so that all of what waits comes in time."""
         while self._deadlines[0][1] not in self._left:
             heapq.heappop(self._deadlines)
         _, start, num_rows = self._deadlines[0]

@@ -118,21 +118,19 @@ class Scheduler:
         shortest: float | None = None
         for ref in sorted((ref for ref, queue in self._queues.items() if len(queue)), key=self._used.__getitem__):
             queue = self._queues[ref]
+            if (wait := queue.held(now, self._joined_at(queue, now))) > 0:
+                shortest = wait if shortest is None else min(shortest, wait)
+                continue
             width = self._width(queue, alone=queue.is_next_alone)
             if width > room:
                 return shortest
-            if (wait := self._until_joined(queue, now)) > 0:
-                shortest = wait if shortest is None else min(shortest, wait)
-                continue
-            match queue.take(now, self._policy.max_batch_seconds if self._is_wanted_by_others(ref, now) else math.inf):
-                case Batch() as batch:
-                    self._virtual_now = max(self._virtual_now, self._used[ref])
-                    predicted = queue.cost.seconds(batch.longest, len(batch))
-                    work = Work(ref, batch, predicted, width, now + predicted)
-                    self._running.append(work)
-                    return work
-                case float(wait):
-                    shortest = wait if shortest is None else min(shortest, wait)
+            batch = queue.take(now, self._policy.max_batch_seconds if self._is_wanted_by_others(ref, now) else math.inf)
+            assert isinstance(batch, Batch), "what is not held back leaves"
+            self._virtual_now = max(self._virtual_now, self._used[ref])
+            predicted = queue.cost.seconds(batch.longest, len(batch))
+            work = Work(ref, batch, predicted, width, now + predicted)
+            self._running.append(work)
+            return work
         return shortest
 
     def charge(self, work: Work, seconds: float) -> None:
@@ -149,12 +147,11 @@ class Scheduler:
         """Keep a version's batches to so many rows, or padded elements, for a while."""
         self._queues[ref].limit_elements(max_elements, until)
 
-    def _until_joined(self, queue: BatchQueue, now: float) -> float:
-        """Seconds until a batch of the same version ends that is worth waiting for; 0 where there is none."""
-        if len(queue) >= self._policy.max_rows or queue.is_closed or queue.is_next_alone:
-            return 0.0
-        soonest = min((work.until - now for work in self._running if work.ref == queue.ref), default=0.0)
-        return soonest if soonest <= _SOON_SECONDS else 0.0
+    def _joined_at(self, queue: BatchQueue, now: float) -> float:
+        """When a batch of the same version ends that is worth waiting for; in the past where there is none."""
+        ends = min((work.until for work in self._running if work.ref == queue.ref), default=-math.inf)
+        # Of its time in the queue a row spends no more on this, however many batches end one after another.
+        return ends if ends <= now - queue.age(now) + _SOON_SECONDS else -math.inf
 
     def _width(self, queue: BatchQueue, *, alone: bool) -> int:
         """The threads that a version's next batch takes: what runs alone has the device for itself."""

@@ -41,8 +41,8 @@ def none_shipped() -> Sequence[Array]:
 class Place:
     """Where a network runs: the device, and on a CPU with how many threads; 0 is as many as the thread that calls.
 
-    So many threads may call it `at_once`, and each of their batches has threads of its own. A row with no batch beside
-    it may have `alone` threads instead; 0 where more would not help it.
+    So many threads may call it `at_once`, and each of their batches has threads of its own. A row with no
+    batch of its version beside it may have `alone` threads instead; 0 where more would not help it.
     """
 
     device: torch.device

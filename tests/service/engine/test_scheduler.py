@@ -260,3 +260,39 @@ def test_who_waits_for_its_own_batch_keeps_no_other_version_waiting() -> None:
     work = scheduler.take(NOW, 1)
     assert isinstance(work, Work)
     assert work.ref == COSTLY
+
+
+def test_a_row_waits_so_long_once_and_not_for_one_batch_after_another() -> None:
+    scheduler = side_by_side(0.004)
+    scheduler.put(CHEAP, request(4))
+    second = scheduler.take(NOW + 0.002, 1)
+    assert isinstance(second, Work)  # a full batch, and ends at 0.006
+    scheduler.put(CHEAP, request(arrived=NOW + 0.0005))
+    assert scheduler.take(NOW + 0.003, 1) == pytest.approx(0.001)
+    assert isinstance(scheduler.take(NOW + 0.0041, 1), Work)
+
+
+def test_a_row_does_not_wait_past_its_deadline() -> None:
+    scheduler = side_by_side(0.004)
+    scheduler.put(CHEAP, request(deadline=NOW + 0.0055))
+    assert isinstance(scheduler.take(NOW, 1), Work)
+
+
+def test_a_batch_that_is_full_by_its_elements_waits_for_none() -> None:
+    scheduler = side_by_side(0.004, max_rows=8)
+    scheduler.put(CHEAP, request(2))
+    assert scheduler.take(NOW, 1) == pytest.approx(0.004)
+    scheduler.limit_elements(CHEAP, 2, until=NOW + 60)
+    assert isinstance(scheduler.take(NOW, 1), Work)
+
+
+def test_a_wide_version_that_is_held_back_keeps_no_narrow_one_waiting() -> None:
+    scheduler = Scheduler(BatchPolicy(max_rows=4, max_delay=0.05), threads=2)
+    for ref, width in ((CHEAP, 1), (COSTLY, 2)):
+        scheduler.add(ref)
+        scheduler.set_width(ref, width)
+    scheduler.put(COSTLY, request())
+    scheduler.put(CHEAP, request(4))
+    work = scheduler.take(NOW, 1)
+    assert isinstance(work, Work)
+    assert work.ref == CHEAP
