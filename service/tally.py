@@ -6,12 +6,15 @@ one write a turn and series does for all of them, and nobody reads a number that
 """
 
 import asyncio
+import logging
 from bisect import bisect_left
 from collections import Counter as CounterOf
 from collections.abc import Callable, Iterable, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, Metric
 from prometheus_client.registry import Collector
+
+log = logging.getLogger(__name__)
 
 Labels = tuple[str | int, ...]
 
@@ -33,6 +36,7 @@ class Tally(Collector):
         self._counts: dict[tuple[Counter, Labels], Counts] = {}
         self._times: dict[tuple[TalliedHistogram, Labels], Times] = {}
         self._due: list[Counts | Times] = []
+        self._has_failed = False
         registry.register(self)
 
     def counts(self, counter: Counter, *labels: str | int) -> "Counts":
@@ -50,10 +54,15 @@ class Tally(Collector):
         return self._times[named]
 
     def write(self) -> None:
-        """Bring the instruments up to date."""
+        """Bring the instruments up to date. What can't be written is lost, and keeps nothing else from it."""
         due, self._due = self._due, []
         for series in due:
-            series.write()
+            try:
+                series.write()
+            except Exception:
+                if not self._has_failed:
+                    log.exception("what was measured can't be written, and is lost; this is said once")
+                self._has_failed = True
 
     def collect(self) -> Iterable[Metric]:
         """Nothing: but whoever reads the registry reads what was measured until now."""
@@ -85,10 +94,10 @@ class Counts:
         self._by += by
 
     def write(self) -> None:
+        by, self._by = self._by, 0
         if self._series is None:
             self._series = self._counter.labels(*self._labels)
-        self._series.inc(self._by)
-        self._by = 0
+        self._series.inc(by)
 
 
 class Times:
@@ -107,7 +116,7 @@ class Times:
         self._values.append(seconds)
 
     def write(self) -> None:
+        values, self._values = self._values, []
         if self._series is None:
             self._series = self._histogram.labels(*self._labels)
-        values, self._values = self._values, []
         self._series.observe_all(values)

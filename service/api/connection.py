@@ -192,8 +192,9 @@ class Connection(HttpToolsProtocol):
         predict = self.server_state.predict
         if predict is None or self.parser.get_method() != b"POST":
             return False
-        address = address_at(self.url.partition(b"?")[0])
-        if address is None:
+        path, _, query = self.url.partition(b"?")
+        address = address_at(path)
+        if address is None or b"#" in query:  # uvicorn knows what of that is the query
             return False
         version = self.parser.get_http_version()
         before = self.cycle
@@ -225,6 +226,8 @@ class Connection(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         self._unparsed_bytes = 0
         if self.cycle.body or self.cycle.response_complete:
+            if isinstance(self.cycle.body, bytes):
+                self.cycle.body = bytearray(self.cycle.body)  # grows in place, however small the pieces are
             super().on_body(body)
             return
         self.cycle.body = body  # type: ignore[assignment]  # most bodies come in one piece, which need not be copied

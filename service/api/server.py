@@ -49,6 +49,7 @@ class HttpServer(uvicorn.Server):
                 server_header=False,
                 timeout_keep_alive=75,  # longer than load balancers keep theirs, or they send into a closing connection
                 proxy_headers=False,  # nothing here depends on who a proxy says is asking
+                reset_contextvars=True,  # or one that was sent behind another begins with that one's id in the log
             )
         )
         predict = app.predict if isinstance(app, Application) else None

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import stat
 import tempfile
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
@@ -19,7 +20,7 @@ from service.engine.choosing import Trial
 from service.engine.memory import processor_name
 
 _MOST_BYTES = 1 << 20
-_LIBRARIES = ("numpy", "onnxruntime", "openvino")
+_PACKAGES = ("numpy", "onnxruntime", "openvino", "servoloop")
 
 
 class Unusable(ValueError):
@@ -47,20 +48,20 @@ class Evidence(BaseModel):
 
 
 def environment_of(device: torch.device) -> dict[str, str]:
-    """What a measurement depends on besides the version: the device and the libraries."""
+    """What a measurement depends on besides the version: the device, the libraries, and our own back ends."""
     name = processor_name() if device.type == "cpu" else torch.cuda.get_device_name(device)
-    return {"device": name, "torch": torch.__version__, **{library: _version(library) for library in _LIBRARIES}}
+    return {"device": name, "torch": torch.__version__, **{package: _version(package) for package in _PACKAGES}}
 
 
-def _version(library: str) -> str:
+def _version(package: str) -> str:
     try:
-        return version(library)
+        return version(package)
     except PackageNotFoundError:
         return "absent"
 
 
 class Cache:
-    """A file for each version and environment: another processor, another library, or other weights find nothing."""
+    """A file for each version and environment: another processor, another library, or another manifest find nothing."""
 
     def __init__(self, folder: Path, environment: Mapping[str, str], cores: int) -> None:
         self._folder = folder
@@ -72,7 +73,8 @@ class Cache:
         facts = {
             "environment": self.environment,
             "cores": self.cores,
-            "architecture": manifest.architecture.model_dump(mode="json"),
+            # All that a trial is judged by: the network, what prepares its rows, its labels and threshold, its files.
+            "manifest": manifest.model_dump(mode="json"),
             "schema": Evidence.model_fields["schema_version"].default,
         }
         key = hashlib.sha256(orjson.dumps(facts, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
@@ -81,16 +83,16 @@ class Cache:
     def read(self, manifest: Manifest) -> Evidence | None:
         """None where there is nothing. Raises Unusable for what is no evidence of this version and environment."""
         path = self.path(manifest)
-        if not path.exists():
-            return None
         try:
-            if not path.is_file():
+            if not stat.S_ISREG(path.stat().st_mode):
                 raise Unusable(f"{path.name} is no regular file")
             with path.open("rb") as file:
                 data = file.read(_MOST_BYTES + 1)
             if len(data) > _MOST_BYTES:
                 raise Unusable(f"{path.name} is larger than {_MOST_BYTES} bytes")
             evidence = Evidence.model_validate(strict_json.loads(data))
+        except FileNotFoundError:
+            return None
         except OSError as error:
             raise Unusable(f"{path.name} can't be read: {error.strerror}") from None
         except ValidationError as error:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from service.domain import Ref
+from service.domain import Execution, Ref
 
 log = logging.getLogger(__name__)
 
@@ -28,11 +28,14 @@ class TrialFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Untried:
-    """A version that answers, and that nothing was tried for on this machine. `asked`: when it was last asked for."""
+    """A version that answers, and that nothing was tried for on this machine. `running`: how it computes now; `asked`:
+    when it was last asked for.
+    """
 
     ref: Ref
     identity: str
     folder: Path
+    running: Execution
     asked: float = 0.0
     is_aliased: bool = False
 
@@ -41,8 +44,8 @@ class Untried:
 class Progress:
     """How far trying other back ends on a version has come, in words.
 
-    `is_pending`: it is not over; `is_found`: what runs it best is known, and used once it is loaded anew. `ends` is
-    when a pause ends; `times`, how often the machine was not quiet enough.
+    `is_pending`: it is not over; `is_found`: something runs it better than what does now, and is used once it is loaded
+    anew. `ends` is when a pause ends; `times`, how often the machine was not quiet enough.
     """
 
     reason: str
@@ -56,6 +59,12 @@ def next_untried(untried: Sequence[Untried], progress: Mapping[str, Progress], n
     """The one to try next, if any: the most recently asked for, else one that an alias names."""
     due = [one for one in untried if (known := progress.get(one.identity)) is None or now >= known.ends]
     return min(due, key=lambda one: (-one.asked, not one.is_aliased, one.ref), default=None)
+
+
+def is_another(chosen: Mapping[str, Any], running: Execution) -> bool:
+    """Whether what was chosen computes in another way than what runs; where nothing passed, that runs on."""
+    how = running.backend, running.precision, running.threads
+    return chosen["backend"] is not None and (chosen["backend"], chosen["precision"], chosen["threads"]) != how
 
 
 def busy_share(before: Sequence[int], after: Sequence[int]) -> float:
@@ -75,7 +84,9 @@ def read_ticks() -> list[int]:
 
 
 TryOut = Callable[[Path], Awaitable[Mapping[str, Any]]]
-"""Tries back ends on a checkpoint and has engines find out; what was chosen. Raises NotQuiet and TrialFailed."""
+"""Tries back ends on a checkpoint and has engines find out; what was chosen, of which `backend` None says that nothing
+passed; else there are `precision` and `threads` too. Raises NotQuiet and TrialFailed.
+"""
 
 
 class Optimizer:
@@ -155,7 +166,11 @@ class Optimizer:
         else:
             seconds = round(self._clock() - started, 1)
             log.info("optimised", extra={"ref": str(one.ref), "seconds": seconds, **chosen})
-            self._note(one, Progress("what was found for it is being loaded", is_found=True, ends=math.inf))
+            if is_another(chosen, one.running):
+                said = "what was found for it is used once it is loaded anew, for which it needs room beside itself"
+                self._note(one, Progress(said, is_found=True, ends=math.inf))
+            else:
+                self._note(one, Progress("what runs it is the best that was found", is_pending=False, ends=math.inf))
 
     def _fail(self, one: Untried, reason: str) -> None:
         log.error("it could not be optimised", extra={"ref": str(one.ref), "reason": reason})

@@ -212,6 +212,7 @@ class Reconciler:
                 ref,
                 standing.identity,
                 catalog.models[ref.model].versions[ref.version].folder,
+                standing.execution,
                 self._asked.get(ref, 0.0),
                 decision.claims[ref].is_aliased,
             )

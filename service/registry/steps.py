@@ -27,9 +27,12 @@ class Replica:
 
     def is_as_wanted(self, claim: Claim) -> bool:
         """Whether a load would bring nothing else."""
+        return self.answers(claim) and (self.is_optimized or not claim.is_optimized)
+
+    def answers(self, claim: Claim) -> bool:
+        """Whether it does what is wished, if perhaps not in the fastest way."""
         wanted = (claim.identity, claim.generation, claim.precision)
-        is_same = (self.identity, self.generation, self.precision) == wanted
-        return is_same and (self.is_optimized or not claim.is_optimized)
+        return (self.identity, self.generation, self.precision) == wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +82,9 @@ def steps(
 
     `claims` and `devices` are those that the plan was made of; slots that `actual` lacks get no command. Each slot
     loads one version at a time, in the order of importance. A reload stands beside the old replica until it is ready;
-    only where there is no room for both the old one goes first. A replica that is to lie elsewhere stays until it
-    does, where there is room. An empty list: nothing is left to do, or something under way has to end first.
+    only where there is no room for both the old one goes first, unless the new one would do nothing but compute in
+    another way: that waits for room. A replica that is to lie elsewhere stays until it does, where there is room. An
+    empty list: nothing can be done, or something under way has to end first.
     """
     wanted = {claim.ref: claim for claim in claims}
     moving = frozenset(
@@ -145,7 +149,10 @@ class _Slot:
         """Where all waits: the first to reload, whose old replica has to go because both together do not fit."""
         if self._holding.loading or self._holding.unloading:
             return None
-        return next((claim.ref for claim in self._missing if claim.ref in self._holding.loaded), None)
+        loaded = self._holding.loaded
+        return next(
+            (claim.ref for claim in self._missing if claim.ref in loaded and not loaded[claim.ref].answers(claim)), None
+        )
 
     def will_have(self, ref: Ref) -> bool:
         """Whether it comes without any help from other slots."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from models.preprocess import Tensors
 from models.preprocess.tensors import Array
-from service.domain import Execution, Ref
+from service.domain import Precision, Ref
 from service.registry.fleet import Standing
 
 
@@ -17,11 +17,13 @@ class Loaded:
     ref: Ref
     identity: str
     generation: int
-    execution: Execution | None
+    how: tuple[str, Precision, int] | None
 
     @staticmethod
     def of(ref: Ref, standing: Standing) -> "Loaded":
-        return Loaded(ref, standing.identity, standing.generation, standing.execution)
+        execution = standing.execution
+        how = None if execution is None else (execution.backend, execution.precision, execution.threads)
+        return Loaded(ref, standing.identity, standing.generation, how)
 
 
 @dataclass(frozen=True, slots=True)

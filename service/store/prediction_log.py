@@ -90,7 +90,7 @@ class PredictionLog:
             self._link.send(Frame(Kind.RECORD, group.number, meta={"records": records}))
 
     def _receive(self, frame: Frame) -> None:
-        refused = len(frame.meta["refused"])
+        refused = frame.meta["refused"]
         group = self._queue.acknowledge(frame.request_id)
         if group is None:
             return

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from service.errors import BrokenContract, ServoloopError, StoreUnavailable
 from service.link import Link
@@ -36,9 +36,12 @@ class Retention:
 
 @dataclass(frozen=True, slots=True)
 class _Gathered:
+    """Records that were sent together; of `num_malformed` more not even the form was right."""
+
     link: Link
     number: int
     records: list[Record]
+    num_malformed: int
 
 
 class RecorderServer:
@@ -100,8 +103,10 @@ class RecorderServer:
     def _receive(self, link: Link, frame: Frame) -> None:
         match frame.kind:
             case Kind.RECORD:
-                records = [Record._make(fields) for fields in frame.meta["records"]]
-                self._gathered.append(_Gathered(link, frame.request_id, records))
+                sent = frame.meta["records"]
+                records = [Record._make(fields) for fields in sent if _is_record(fields)]
+                # Refused, as what the store refuses is: a peer that is cut off would send them again, for ever.
+                self._gathered.append(_Gathered(link, frame.request_id, records, len(sent) - len(records)))
                 self._work.set()
             case Kind.CHANGE:
                 task = asyncio.create_task(self._change(link, frame.request_id, frame.meta))
@@ -113,16 +118,20 @@ class RecorderServer:
     async def _commit(self) -> None:
         gathered, self._gathered = self._gathered, []
         records = [record for one in gathered for record in one.records]
-        if not records:
-            return
+        refused = await self._append_measured(records) if records else set()
+        for one in gathered:
+            if one.num_malformed:
+                log.error("predictions that are none are refused", extra={"records": one.num_malformed})
+            num_refused = one.num_malformed + sum(record.id in refused for record in one.records)
+            one.link.send(Frame(Kind.RECORDED, one.number, meta={"refused": num_refused}))
+
+    async def _append_measured(self, records: Sequence[Record]) -> set[str]:
         started = time.monotonic()
         refused = await self._append(records)
         self._telemetry.commit_duration.observe(time.monotonic() - started)
         self._telemetry.group_records.observe(len(records))
         self._telemetry.written.inc(len(records) - len(refused))
-        for one in gathered:
-            mine = [record.id for record in one.records if record.id in refused]
-            one.link.send(Frame(Kind.RECORDED, one.number, meta={"refused": mine}))
+        return refused
 
     async def _append(self, records: Sequence[Record]) -> set[str]:
         """Make records durable, however long it takes; the ids of those that are not.
@@ -177,3 +186,8 @@ class RecorderServer:
     async def _on_thread(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         call = functools.partial(work, *args, **kwargs)
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+
+
+def _is_record(fields: Any) -> bool:
+    """Whether this has a record's fields, and an id. What is in the others is for the store to judge."""
+    return isinstance(fields, list) and len(fields) == len(Record._fields) and isinstance(fields[0], str)

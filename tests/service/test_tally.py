@@ -1,5 +1,7 @@
 import asyncio
+from typing import Any
 
+import pytest
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from service.tally import TalliedHistogram, Tally
@@ -48,3 +50,42 @@ async def test_a_series_is_not_there_before_its_first_count(registry: CollectorR
     tally.counts(counter, "fashion")
     tally.write()
     assert next(iter(counter.collect())).samples == []
+
+
+class Full:
+    """Makes the writes of some instruments fail while it `is_full`."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *instruments: Any) -> None:
+        self.is_full = True
+        for instrument in instruments:
+            monkeypatch.setattr(instrument, "labels", self._failing(instrument.labels))
+
+    def _failing(self, labels: Any) -> Any:
+        def fail_or_do(*named: str) -> Any:
+            if self.is_full:
+                raise OSError("no space left on device")
+            return labels(*named)
+
+        return fail_or_do
+
+
+async def test_a_write_that_fails_costs_what_was_to_be_written_and_nothing_else(
+    registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tally = Tally(registry)
+    rows, errors = (Counter(name, "Some.", ["model"], registry=registry) for name in ("rows", "errors"))
+    seconds = TalliedHistogram("seconds", "Some.", ["model"], buckets=(1,), registry=registry)
+    full = Full(monkeypatch, rows, seconds)
+    labels = {"model": "fashion"}
+    for turn in range(3):
+        full.is_full = turn < 2
+        tally.counts(rows, "fashion").add()
+        tally.times(seconds, "fashion").observe(0.5)
+        tally.counts(errors, "fashion").add()
+        await asyncio.sleep(0)
+    assert sample(registry, "errors_total", labels) == 3
+    assert sample(registry, "rows_total", labels) == 1
+    assert sample(registry, "seconds_count", labels) == 1
+    assert [record.message for record in caplog.records] == [
+        "what was measured can't be written, and is lost; this is said once"
+    ]

@@ -1,5 +1,6 @@
-"""An engine that counts, and what every problem answer must be."""
+"""An engine that counts, one end of a connection, and what every problem answer must be."""
 
+import asyncio
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -91,6 +92,36 @@ class Supervised:
         self.fleet.show(ref, standing)
         if standing is None and self.engine is not None:
             self.engine.status = replace(self.engine.status, ready=self.engine.status.ready - {ref})
+
+
+class Wire(asyncio.Transport):
+    """What a connection writes to its client, each write by itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writes: list[bytes] = []
+        self.closed = self.paused = False
+
+    def write(self, data: Any) -> None:
+        self.writes.append(bytes(data))
+
+    def close(self) -> None:
+        self.closed = True
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def pause_reading(self) -> None:
+        self.paused = True
+
+    def resume_reading(self) -> None:
+        self.paused = False
+
+
+async def turn() -> None:
+    """Let tasks that were started reach where they wait."""
+    for _ in range(5):
+        await asyncio.sleep(0)
 
 
 def loaded(wish: Wish | None = None) -> Standing:

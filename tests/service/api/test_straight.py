@@ -1,7 +1,6 @@
 """Predictions that go straight from their connection to what answers them, and those that can't."""
 
 import asyncio
-from typing import Any
 
 import pytest
 import uvicorn
@@ -11,30 +10,9 @@ from service.api.connection import Connection, Draining, HttpServerState
 from service.api.exchange import Answer, Exchange
 from service.domain import Address
 from service.errors import ClientLeft
+from tests.service.api.support import Wire, turn
 
 ROWS = b"some rows"
-
-
-class Wire(asyncio.Transport):
-    def __init__(self) -> None:
-        super().__init__()
-        self.writes: list[bytes] = []
-        self.closed = self.paused = False
-
-    def write(self, data: Any) -> None:
-        self.writes.append(bytes(data))
-
-    def close(self) -> None:
-        self.closed = True
-
-    def is_closing(self) -> bool:
-        return self.closed
-
-    def pause_reading(self) -> None:
-        self.paused = True
-
-    def resume_reading(self) -> None:
-        self.paused = False
 
 
 class Bench:
@@ -47,6 +25,7 @@ class Bench:
         self.others: list[str] = []
         self.let = asyncio.Event()
         self.let.set()
+        self.error: Exception | None = None
         self.headers: tuple[tuple[bytes, bytes], ...] = ()
         self.draining = Draining()
         config = uvicorn.Config(self._app, http=Connection, interface="asgi3", log_config=None, lifespan="off")
@@ -62,6 +41,8 @@ class Bench:
 
     async def _predict(self, address: Address, exchange: Exchange) -> Answer:
         self.asked.append((address, exchange))
+        if self.error is not None:
+            raise self.error
         self.bodies.append(exchange.whole_body())
         body = self.bodies[-1] or b""
         while self.bodies[-1] is None:
@@ -81,12 +62,6 @@ class Bench:
             self.connection.data_received(piece)
             await turn()
         return b"".join(self.wire.writes[before:])
-
-
-async def turn() -> None:
-    """Let tasks that were started reach where they wait."""
-    for _ in range(5):
-        await asyncio.sleep(0)
 
 
 def request(target: str = "/v1/models/mood/predict", body: bytes = ROWS, version: str = "1.1", **headers: str) -> bytes:
@@ -135,10 +110,11 @@ async def test_all_addresses_of_predictions_go_straight(bench: Bench, target: st
     [
         (request("/v1/models/mo%6Fd/predict"), "POST /v1/models/mood/predict"),
         (request(f"/v1/models/{'m' * 300}/predict"), f"POST /v1/models/{'m' * 300}/predict"),
+        (request("/v1/models/mood/predict?top_k=3#here"), "POST /v1/models/mood/predict"),
         (request("/v1/models/mood/predicted"), "POST /v1/models/mood/predicted"),
         (request().replace(b"POST", b"GET"), "GET /v1/models/mood/predict"),
     ],
-    ids=["a path to be decoded", "a long name", "another path", "another method"],
+    ids=["a path to be decoded", "a long name", "a fragment", "another path", "another method"],
 )
 async def test_all_else_goes_to_the_application(bench: Bench, sent: bytes, seen: str) -> None:
     await bench.send(sent)
@@ -159,6 +135,29 @@ async def test_a_body_that_comes_later_is_waited_for(bench: Bench, at: int) -> N
 async def test_chunks_are_put_together(bench: Bench) -> None:
     head = request(body=b"").replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
     assert (await bench.send(head + b"4\r\nsome\r\n5\r\n rows\r\n0\r\n\r\n")).endswith(ROWS)
+
+
+async def test_many_small_chunks_grow_one_buffer(bench: Bench) -> None:
+    head = request(body=b"").replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
+    bench.connection.data_received(head + b"1\r\na\r\n1\r\nb\r\n")
+    buffer = bench.connection.cycle.body
+    bench.connection.data_received(b"1\r\nc\r\n" * 10)
+    assert bench.connection.cycle.body is buffer
+    assert buffer == b"ab" + b"c" * 10
+
+
+async def test_a_body_is_let_go_of_once_it_is_taken(bench: Bench) -> None:
+    bench.let.clear()
+    await bench.send(request())
+    assert bench.bodies == [ROWS]
+    assert bench.connection.cycle.body == b""
+
+
+async def test_a_body_that_nobody_took_is_let_go_of_with_the_answer(bench: Bench) -> None:
+    bench.error = RuntimeError("of ours")
+    await bench.send(request())
+    assert bench.connection.cycle.response_complete
+    assert bench.connection.cycle.body == b""
 
 
 async def test_a_client_that_waits_for_leave_to_send_gets_it(bench: Bench) -> None:
@@ -195,6 +194,43 @@ async def test_requests_sent_together_are_answered_in_their_order(bench: Bench) 
     await turn()
     await turn()
     assert [write.rpartition(b"\r\n")[2] for write in bench.wire.writes] == [b"1", b"", b"3"]
+
+
+async def test_while_a_second_request_waits_nothing_more_is_read(bench: Bench) -> None:
+    bench.let.clear()
+    await bench.send(request(body=b"1"))
+    assert not bench.wire.paused
+    await bench.send(request(body=b"2"))
+    assert bench.wire.paused
+    bench.let.set()
+    bench.let.clear()  # whoever waits for it goes on, and whoever comes next waits again
+    await turn()
+    assert [write.rpartition(b"\r\n")[2] for write in bench.wire.writes] == [b"1"]
+    assert not bench.wire.paused
+
+
+async def test_what_nobody_foresaw_is_answered_500_and_the_next_request_too(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.error = RuntimeError("of ours")
+    await bench.send(request(X_Request_Id="one"), request(X_Request_Id="two"))
+    bench.error = None
+    await bench.send(request())
+    heads = [write.partition(b"\r\n")[0] for write in bench.wire.writes]
+    assert heads == [b"HTTP/1.1 500 Internal Server Error"] * 2 + [b"HTTP/1.1 200 OK"]
+    assert b'"request_id":"one"' in bench.wire.writes[0]
+    assert b"of ours" not in bench.wire.writes[0]
+    assert [record.message for record in caplog.records] == ["a request crashed"] * 2
+    assert not bench.wire.closed
+
+
+async def test_an_answer_that_can_not_be_written_ends_the_connection(bench: Bench) -> None:
+    bench.headers = ((b"not bytes", "of text"),)  # type: ignore[assignment]
+    bench.connection.data_received(request())
+    (task,) = bench.connection.server_state.tasks
+    with pytest.raises(TypeError):
+        await task
+    assert bench.wire.closed
 
 
 def is_last(answer: bytes) -> bool:

@@ -9,7 +9,7 @@ import orjson
 import pytest
 import torch
 
-from models.manifest import Manifest
+from models.manifest import WEIGHTS, Manifest
 from service.domain import Precision
 from service.engine.choosing import PASSED, Trial
 from service.engine.optimized import Cache, Evidence, Unusable, environment_of
@@ -20,6 +20,7 @@ CPU = torch.device("cpu")
 HERE = {"device": "a processor", "torch": "2.13.0", "openvino": "2026.4.1"}
 CONTRACT, ARCHITECTURE = NETWORKS["mlp"]
 MANIFEST = manifest_of(CONTRACT, ARCHITECTURE)
+NO_WEIGHTS = {"sha256": "0" * 64, "size": 0}
 TRIALS = [
     {"backend": "eager", "precision": "float32", "rows_per_second": 100.0},
     {"backend": "eager-cast", "precision": "bfloat16", "rows_per_second": 250.0},
@@ -70,6 +71,7 @@ def test_what_is_written_is_read_again(cache: Cache) -> None:
     [
         ({**HERE, "torch": "2.14.0"}, 2),
         ({**HERE, "openvino": "absent"}, 2),
+        ({**HERE, "servoloop": "2.0"}, 2),
         ({**HERE, "device": "another"}, 2),
         (HERE, 4),
     ],
@@ -86,6 +88,20 @@ def test_other_weights_or_another_architecture_find_nothing(cache: Cache) -> Non
     assert cache.read(other_weights()) is None
     config = {**ARCHITECTURE["config"], "activation": "relu"}
     assert cache.read(manifest_of(CONTRACT, {**ARCHITECTURE, "config": config})) is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"task": "binary", "labels": ["no", "yes"], "threshold": 0.7},
+        {"preprocess": [{"step": "scale", "factor": 0.5}]},
+        {"files": {WEIGHTS: NO_WEIGHTS, "evaluation.npz": {"sha256": "2" * 64, "size": 9}}},
+    ],
+    ids=["another threshold", "other preprocessing", "other rows"],
+)
+def test_the_same_weights_judged_by_something_else_find_nothing(cache: Cache, change: dict[str, Any]) -> None:
+    cache.write(MANIFEST, evidence())
+    assert cache.read(manifest_of(CONTRACT, ARCHITECTURE, **change)) is None
 
 
 def written(cache: Cache, data: bytes) -> None:
@@ -131,8 +147,18 @@ def test_a_pipe_is_not_waited_for(cache: Cache) -> None:
         cache.read(MANIFEST)
 
 
+@pytest.mark.parametrize("name", ["f" * 300, "no-folder", "loop"], ids=["a long name", "a file", "a link to itself"])
+def test_where_the_folder_can_not_be_read_pytorch_answers(tmp_path: Path, name: str) -> None:
+    (tmp_path / "no-folder").touch()
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    cache = Cache(tmp_path / name, HERE, 2)
+    with pytest.raises(Unusable, match="can't be read"):
+        cache.read(MANIFEST)
+    assert Chooser(cache, threads=2)(CPU, MANIFEST, Precision.FLOAT32).backend.name == "eager"
+
+
 def test_the_environment_names_the_processor_and_the_libraries() -> None:
-    assert set(environment_of(CPU)) == {"device", "numpy", "onnxruntime", "openvino", "torch"}
+    assert set(environment_of(CPU)) == {"device", "numpy", "onnxruntime", "openvino", "servoloop", "torch"}
 
 
 # What an engine does with it

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from service.domain import Ref
+from service.domain import Execution, Precision, Ref
 from service.reconciling import optimizing
 from service.reconciling.optimizing import (
     NotQuiet,
@@ -16,17 +16,19 @@ from service.reconciling.optimizing import (
     TrialFailed,
     Untried,
     busy_share,
+    is_another,
     next_untried,
     read_ticks,
 )
 from tests.fakes import ManualClock
 
 QUIET, BUSY = (0, 0, 0, 10), (9, 0, 0, 1)
+RUNNING = Execution("eager", Precision.FLOAT32, 2, "nothing was tried here yet", pending=True)
 FOUND = {"backend": "openvino", "precision": "bfloat16", "threads": 1, "rows_per_second": 4000.0}
 
 
 def untried(name: str, asked: float = 0.0, *, is_aliased: bool = False, version: int = 1) -> Untried:
-    return Untried(Ref(name, version), f"identity of {name}/{version}", Path(name), asked, is_aliased)
+    return Untried(Ref(name, version), f"identity of {name}/{version}", Path(name), RUNNING, asked, is_aliased)
 
 
 # What is next
@@ -51,6 +53,18 @@ def test_what_pauses_is_next_once_its_pause_ends_and_what_is_over_never() -> Non
     assert next_untried([one], {one.identity: Progress("busy", ends=60.0)}, 59.0) is None
     assert next_untried([one], {one.identity: Progress("busy", ends=60.0)}, 60.0) is one
     assert next_untried([one], {one.identity: Progress("failed", is_pending=False, ends=float("inf"))}, 1e9) is None
+
+
+# What is found
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [({}, False), ({"backend": "openvino"}, True), ({"precision": "bfloat16"}, True), ({"threads": 1}, True)],
+)
+def test_what_is_chosen_is_another_way_where_it_is_not_what_runs(change: dict[str, Any], expected: bool) -> None:
+    same = {"backend": "eager", "precision": "float32", "threads": 2, "rows_per_second": 100.0}
+    assert is_another({**same, **change}, RUNNING) is expected
 
 
 # How busy the machine is
@@ -146,6 +160,22 @@ async def test_each_is_tried_once_and_what_is_found_is_told() -> None:
     assert bench.tried == [a.folder, b.folder]
     assert all(known.is_found and known.is_pending for known in bench.optimizer.progress.values())
     assert bench.news == 4
+
+
+@pytest.mark.parametrize("chosen", [{"backend": None}, {"backend": "eager", "precision": "float32", "threads": 2}])
+async def test_what_runs_on_as_before_is_not_loaded_anew(chosen: Mapping[str, Any]) -> None:
+    bench, a = Bench(chosen, FOUND), untried("a")
+
+    async def script() -> None:
+        bench.optimizer.update([a], {a.identity})
+        await bench.until(lambda: bench.ended)
+        await bench.looks()
+
+    await run(bench, script)
+    assert bench.tried == [a.folder]
+    known = bench.optimizer.progress[a.identity]
+    said = "what runs it is the best that was found"
+    assert (known.reason, known.is_pending, known.is_found) == (said, False, False)
 
 
 async def test_nothing_is_tried_while_the_machine_is_busy() -> None:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -119,7 +120,7 @@ class Engines:
             runner.execution = replace(runner.execution, pending=True)
         return runner
 
-    async def optimize(self, folder: Path) -> Mapping[str, str]:
+    async def optimize(self, folder: Path) -> Mapping[str, Any]:
         """As the process that tries back ends, and keeps what it found."""
         try:
             await self.can_optimize.wait()
@@ -129,7 +130,7 @@ class Engines:
         if folder in self.unfit:
             raise TrialFailed("it holds no rows")
         self.optimized.add(folder)
-        return {"backend": "fast"}
+        return {"backend": "fast", "precision": "float32", "threads": 1}
 
 
 class Service:

@@ -69,11 +69,9 @@ async def test_no_quiet_is_told_apart_from_a_failure(script: Script) -> None:
         await script.run("exit 0")
 
 
-async def test_one_that_takes_too_long_is_ended_and_tried_again_later(
-    script: Script, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_one_that_takes_too_long_is_ended_and_has_failed(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trial_process, "_LONGEST_SECONDS", 0.0)
-    with pytest.raises(NotQuiet):
+    with pytest.raises(TrialFailed, match="it took longer than 0 seconds"):
         await script.run("exec sleep 1000")
 
 

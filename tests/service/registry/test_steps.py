@@ -94,6 +94,19 @@ def test_where_both_do_not_fit_the_old_one_goes_first() -> None:
     assert ask(planned, claims, [9], Holding()) == [Load(ONE, A)]
 
 
+def test_what_only_computes_in_another_way_takes_nothing_down() -> None:
+    planned, claims = {A: (ONE,)}, [Claim(A, 6, is_optimized=True)]
+    old = Holding(loaded={A: Replica(6)})
+    assert ask(planned, claims, [9], old) == []
+    assert ask(planned, claims, [12], old) == [Load(ONE, A)]
+    assert ask(planned, [Claim(A, 6, generation=1, is_optimized=True)], [9], old) == [Unload(ONE, A)]
+
+
+def test_what_waits_for_room_to_compute_in_another_way_keeps_nothing_else_from_it() -> None:
+    planned, claims = {A: (ONE,), B: (ONE,)}, [Claim(A, 6, is_optimized=True), Claim(B, 3)]
+    assert ask(planned, claims, [9], Holding(loaded={A: Replica(6)})) == [Load(ONE, B)]
+
+
 def test_the_old_one_stays_where_unloading_others_makes_room_for_both() -> None:
     planned, claims = {A: (ONE,)}, [Claim(A, 4, generation=1)]
     assert ask(planned, claims, [9], Holding(loaded={A: Replica(4), B: Replica(3)})) == [Unload(ONE, B)]

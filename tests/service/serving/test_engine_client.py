@@ -220,6 +220,36 @@ async def test_an_engine_that_does_not_answer_is_given_up_at_the_deadline(
     assert (await engine.next(Kind.CANCEL)).request_id == request.request_id
 
 
+async def test_each_of_many_is_given_up_at_its_own_deadline(engine: FakeEngine, client: EngineClient) -> None:
+    await engine.start(REF)
+    await ready(client)
+    row, before = Tensors(np.array([[1.0]], np.float32)), time.monotonic()
+    answered = ask(client, row, seconds=PATIENCE)
+    late = {seconds: ask(client, row, seconds=seconds) for seconds in (0.4, 0.01, 0.2)}
+    engine.answer(await engine.next())
+    assert (await answered).values.tolist() == [[10]]
+    for seconds in sorted(late):
+        assert isinstance(await fails(late[seconds]), DeadlineExceeded)
+        assert time.monotonic() >= before + seconds
+
+
+async def test_a_deadline_before_all_others_is_kept_to(engine: FakeEngine, client: EngineClient) -> None:
+    await engine.start(REF)
+    await ready(client)
+    patient = ask(client, seconds=10 * PATIENCE)
+    await engine.next()
+    assert isinstance(await fails(ask(client, seconds=0.01)), DeadlineExceeded)
+    assert not patient.done()
+    patient.cancel()
+
+
+async def test_after_the_last_was_given_up_the_next_is_too(engine: FakeEngine, client: EngineClient) -> None:
+    await engine.start(REF)
+    await ready(client)
+    for _ in range(2):
+        assert isinstance(await fails(ask(client, seconds=0.01)), DeadlineExceeded)
+
+
 @pytest.mark.parametrize("known", [True, False], ids=["known before", "heard while waiting"])
 async def test_a_version_that_could_not_be_loaded_is_refused_at_once(
     engine: FakeEngine, client: EngineClient, known: bool

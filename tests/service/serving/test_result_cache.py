@@ -1,10 +1,14 @@
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from models.preprocess import Tensors
-from service.domain import Ref
+from service.domain import Execution, Precision, Ref
+from service.registry.fleet import Standing, VersionState
 from service.serving.result_cache import Loaded, Question, ResultCache
 
 REF = Ref("fashion", 1)
@@ -53,6 +57,18 @@ def test_what_was_asked_of_others_is_forgotten(asked: list[Loaded], left: int) -
         cache.keep(question(1, asked=each), answer())
     cache.keep_only(asked)
     assert len(cache) == left
+
+
+def test_only_what_could_change_an_answer_makes_a_question_another() -> None:
+    how = Execution("eager", Precision.FLOAT32, 2, "nothing was tried here yet", pending=True)
+
+    def loaded(**changes: Any) -> Loaded:
+        return Loaded.of(REF, Standing(VersionState.LOADED, "digest", execution=replace(how, **changes)))
+
+    assert loaded(reason="other back ends are being tried on it") == loaded(pending=False) == loaded()
+    for changes in ({"backend": "openvino"}, {"precision": Precision.BFLOAT16}, {"threads": 1}):
+        assert loaded(**changes) != loaded()
+    assert Loaded.of(REF, Standing(VersionState.LOADED, "digest")) == Loaded(REF, "digest", 0, None)
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 4)), max_size=30), st.integers(1, 8), st.integers(1, 60))

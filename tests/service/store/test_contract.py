@@ -1,11 +1,12 @@
 """Every verb, on both databases."""
 
+import sqlite3
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from sqlalchemy.exc import InternalError
+from sqlalchemy.exc import DataError, InternalError
 
 from service.errors import AliasMoved, StoreUnavailable, UnknownModel, UnknownVersion
 from service.store.base import Filters
@@ -16,6 +17,8 @@ from tests.stores import OpenStore, a_record, open_store
 
 # SQLite calls it a file that can't be written just now, PostgreSQL a transaction that may only read.
 REFUSED = (StoreUnavailable, InternalError)
+# Neither is taken for a store that is away: trying again would not help.
+MISTYPED = (sqlite3.ProgrammingError, DataError)
 FOUND = {"fashion": {1: "a" * 64, 2: "b" * 64}, "mood": {3: "c" * 64}}
 
 
@@ -188,6 +191,12 @@ def test_a_group_is_written_as_a_whole_or_not_at_all(store: OpenStore) -> None:
     with pytest.raises(Exception, match=r"(?i)null"):
         store.predictions.append([good, bad])
     assert store.predictions.get(good.id) is None
+
+
+def test_a_record_of_wrong_types_is_refused_for_good_with_its_group(store: OpenStore) -> None:
+    with pytest.raises(MISTYPED):
+        store.predictions.append([a_record(), a_record(version={}), a_record()])
+    assert store.predictions.list(Filters(), limit=10).records == []
 
 
 def test_records_are_listed_newest_first_page_by_page(store: OpenStore) -> None:

@@ -234,6 +234,36 @@ async def test_a_record_that_the_store_refuses_keeps_no_other_out(place: Place) 
     assert place.written() == {record.id for record in good}
 
 
+async def test_a_record_of_wrong_types_keeps_no_other_out(place: Place) -> None:
+    good = [a_record() for _ in range(20)]
+    async with place.recorder(), place.log() as log:
+        log.record([*good[:13], a_record(version={}), *good[13:]])
+        await until(lambda: len(place.written()) == 20 and not len(log._queue))
+    assert place.dropped("refused") == 1
+    assert place.written() == {record.id for record in good}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [3, {"id": "x"}, [], ["x"], [["x"], *a_record()[1:]], [*a_record(), "more"]],
+    ids=["a number", "an object", "nothing", "too little", "no id", "too much"],
+)
+async def test_what_is_no_record_is_refused_and_sent_no_more(place: Place, wrong: Any) -> None:
+    good, answers = a_record(), list[Frame]()
+    async with place.recorder():
+        loop = asyncio.get_running_loop()
+        _, link = await loop.create_unix_connection(lambda: Link(answers.append), str(place.path))
+        for number, records in enumerate(([wrong, [*good], wrong], [wrong])):
+            link.send(Frame(Kind.RECORD, number, meta={"records": records}))
+            await until(lambda number=number: len(answers) == number + 1)
+        link.close()
+    assert [(answer.kind, answer.request_id, answer.meta) for answer in answers] == [
+        (Kind.RECORDED, 0, {"refused": 2}),
+        (Kind.RECORDED, 1, {"refused": 1}),
+    ]
+    assert place.written() == {good.id}
+
+
 async def test_a_store_that_is_away_for_a_while_loses_nothing(place: Place) -> None:
     place.gate.fail = [StoreUnavailable("the disk is full")] * 2
     record = a_record()
@@ -324,8 +354,8 @@ async def test_a_peer_that_says_what_the_recorder_does_not_know_is_cut_off(place
         loop = asyncio.get_running_loop()
         for wrong in (
             Frame(Kind.INFER),
-            Frame(Kind.RECORD, meta={"records": [{"id": "x"}]}),
             Frame(Kind.RECORD, meta={}),
+            Frame(Kind.RECORD, meta={"records": 3}),
         ):
             _, link = await loop.create_unix_connection(lambda: Link(lambda _: None), str(place.path))
             link.send(wrong)
