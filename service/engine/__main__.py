@@ -66,8 +66,8 @@ async def _serve(
     log.info("engine starts", extra={"device": own.name, "title": own.title, "budget": own.budget})
     telemetry = EngineTelemetry(CollectorRegistry())
     telemetry.memory_budget.labels(own.name).set(own.budget)
-    # A GPU's batches run one after another. What is shown of more than was foreseen would have no place; the last is the
-    # loader's.
+    # A GPU's batches run one after another. What is shown of more than was foreseen would have no place, and the last
+    # place is the loader's.
     *lanes, loaders = range(box.lanes)
     threads = min(torch.get_num_threads(), len(lanes)) if device.type == "cpu" else 1
     engine = Engine(settings.batch_policy, telemetry, show=box.write, threads=threads)

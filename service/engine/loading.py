@@ -42,8 +42,8 @@ class Loaded:
 class Loader:
     """Brings replicas to an engine in a thread of its own, so that batches go on meanwhile.
 
-    `load` runs in that thread: it reads, checks and builds. `show` is called there too, with what it is at from then on.
-    `free` is called once nothing holds a replica any more.
+    `load` runs in that thread: it reads, checks and builds. `show` is called there too, with what it does from then
+    on. `free` is called once nothing holds a replica any more.
     """
 
     def __init__(
