@@ -66,11 +66,19 @@ async def _serve(
     log.info("engine starts", extra={"device": own.name, "title": own.title, "budget": own.budget})
     telemetry = EngineTelemetry(CollectorRegistry())
     telemetry.memory_budget.labels(own.name).set(own.budget)
-    # A GPU's batches run one after another. What is shown of more than was foreseen would have no place.
-    threads = min(torch.get_num_threads(), box.lanes) if device.type == "cpu" else 1
+    # A GPU's batches run one after another. What is shown of more than was foreseen would have no place, and the last
+    # place is the loader's.
+    *lanes, loaders = range(box.lanes)
+    threads = min(torch.get_num_threads(), len(lanes)) if device.type == "cpu" else 1
     engine = Engine(settings.batch_policy, telemetry, show=box.write, threads=threads)
     planner = _planner(device, settings)
-    loader = Loader(engine, lambda wanted: Replica.load(wanted, device, planner), telemetry, device=own.name)
+    loader = Loader(
+        engine,
+        lambda wanted: Replica.load(wanted, device, planner),
+        telemetry,
+        device=own.name,
+        show=lambda running: box.write(running, loaders),
+    )
     server = EngineServer(engine, loader, history, heartbeat.beat, own, telemetry)
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()

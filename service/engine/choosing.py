@@ -24,9 +24,9 @@ class Trial(BaseModel):
     """One back end with one number of threads, and how it did; what was not measured is None.
 
     Milliseconds are of a batch of 1 and of 32 rows, and what a tenth of the batches stay within; batches of 32 run
-    beside one another, as many as the cores allow, and `rows_per_second` are of all of them. `difference` is the
-    metric's, in points; `agreement` the share of rows of which it says the same label as float32. `verdict` is
-    "passed", or why it is not used.
+    beside one another, as many as the cores allow, and `rows_per_second` is what these did together in a good round.
+    `difference` is the metric's, in points; `agreement` the share of rows of which it says the same label as float32.
+    `verdict` is "passed", or why it is not used.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -79,15 +79,18 @@ def choose(
 
 def threads_alone(chosen: Trial, tried: Sequence[Trial], *, max_threads: int) -> int:
     """The threads for a row with nothing beside it; 0 where it is hardly sooner answered than by those of a batch."""
+    if chosen.batch_1_ms is None:
+        return 0
     quicker = [
-        trial
+        (trial.batch_1_ms, trial.threads)
         for trial in tried
         if trial.passed
+        and trial.batch_1_ms is not None
         and (trial.backend, trial.precision) == (chosen.backend, chosen.precision)
         and chosen.threads < trial.threads <= max_threads
-        and (trial.batch_1_ms or 0.0) <= (chosen.batch_1_ms or 0.0) - _WORTH_MS
+        and trial.batch_1_ms <= chosen.batch_1_ms - _WORTH_MS
     ]
-    return min(quicker, key=lambda trial: trial.batch_1_ms or 0.0).threads if quicker else 0
+    return min(quicker)[1] if quicker else 0
 
 
 def _patience(trial: Trial) -> int:

@@ -104,7 +104,7 @@ class Engine:
         return {ref: now - resident.last_asked for ref, resident in residents if resident.last_asked is not None}
 
     async def warm_up(self, ref: Ref, runner: Runner) -> None:
-        """Have a version that was just loaded run its samples, between two batches.
+        """Have a version that was just loaded run its samples, with nothing beside it.
 
         Raises BrokenCheckpoint, and DeviceLost, which `run` raises then too.
         """
@@ -175,7 +175,7 @@ class Engine:
 
     async def let_pass(self) -> None:
         """Wait until what the device runs at this moment has ended, and holds no replica any more."""
-        await self._lanes.run_alone(lambda _: None)
+        await self._lanes.let_pass()
 
     def submit(
         self, ref: Ref, tensors: Tensors, deadline: Deadline, reply: Reply, order: Order = _AS_USUAL
@@ -299,8 +299,13 @@ class Engine:
             arrays = [row.request.payload.rows[row.index] for row in rows]
             return runner.run(arrays, ragged=first.ragged)
 
-        results = run_isolating(run, work.batch.rows)
-        # Not where it raised: what a lost device was running last is what there is to know about it.
+        try:
+            results = run_isolating(run, work.batch.rows)
+        except DeviceLost as error:
+            # Here, before its lane is free: nothing may begin any more. And what was shown stays: it is what there is
+            # to know about it.
+            self._lost = error
+            raise
         self._show(None, lane)
         return results
 

@@ -12,15 +12,15 @@ class Lanes:
     """A device's threads. A run takes a lane, and with it as many of the device's threads as it is wide.
 
     All methods belong to one event loop; `freed` is called there when a run has ended. What is to run by itself goes
-    before everything that has not begun.
+    before all else that has not begun; between two such runs others may begin.
     """
 
     def __init__(self, width: int, new_thread: Callable[[], ThreadPoolExecutor], freed: Callable[[], None]) -> None:
         self.width = width
         self._new_thread = new_thread
         self._freed = freed
-        self._idle: list[tuple[int, ThreadPoolExecutor]] = []
-        self._made = 0
+        self._threads: list[ThreadPoolExecutor] = []
+        self._idle: list[int] = []
         self._taken = 0
         self._alone = asyncio.Lock()
         self._at_rest = asyncio.Event()
@@ -45,14 +45,20 @@ class Lanes:
             await self._at_rest.wait()
             return await self._begin(self.width, do)
 
+    async def let_pass(self) -> None:
+        """Wait until what runs now has ended, and no lane's thread holds it any more; others may begin meanwhile."""
+        loop = asyncio.get_running_loop()
+        # A thread holds what it ran until it runs something else.
+        await asyncio.gather(*[loop.run_in_executor(thread, _nothing) for thread in self._threads])
+
     def _begin(self, width: int, do: Callable[[int], T]) -> Awaitable[T]:
-        lane, thread = self._idle.pop() if self._idle else self._another()
+        lane = self._idle.pop() if self._idle else self._another()
         self._taken += width
         self._at_rest.clear()
-        running = asyncio.get_running_loop().run_in_executor(thread, do, lane)
-        return self._until_ended(running, width, (lane, thread))
+        running = asyncio.get_running_loop().run_in_executor(self._threads[lane], do, lane)
+        return self._until_ended(running, width, lane)
 
-    async def _until_ended(self, running: Awaitable[T], width: int, lane: tuple[int, ThreadPoolExecutor]) -> T:
+    async def _until_ended(self, running: Awaitable[T], width: int, lane: int) -> T:
         try:
             return await running
         finally:
@@ -63,6 +69,10 @@ class Lanes:
                 self._at_rest.set()
             self._freed()
 
-    def _another(self) -> tuple[int, ThreadPoolExecutor]:
-        self._made += 1
-        return self._made - 1, self._new_thread()
+    def _another(self) -> int:
+        self._threads.append(self._new_thread())
+        return len(self._threads) - 1
+
+
+def _nothing() -> None:
+    return

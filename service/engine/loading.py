@@ -15,6 +15,7 @@ from service.engine.devices import free_memory, loader_thread
 from service.engine.failures import DeviceLost, Failure, failure_of
 from service.engine.wanted import Runner, Wanted
 from service.telemetry import EngineTelemetry
+from service.watch.blackbox import Doing, Running
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +42,8 @@ class Loaded:
 class Loader:
     """Brings replicas to an engine in a thread of its own, so that batches go on meanwhile.
 
-    `load` runs in that thread: it reads, checks and builds. `free` is called once nothing holds a replica any more.
+    `load` runs in that thread: it reads, checks and builds. `show` is called there too, with what it does from then
+    on. `free` is called once nothing holds a replica any more.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Loader:
         telemetry: EngineTelemetry,
         *,
         device: str = "cpu",
+        show: Callable[[Running | None], None] = lambda _: None,
         free: Callable[[], None] = free_memory,
         clock: Clock = time.monotonic,
     ) -> None:
@@ -58,6 +61,7 @@ class Loader:
         self._load = load
         self._telemetry = telemetry
         self._device = device
+        self._show = show
         self._free = free
         self._clock = clock
         # One lock a version for as long as the process lives: an engine sees few versions, and a lock is small.
@@ -127,13 +131,23 @@ class Loader:
         # Handed over like this, because a thread goes on holding what it returned until it gets to run again.
         loaded: list[Runner] = []
         try:
-            await asyncio.get_running_loop().run_in_executor(self._thread, lambda: loaded.append(self._load(wanted)))
-        except Exception as error:
-            if failure_of(error) is Failure.DEVICE:
-                raise self._engine.lose_device() from error
-            raise
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._build, wanted, loaded)
+        except DeviceLost as error:
+            raise self._engine.lose_device() from error
         await self._engine.warm_up(wanted.ref, loaded[0])
         return loaded.pop()
+
+    def _build(self, wanted: Wanted, loaded: list[Runner]) -> None:
+        """Load, in the loader's thread. Raises DeviceLost, and what `load` raises."""
+        self._show(Running(Doing.LOAD, wanted.ref, self._clock()))
+        try:
+            loaded.append(self._load(wanted))
+        except Exception as error:
+            if failure_of(error) is Failure.DEVICE:
+                raise DeviceLost from error  # and what was shown stays: it is what the device was lost of
+            self._show(None)
+            raise
+        self._show(None)
 
     async def _give_back(self) -> None:
         """Free what replicas left that are gone, once no batch runs on them any more."""

@@ -5,9 +5,10 @@ Shapes: n rows, O outputs.
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from service.engine.backends.base import Backend, Place
 from service.engine.backends.eager import Eager
 from service.engine.backends.registry import SLOW_TO_BUILD
 from service.engine.choosing import PASSED, Trial
+from service.engine.crew import Crew, Run, Stint
 from service.engine.heldout import Rows
 from service.engine.plans import Plan
 from service.engine.quiet import Timing, Watch
@@ -79,9 +81,13 @@ class _Run:
     replica: Replica | None = None
     batch_1: list[float] = field(default_factory=list)
     batch_32: list[float] = field(default_factory=list)
+    paces: list[float] = field(default_factory=list)
 
     def trial(self) -> Trial:
-        seconds_1, seconds_32 = (undisturbed(times) if times else None for times in (self.batch_1, self.batch_32))
+        counts = self.verdict == PASSED
+        seconds_1, seconds_32, pace = (
+            undisturbed(times) if counts and times else None for times in (self.batch_1, self.batch_32, self.paces)
+        )
         return Trial.model_validate(
             {
                 "backend": self.candidate.backend.name,
@@ -90,9 +96,7 @@ class _Run:
                 **self.facts,
                 "batch_1_ms": None if seconds_1 is None else round(1000 * seconds_1, 4),
                 "batch_32_ms": None if seconds_32 is None else round(1000 * seconds_32, 4),
-                "rows_per_second": None
-                if seconds_32 is None
-                else round(self.candidate.at_once * BATCH / seconds_32, 1),
+                "rows_per_second": None if pace is None else round(BATCH / pace, 1),
                 "verdict": self.verdict[:1000],
             }
         )
@@ -134,33 +138,63 @@ def try_all(
         tell(candidate.title)
         runs.append(_check(subject, candidate, expected))
         watch.was_quiet()
-    one, many = _timed_rows(subject.rows)
-    timed = [(run, run.replica) for run in runs if run.replica is not None and run.verdict == PASSED]
-    for number in range(timing.rounds):
-        tell(f"timing, round {number + 1} of {timing.rounds}")
-        while not _time_round(timed, (one, many), watch, ragged=subject.rows.ragged):
-            continue  # a disturbed one does not count
+    with ExitStack() as crews:
+        timed = [
+            _Timed(run, run.replica, subject.rows, crews.enter_context(Crew(run.candidate.at_once)))
+            for run in runs
+            if run.replica is not None and run.verdict == PASSED
+        ]
+        for number in range(timing.rounds):
+            tell(f"timing, round {number + 1} of {timing.rounds}")
+            while not _time_round(timed, watch):
+                continue  # a disturbed one does not count
     return [run.trial() for run in runs]
 
 
-def _time_round(
-    timed: Sequence[tuple[_Run, Replica]], rows: tuple[list[Array], list[Array]], watch: Watch, *, ragged: bool
-) -> bool:
+class _Timed:
+    """A back end that passed, and what it is timed with."""
+
+    def __init__(self, run: _Run, replica: Replica, rows: Rows, crew: Crew) -> None:
+        one, many = _timed_rows(rows)
+        self._run = run
+        self._crew = crew
+        self._one: Run = lambda: replica.run(one, ragged=rows.ragged)[0]
+        self._many: Run = lambda: replica.run(many, ragged=rows.ragged)[0]
+
+    @cached_property
+    def _expected(self) -> Array:
+        """What it answers with nothing beside it."""
+        return self._many()
+
+    def run_some(self) -> tuple[Sequence[float], Stint] | None:
+        """A few batches of one row, then of many, as many at once as the cores allow; None once it failed at that."""
+        if self._run.verdict != PASSED:
+            return None
+        try:
+            expected = self._expected
+            found = self._crew.alone(self._one, _ROUND_SECONDS), self._crew.together(self._many, _ROUND_SECONDS)
+        except Exception as error:  # noqa: BLE001 - whatever one back end does, the others are tried
+            self._run.verdict = _failure(error)
+            return None
+        precision = self._run.candidate.backend.precision
+        self._run.verdict = _side_by_side(found[1], expected, TOLERANCES[precision]) or PASSED
+        return found
+
+    def keep(self, batch_1: Sequence[float], stint: Stint) -> None:
+        """Count what was run."""
+        self._run.batch_1.extend(batch_1)
+        self._run.batch_32.extend([seconds for share in stint.shares for seconds in share.seconds])
+        self._run.paces.append(stint.pace)
+
+
+def _time_round(timed: Sequence[_Timed], watch: Watch) -> bool:
     """Time a few batches of each; whether they count, because others left it the cores meanwhile."""
-    one, many = rows
-    found = [
-        (
-            run,
-            list(_times(replica, one, ragged=ragged)),
-            list(_times_at_once(run.candidate.at_once, replica, many, ragged=ragged)),
-        )
-        for run, replica in timed
-    ]
+    found = [(each, each.run_some()) for each in timed]
     if not watch.was_quiet():
         return False
-    for run, batch_1, batch_32 in found:
-        run.batch_1.extend(batch_1)
-        run.batch_32.extend(batch_32)
+    for each, times in found:
+        if times is not None:
+            each.keep(*times)
     return True
 
 
@@ -194,8 +228,12 @@ def _check(subject: Subject, candidate: Candidate, expected: Array) -> _Run:
         else:
             verdict = _promise(replica, subject.rows, TOLERANCES[candidate.backend.precision]) or PASSED
     except Exception as error:  # noqa: BLE001 - whatever one back end does, the others are tried
-        return _Run(candidate, {}, f"it failed: {' '.join(str(error).split()) or type(error).__name__}")
+        return _Run(candidate, {}, _failure(error))
     return _Run(candidate, facts, verdict, replica)
+
+
+def _failure(error: Exception) -> str:
+    return f"it failed: {' '.join(str(error).split()) or type(error).__name__}"
 
 
 def compare(found: Array, expected: Array, truth: Array | None, manifest: Manifest) -> tuple[float, float | None]:
@@ -256,6 +294,15 @@ def _promise(replica: Replica, rows: Rows, tolerance: float) -> str | None:
     return None
 
 
+def _side_by_side(stint: Stint, expected: Array, tolerance: float) -> str | None:
+    """What batches beside one another answered wrongly; None where nothing was."""
+    scale = max(1e-6, float(np.abs(expected).max()))
+    apart = float(np.abs(np.stack([share.answer for share in stint.shares]) - expected).max()) / scale
+    if apart <= tolerance:
+        return None
+    return f"an answer is {apart:.1e} of the scale away in {len(stint.shares)} batches at once, {tolerance:g} allowed"
+
+
 def _outputs(replica: Replica, rows: Rows) -> Array:
     """(n, O), in batches of similar length."""
     order = np.argsort([len(row) for row in rows.rows], kind="stable") if rows.ragged else np.arange(len(rows.rows))
@@ -276,24 +323,3 @@ def _timed_rows(rows: Rows) -> tuple[list[Array], list[Array]]:
     some = ordered[middle : middle + BATCH]
     many = [some[index % len(some)] for index in range(BATCH)]
     return [many[BATCH // 2]], many
-
-
-def _times_at_once(number: int, replica: Replica, rows: list[Array], *, ragged: bool) -> Iterator[float]:
-    """Seconds of a few batches, so many of them at once."""
-    with ThreadPoolExecutor(number) as threads:
-        each = [threads.submit(lambda: list(_times(replica, rows, ragged=ragged))) for _ in range(number)]
-        for times in each:
-            yield from times.result()
-
-
-def _times(replica: Replica, rows: list[Array], *, ragged: bool) -> Iterator[float]:
-    """Seconds of a few batches; the first runs untimed, because another network's weights are in the caches."""
-    replica.run(rows, ragged=ragged)
-    until = time.perf_counter() + _ROUND_SECONDS
-    while True:
-        started = time.perf_counter()
-        replica.run(rows, ragged=ragged)
-        ended = time.perf_counter()
-        yield ended - started
-        if ended > until:
-            return

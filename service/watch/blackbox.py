@@ -3,9 +3,9 @@
     lanes u32 | rows u32, of a lane at most | told to stop u8, 7 zeros
     for each lane: sequence u64 | header | digest 16 bytes | version 96 bytes | (request id u64, row u32) ...
 
-Each of the engine's threads that compute has a lane, and writes it before each run; the supervisor reads them, while
-the engine lives to see whether a run takes too long, and after its death to see what it died of. A lane's sequence is
-odd while something is written.
+Each of the engine's threads that compute has a lane, and writes it before each run; the last lane is the loader's. The
+supervisor reads them, while the engine lives to see whether a run takes too long, and after its death to see what it
+died of. A lane's sequence is odd while something is written.
 """
 
 import mmap

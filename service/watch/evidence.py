@@ -50,9 +50,16 @@ class Death:
         return tuple([row for each in self.running if each.doing is Doing.BATCH for row in each.rows])
 
     @property
+    def tried(self) -> Running | None:
+        """What ran alone under suspicion, where something did; then nothing ran beside it, but a load at most."""
+        batches = [each for each in self.running if each.doing is Doing.BATCH]
+        return batches[0] if len(batches) == 1 and batches[0].digest else None
+
+    @property
     def versions(self) -> frozenset[Ref]:
-        """The versions that may be what it died of."""
-        return frozenset([each.ref for each in self.running])
+        """The versions that may be what it died of: of a suspect's run, then of a load, then of any batch."""
+        loads = [each for each in self.running if each.doing is Doing.LOAD]
+        return frozenset([each.ref for each in ([self.tried] if self.tried else loads or self.running)])
 
 
 @dataclass(slots=True)
@@ -79,9 +86,8 @@ class Evidence:
         if not death.cause.is_own_fault:
             return
         self._counted = [each for each in self._counted if death.at - each.at < _WINDOW_SECONDS]
-        # What is run alone is run beside nothing else.
-        if len(death.running) == 1 and death.running[0].digest:
-            self._weigh_input(death, death.running[0])
+        if (tried := death.tried) is not None:
+            self._weigh_input(death, tried)
         else:
             self._counted.append(death)
         self._weigh_versions(death)
@@ -109,8 +115,9 @@ class Evidence:
         self._counted.append(death)
 
     def _weigh_versions(self, death: Death) -> None:
-        """Take out the version that was running at every death, where there is one and no other."""
-        always = frozenset[Ref].intersection(*(each.versions for each in self._counted)) if self._counted else ()
+        """Take out the version that was running at every death, this one too, where there is one and no other."""
+        # That an earlier death fell out of the window says nothing against who had no part in this one.
+        always = death.versions.intersection(*(each.versions for each in self._counted))
         if len(self._counted) >= _VERSION_DEATHS and len(always) == 1:
             (ref,) = always
             within = f"{len(self._counted)} times within {_WINDOW_SECONDS:.0f} seconds"

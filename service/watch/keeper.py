@@ -48,7 +48,8 @@ class EngineKeeper:
         folder = self._own_folder
         folder.mkdir(parents=True)
         Heartbeat.create(folder / BEAT).__exit__()
-        BlackBox.create(folder / BLACK_BOX, self._max_rows, self._lanes).__exit__()
+        # One lane more, for what is being loaded.
+        BlackBox.create(folder / BLACK_BOX, self._max_rows, self._lanes + 1).__exit__()
         history = History.of(self._incarnation, self.evidence.deaths, self.evidence.verdicts)
         (folder / HISTORY).write_bytes(history.to_bytes())
         return ["--watch", str(folder)]

@@ -75,6 +75,8 @@ class InductorNetwork(EagerNetwork):
     def __init__(self, network: Network, place: Place, precision: Precision) -> None:
         super().__init__(network, place, precision)
         self._compiled = torch.compile(self.network, dynamic=True)
+        # A stance would do the same for all threads, also for one that compiles meanwhile.
+        self._as_compiled = torch._dynamo.run(self.network)
 
     def compile(self, x: Array, lengths: Array | None) -> None:
         """Run a batch, and compile what this takes."""
@@ -82,8 +84,7 @@ class InductorNetwork(EagerNetwork):
             self._compiled(self._place(x), None if lengths is None else torch.from_numpy(lengths))
 
     def _run(self, x: torch.Tensor, lengths: torch.Tensor | None) -> torch.Tensor:
-        with torch.compiler.set_stance("eager_on_recompile"):
-            outputs: torch.Tensor = self._compiled(x, lengths)
+        outputs: torch.Tensor = self._as_compiled(x, lengths)
         return outputs
 
 

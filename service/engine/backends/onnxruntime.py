@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
+from itertools import cycle
+from queue import LifoQueue
 from typing import Any
 
 import numpy as np
@@ -63,25 +65,31 @@ class OnnxRuntime:
         threads = place.threads or torch.get_num_threads()
         try:
             model, names = _export(network.eval(), samples[0])
-            session = _session(model, threads)
-            if (read := [each.name for each in session.get_inputs()]) != names:
+            # With one thread a session has none of its own: any number of callers may run it, each in its own thread.
+            sessions = [_session(model, threads) for _ in range(1 if threads == 1 else place.at_once)]
+            if (read := [each.name for each in sessions[0].get_inputs()]) != names:
                 raise ValueError(f"the network reads {', '.join(read) or 'nothing'} of {', '.join(names)}")
         except Exception as error:
             raise NotBuilt(f"ONNX Runtime can't run this network: {in_brief(error)}") from error
-        return OnnxRuntimeNetwork(session, names, resident_bytes(network, place.device))
+        return OnnxRuntimeNetwork(sessions, place.at_once, names, resident_bytes(network, place.device))
 
 
 class OnnxRuntimeNetwork:
-    """A loaded network. It takes any size without preparing for it."""
+    """A loaded network. It takes any size without preparing for it.
 
-    def __init__(self, session: Any, names: Sequence[str], num_bytes: int) -> None:
-        self._session = session
+    A session has the threads of one batch, and a copy of the weights, which take `num_bytes`.
+    """
+
+    def __init__(self, sessions: Sequence[Any], at_once: int, names: Sequence[str], num_bytes: int) -> None:
+        self._idle: LifoQueue[Any] = LifoQueue()
+        for _, session in zip(range(at_once), cycle(sessions), strict=False):
+            self._idle.put(session)
         self._names = names
-        self._num_bytes = num_bytes
+        self._num_bytes = len(sessions) * num_bytes
 
     @property
     def num_bytes(self) -> int:
-        """What the network's weights take; ONNX Runtime does not say what it keeps besides."""
+        """What the network's weights take, in all sessions; ONNX Runtime does not say what it keeps besides."""
         return self._num_bytes
 
     def padded(self, num_rows: int, longest: int) -> tuple[int, int]:
@@ -91,7 +99,11 @@ class OnnxRuntimeNetwork:
     def __call__(self, x: Array, lengths: Array | None) -> Array:
         """(B, O) float32."""
         inputs = (x,) if lengths is None else (x, lengths)
-        outputs: Array = self._session.run(None, dict(zip(self._names, inputs, strict=True)))[0]
+        session = self._idle.get()
+        try:
+            outputs: Array = session.run(None, dict(zip(self._names, inputs, strict=True)))[0]
+        finally:
+            self._idle.put(session)
         return outputs.astype(np.float32, copy=False)
 
 

@@ -56,14 +56,15 @@ def anew(error: Exception) -> Exception:
 class Bench:
     """An engine and its loader; `load_gate` and `run_gate` hold loads and batches up while they are closed."""
 
-    def __init__(self, registry: CollectorRegistry, policy: BatchPolicy | None = None) -> None:
+    def __init__(self, registry: CollectorRegistry, policy: BatchPolicy | None = None, threads: int = 1) -> None:
         self.registry = registry
         self.clock = ManualClock()
         self.load_gate, self.run_gate = threading.Event(), threading.Event()
         self.load_gate.set()
         self.run_gate.set()
         self.events: list[str] = []
-        self.shown: list[Running | None] = []
+        self.shown: list[tuple[int, Running | None]] = []
+        self.shown_loading: list[Running | None] = []
         self.fails: dict[int, Exception] = {}
         self.fails_warm: dict[int, Exception] = {}
         self.executions: dict[int, Execution] = {}
@@ -72,9 +73,15 @@ class Bench:
         self.num_running = 0
         telemetry = EngineTelemetry(registry)
         self.engine = Engine(
-            policy or BatchPolicy(max_rows=4), telemetry, self.clock, lambda running, _: self.shown.append(running)
+            policy or BatchPolicy(max_rows=4),
+            telemetry,
+            self.clock,
+            lambda running, lane: self.shown.append((lane, running)),
+            threads,
         )
-        self.loader = Loader(self.engine, self._load, telemetry, free=self._free, clock=self.clock)
+        self.loader = Loader(
+            self.engine, self._load, telemetry, show=self.shown_loading.append, free=self._free, clock=self.clock
+        )
         self._task: asyncio.Task[None] | None = None
 
     def _load(self, order: Wanted) -> Numbered:

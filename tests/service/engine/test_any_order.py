@@ -4,6 +4,7 @@ import asyncio
 import itertools
 from collections.abc import Sequence
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
@@ -25,16 +26,18 @@ step = st.one_of(
 )
 
 
+@pytest.mark.parametrize("threads", [1, 3])
 @settings(max_examples=60)
 @given(st.lists(st.tuples(step, st.sampled_from([REF, OTHER])), min_size=1, max_size=40))
 def test_in_any_order_each_request_is_answered_once_by_a_replica_of_its_time(
+    threads: int,
     steps: list[tuple[tuple[str, int], Ref]],
 ) -> None:
-    asyncio.run(_carry_out(steps))
+    asyncio.run(_carry_out(steps, threads))
 
 
-async def _carry_out(steps: Sequence[tuple[tuple[str, int], Ref]]) -> None:
-    bench = Bench(CollectorRegistry())
+async def _carry_out(steps: Sequence[tuple[tuple[str, int], Ref]], threads: int) -> None:
+    bench = Bench(CollectorRegistry(), threads=threads)
     present: dict[Ref, list[tuple[int, float, float]]] = {REF: [], OTHER: []}
     moments = itertools.count()
     _remember_who_was_there(bench.engine, present, moments)

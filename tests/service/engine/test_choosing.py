@@ -93,6 +93,7 @@ ONE_THREAD = trial("openvino", 290, batch_1_ms=6.7)
         (trial("openvino", 288, threads=2, batch_1_ms=3.6, precision="bfloat16"), 0),
         (trial("openvino", 288, threads=2, batch_1_ms=3.6, verdict="it failed: no"), 0),
         (trial("openvino", 288, threads=4, batch_1_ms=3.6), 0),
+        (trial("openvino", 288, threads=2, batch_1_ms=None), 0),
     ],
 )
 def test_a_lone_row_has_more_threads_where_the_same_back_end_was_quicker_with_them(other: Trial, threads: int) -> None:

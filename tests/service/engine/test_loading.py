@@ -24,9 +24,9 @@ from tests.fakes import FakeRunner
 from tests.service.engine.bench import OTHER, PATIENCE, REF, Bench, Numbered, rows, wanted
 
 
-@pytest.fixture
-async def bench(registry: CollectorRegistry) -> AsyncIterator[Bench]:
-    bench = Bench(registry)
+@pytest.fixture(params=[1, 3], ids=["one thread", "three threads"])
+async def bench(request: pytest.FixtureRequest, registry: CollectorRegistry) -> AsyncIterator[Bench]:
+    bench = Bench(registry, threads=request.param)
     bench.start()
     yield bench
     await bench.stop()
@@ -48,14 +48,15 @@ async def test_batches_go_on_while_a_version_is_loaded(bench: Bench) -> None:
     assert bench.engine.loaded == [REF, OTHER]
 
 
-async def test_only_the_warm_up_is_shown_as_what_the_device_does(bench: Bench) -> None:
+async def test_a_load_is_shown_where_it_is_built_and_where_it_is_warmed_up(bench: Bench) -> None:
     bench.load_gate.clear()
     loading = asyncio.create_task(bench.loader.load(wanted()))
     await bench.until(lambda: bool(bench.events))
-    assert bench.shown == []
+    at_it = Running(Doing.LOAD, REF, bench.clock())
+    assert (bench.shown_loading, bench.shown) == ([at_it], [])
     bench.load_gate.set()
     await loading
-    assert bench.shown == [Running(Doing.LOAD, REF, bench.clock()), None]
+    assert (bench.shown_loading, bench.shown) == ([at_it, None], [(0, at_it), (0, None)])
 
 
 async def test_one_version_is_loaded_at_a_time(bench: Bench) -> None:
@@ -129,7 +130,8 @@ async def test_a_load_that_fails_says_why_and_keeps_nothing(bench: Bench, where:
     assert not raised.value.still_answers
     assert bench.engine.loaded == []
     assert bench.alive_when_freed == [[]]
-    assert bench.shown[-1:] in ([], [None])
+    assert bench.shown_loading[-1] is None
+    assert bench.shown[-1:] in ([], [(0, None)])
     assert bench.gauge("loads_total", outcome="failed") == 1
 
 
@@ -152,8 +154,8 @@ async def test_a_load_that_leaves_the_device_lost_ends_the_engine(bench: Bench, 
     assert bench._task is not None
     with pytest.raises(DeviceLost):
         await asyncio.wait_for(bench._task, PATIENCE)
-    if where == "fails_warm":
-        assert bench.shown == [Running(Doing.LOAD, REF, bench.clock())]  # what it was lost of
+    at_it = Running(Doing.LOAD, REF, bench.clock())  # what it was lost of
+    assert (bench.shown_loading, bench.shown) == (([at_it], []) if where == "fails" else ([at_it, None], [(0, at_it)]))
 
 
 async def test_a_lost_device_runs_no_batch_that_would_be_taken_for_the_cause(bench: Bench) -> None:
@@ -163,7 +165,7 @@ async def test_a_lost_device_runs_no_batch_that_would_be_taken_for_the_cause(ben
     asked = bench.ask(1, ref=OTHER)
     with pytest.raises(DeviceLost):
         await held
-    shown = [running.ref for running in bench.shown if running is not None and running.doing is Doing.BATCH]
+    shown = [running.ref for _, running in bench.shown if running is not None and running.doing is Doing.BATCH]
     assert shown in ([], [OTHER])
     bench.shown.clear()
     bench.ask(2, ref=OTHER)

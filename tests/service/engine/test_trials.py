@@ -1,5 +1,8 @@
 """Back ends on trial: what they are held against, and what becomes of those that fail."""
 
+import re
+import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,12 +22,23 @@ from service.engine.backends.eager import Eager, EagerCast
 from service.engine.choosing import Trial, choose
 from service.engine.heldout import NUM_ROWS, Rows, rows_of
 from service.engine.quiet import CoreTime, NotQuiet, Timing
-from service.engine.trials import AS_IT_COMES, Candidate, Subject, candidates, compare, num_steps, try_all, undisturbed
+from service.engine.trials import (
+    AS_IT_COMES,
+    BATCH,
+    Candidate,
+    Subject,
+    candidates,
+    compare,
+    num_steps,
+    try_all,
+    undisturbed,
+)
 from service.settings import SHIPPED_CHECKPOINTS
 from tests import checkpoints
 from tests.service.engine.networks import NETWORKS, manifest_of, rows_for
 from tests.service.engine.test_fallback import Fake
 
+PATIENCE = 10.0
 CONTRACT, ARCHITECTURE = NETWORKS["mlp"]
 MANIFEST = manifest_of(CONTRACT, ARCHITECTURE)
 
@@ -146,6 +160,52 @@ def test_rounds_that_others_disturbed_are_repeated() -> None:
 def test_what_is_disturbed_too_often_gives_way(shares: tuple[float, ...]) -> None:
     with pytest.raises(NotQuiet):
         timed(*shares)
+
+
+def test_the_threads_that_were_timed_are_there_when_it_is_told_how_long_they_waited() -> None:
+    others, seen = threading.active_count(), list[int]()
+
+    def read() -> CoreTime:
+        seen.append(threading.active_count() - others)
+        return CoreTime(len(seen), 0)
+
+    try_all(subject(), [Candidate(Eager(), 1, at_once=3)], lambda _: None, Timing(rounds=2, max_busy=0.5, read=read))
+    assert seen == [0, 0, 3, 3]
+
+
+class SideBySide:
+    """Answers batches of many once as many of them are there at once, and does `wrong` to these answers."""
+
+    def __init__(self, number: int, wrong: Callable[[Array], Array]) -> None:
+        self._all_there = threading.Barrier(number)
+        self._wrong = wrong
+
+    def __call__(self, outputs: Array) -> Array:
+        if threading.current_thread() is threading.main_thread() or len(outputs) < BATCH:
+            return outputs
+        self._all_there.wait(PATIENCE)
+        return self._wrong(outputs)
+
+
+def fail(_: Array) -> Array:
+    raise ValueError("one at a time")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "verdict"),
+    [
+        (np.copy, "passed"),
+        (lambda outputs: outputs * 1.1, r"an answer is 1\.0e-01 of the scale away in 3 batches at once, 1e-05 allowed"),
+        (lambda outputs: outputs * np.nan, "an answer is nan of the scale away in 3 batches at once, 1e-05 allowed"),
+        (fail, "it failed: one at a time"),
+    ],
+)
+def test_batches_are_timed_and_judged_side_by_side(wrong: Callable[[Array], Array], verdict: str) -> None:
+    tried = [Candidate(Fake(SideBySide(3, wrong)), 1, at_once=3), Candidate(Eager(), 1)]
+    found, other = try_all(subject(), tried, lambda _: None)
+    assert re.fullmatch(verdict, found.verdict)
+    assert (found.rows_per_second is not None) == (found.batch_32_ms is not None) == found.passed
+    assert other.passed
 
 
 def test_where_others_may_be_as_busy_as_they_like_every_round_counts() -> None:

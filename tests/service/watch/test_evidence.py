@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from service.domain import Ref
@@ -225,6 +227,41 @@ def test_of_two_versions_that_ran_at_every_death_none_is_taken_out() -> None:
     evidence = Evidence()
     for incarnation in range(1, 6):
         evidence.weigh(side_by_side(incarnation, REF, OTHER))
+    assert set(evidence.verdicts.withdrawn) == set()
+
+
+def test_a_version_is_not_taken_out_for_the_death_of_another() -> None:
+    evidence = Evidence()
+    evidence.weigh(Death(1, Cause.CRASH, (), 1000.0))
+    for incarnation in range(2, 5):
+        evidence.weigh(replace(side_by_side(incarnation, REF), at=1000.0 + 5 * incarnation))
+    alone = Running(Doing.BATCH, OTHER, 1.0, rows=((1, 0),), digest=POISON)
+    evidence.weigh(Death(5, Cause.CRASH, (alone,), 1061.0))  # the first death is too long ago by now
+    assert set(evidence.verdicts.withdrawn) == set()
+    evidence.weigh(replace(side_by_side(6, REF), at=1062.0))
+    assert set(evidence.verdicts.withdrawn) == {REF}
+
+
+def loading(ref: Ref, beside: Running) -> tuple[Running, ...]:
+    return beside, Running(Doing.LOAD, ref, 1.0)
+
+
+def test_a_version_that_was_loading_at_each_death_is_taken_out_and_not_the_one_that_was_busy() -> None:
+    evidence = Evidence()
+    for incarnation in range(1, 4):
+        assert set(evidence.verdicts.withdrawn) == set()
+        busy = Running(Doing.BATCH, OTHER, 1.0, rows=((incarnation, 0),))
+        evidence.weigh(Death(incarnation, Cause.CRASH, loading(REF, beside=busy), 1000.0 + incarnation))
+    assert set(evidence.verdicts.withdrawn) == {REF}
+    assert evidence.deaths[-1].suspects == ((3, 0),)
+
+
+def test_a_suspect_is_judged_also_while_a_version_is_loading() -> None:
+    evidence = Evidence()
+    for incarnation in range(1, 5):
+        suspect = Running(Doing.BATCH, OTHER, 1.0, rows=((1, 0),), digest=POISON)
+        evidence.weigh(Death(incarnation, Cause.CRASH, loading(REF, beside=suspect), 1000.0 + incarnation))
+    assert set(evidence.verdicts.quarantined) == {POISON}
     assert set(evidence.verdicts.withdrawn) == set()
 
 

@@ -137,6 +137,11 @@ def keeper(tmp_path: Path, registry: CollectorRegistry) -> EngineKeeper:
     return EngineKeeper(tmp_path, max_rows=8, lanes=2, silent_seconds=0.1, telemetry=SupervisorTelemetry(registry))
 
 
+def test_there_is_a_lane_for_each_batch_and_one_for_what_is_loaded(keeper: EngineKeeper) -> None:
+    with BlackBox.open(folder_of(keeper.begin()) / BLACK_BOX) as box:
+        assert box.lanes == 3
+
+
 def folder_of(arguments: list[str]) -> Path:
     assert arguments[0] == "--watch"
     return Path(arguments[1])

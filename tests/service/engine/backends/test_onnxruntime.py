@@ -4,14 +4,16 @@ import os
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from models.architectures import Network, build
-from service.engine.backends.base import NotBuilt, Place
+from service.engine.backends.base import Compiled, NotBuilt, Place
 from service.engine.backends.onnxruntime import OnnxRuntime
 from service.engine.devices import loader_thread, ordinary_thread
 from tests.service.engine.backends.test_backends import samples_of
@@ -27,10 +29,10 @@ def threads_of_this_process() -> set[int]:
     return {int(folder.name) for folder in Path("/proc/self/task").iterdir()}
 
 
-def built(name: str, threads: int) -> object:
+def built(name: str, threads: int, at_once: int = 1) -> Compiled:
     contract, architecture = NETWORKS[name]
     network = build(architecture["family"], architecture["config"])
-    return BACKEND.build(network, manifest_of(contract, architecture), samples_of(name), Place(CPU, threads))
+    return BACKEND.build(network, manifest_of(contract, architecture), samples_of(name), Place(CPU, threads, at_once))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere niceness is the whole process's")
@@ -46,6 +48,22 @@ def test_threads_have_an_ordinary_priority_though_a_modest_one_loads(threads: in
         niceness = [os.getpriority(os.PRIO_PROCESS, thread) for thread in new]
         assert niceness == [os.getpriority(os.PRIO_PROCESS, threading.get_native_id())] * started
         assert network is not None  # its threads live as long as it does
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads are counted by Linux's /proc")
+@pytest.mark.parametrize(("threads", "copies"), [(1, 1), (3, 2)])
+def test_each_of_the_batches_at_once_has_threads_of_its_own(threads: int, copies: int) -> None:
+    built("mlp", 1)  # what the library starts once is there now
+    one = built("mlp", threads)
+    before = threads_of_this_process()
+    both = built("mlp", threads, at_once=2)
+    assert len(threads_of_this_process() - before) == copies * (threads - 1)
+    assert both.num_bytes == copies * one.num_bytes
+    rows = np.ones((2, 5), np.float32)
+    alone = both(rows, None)
+    with ThreadPoolExecutor(2) as callers:
+        found = list(callers.map(lambda _: both(rows, None), range(8)))
+    assert all(np.array_equal(answer, alone) for answer in found)
 
 
 _BUILD = """
