@@ -95,18 +95,21 @@ def test_a_service_finds_out_by_itself_what_runs_a_version_best_and_answers_all_
 
         until(is_settled, "other back ends were tried", 300)
         chosen = backend(service, "rent")
-        assert chosen["reason"].startswith("measured ")
+        # What ran it before may be the best; of a network this small chance decides.
+        stayed = chosen["reason"] == "what runs it is the best that was found"
+        assert stayed or chosen["reason"].startswith("measured ")
         assert chosen["threads"] <= CORES
         assert answers == pytest.approx([before] * len(answers), rel=0.05)
         path = Cache(home / "data" / "optimized", environment_of(torch.device("cpu")), CORES).path(manifest)
         assert path.is_file()
-        assert service.metric("servoloop_loads_total", model="rent", outcome="reloaded") == 1
+        assert service.metric("servoloop_loads_total", model="rent", outcome="reloaded") == (0 if stayed else 1)
         assert "optimised" in [json.loads(line)["event"] for line in service.errors.splitlines()]
 
     with Service(home, **given) as service:
         service.wait_ready()
         until(lambda: backend(service, "rent"), "the version is loaded")
-        assert backend(service, "rent") == chosen, "what is known is not tried again"
+        again = backend(service, "rent")
+        assert {**again, "reason": ""} == {**chosen, "reason": ""}, "what is known is not tried again"
 
 
 def test_a_trial_ends_with_its_service(new_home: Homes) -> None:
