@@ -48,6 +48,7 @@ from service.api.connection import Draining
 from service.api.deps import Services
 from service.api.server import DrainPolicy, HttpServer
 from service.domain import Ref
+from service.inference import Answered, asked_in, result_frames
 from service.link import Link
 from service.processes import configure_logging, settle
 from service.registry.catalog import Catalog, Model
@@ -134,15 +135,14 @@ class Peers:
     def _engine(self) -> Link:
         def receive(frame: Frame) -> None:
             if frame.kind is Kind.INFER:
-                num_rows = len(frame.arrays[-1])  # the lengths, where there are any
-                values = np.zeros(
-                    (num_rows if len(frame.arrays) > 1 else len(frame.arrays[0]), width(frame)), np.float32
-                )
-                meta = {"queue": 0.001, "compute": 0.002}
-                link.send(Frame(Kind.RESULT, frame.request_id, meta=meta, arrays=[values]))
-
-        def width(frame: Frame) -> int:
-            return self._widths[frame.meta["model"]]
+                asking, requests = asked_in(frame)
+                width = self._widths[asking.ref.model]
+                answers = [
+                    Answered(one.request_id, np.zeros((len(one.tensors), width), np.float32), {}, 0.001, 0.002)
+                    for one in requests
+                ]
+                for result in result_frames(answers):
+                    link.send(result)
 
         def opened() -> None:
             self._links.add(link)

@@ -1,6 +1,6 @@
-"""Frames between processes: version, kind, id, time left, a small JSON object, arrays. No pickle.
+"""Frames between processes: version, kind, id, a small JSON object, arrays. No pickle.
 
-    header  magic "SL" | version u8 | kind u8 | arrays u32 | request id u64 | time left i64 us | meta u32 | payload u32
+    header  magic "SL" | version u8 | kind u8 | arrays u32 | request id u64 | meta u32 | payload u32 | 8 zeros
     meta    a JSON object of `meta` bytes, then zeros up to a multiple of 16
     arrays  dtype u8 | dimensions u8 | 6 zeros | dimension u64 ...; then the elements; each part padded to 16
 
@@ -20,11 +20,10 @@ import orjson
 from models.preprocess.tensors import Array
 from service.errors import BrokenContract
 
-VERSION = 1
+VERSION = 2
 MAX_PAYLOAD_BYTES = 1 << 30
-NO_DEADLINE = -1.0
 
-_HEADER = struct.Struct("<2sBBIQqII")
+_HEADER = struct.Struct("<2sBBIQII8x")
 _MAGIC = b"SL"
 _ALIGN = 16
 _COPIED_BYTES = 4096
@@ -39,7 +38,8 @@ Bytes = bytes | memoryview
 class Kind(IntEnum):
     """What a frame says.
 
-    The engine answers every INFER, LOAD and UNLOAD exactly once, with RESULT, LOADED, UNLOADED or FAILED. The recorder
+    The engine answers every request of an INFER, every LOAD and UNLOAD exactly once, with RESULT, LOADED, UNLOADED or
+    FAILED; INFER and RESULT hold many, with ids of their own (service.inference), the others one. The recorder
     answers every RECORD with RECORDED once its rows are durable, and every CHANGE with CHANGED or FAILED. The
     supervisor sends a VIEW to every http process at each change, and takes WANT from them.
     """
@@ -66,11 +66,10 @@ _KINDS = {int(kind): kind for kind in Kind}
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One message. `time_left` in seconds, relative because clocks differ between machines; negative means none."""
+    """One message. What answers it has its `request_id`, unless kinds say otherwise."""
 
     kind: Kind
     request_id: int = 0
-    time_left: float = NO_DEADLINE
     meta: Mapping[str, Any] = field(default_factory=dict)
     arrays: Sequence[Array] = ()
 
@@ -89,8 +88,7 @@ def parts_of(frame: Frame) -> list[Bytes]:
         payload += len(head) + _padded(array.nbytes)
     if payload > MAX_PAYLOAD_BYTES:
         raise BrokenContract("frame size", expected=f"at most {MAX_PAYLOAD_BYTES} bytes", got=payload)
-    time_left = int(frame.time_left * 1e6) if frame.time_left >= 0 else -1
-    header = _HEADER.pack(_MAGIC, VERSION, frame.kind, len(heads), frame.request_id, time_left, len(meta), payload)
+    header = _HEADER.pack(_MAGIC, VERSION, frame.kind, len(heads), frame.request_id, len(meta), payload)
     parts = _Parts(header)
     parts.add(meta)
     for head, array in zip(heads, frame.arrays, strict=True):
@@ -152,14 +150,16 @@ class FrameBuffer:
             end = start + _HEADER.size + payload
             if len(self._bytes) < end:
                 break
-            yield _decode(header, bytes(self._bytes[start + _HEADER.size : end]))
+            with memoryview(self._bytes) as view:  # a slice of the buffer itself would be copied twice
+                payload = bytes(view[start + _HEADER.size : end])
+            yield _decode(header, payload)
             start = end
         if start:
             del self._bytes[:start]
 
 
 def _decode(header: tuple[Any, ...], payload: bytes) -> Frame:
-    _, _, kind, num_arrays, request_id, time_left, meta_size, _ = header
+    _, _, kind, num_arrays, request_id, meta_size, _ = header
     try:
         meta = orjson.loads(payload[:meta_size])
         if not isinstance(meta, dict):
@@ -168,7 +168,7 @@ def _decode(header: tuple[Any, ...], payload: bytes) -> Frame:
         for _ in range(num_arrays):
             array, at = _decode_array(payload, at)
             arrays.append(array)
-        return Frame(_KINDS[kind], request_id, time_left / 1e6 if time_left >= 0 else NO_DEADLINE, meta, arrays)
+        return Frame(_KINDS[kind], request_id, meta, arrays)
     except (ValueError, LookupError, OverflowError, struct.error) as error:
         raise BrokenContract("frame", expected="a readable payload", got=error) from error
 

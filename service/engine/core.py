@@ -73,6 +73,7 @@ class Engine:
         self._canaries: dict[Ref, Request] = {}
         self._running: Counter[Ref] = Counter()
         self._batches: set[asyncio.Task[None]] = set()
+        self._depth_changed: set[Ref] = set()
         self._news = asyncio.Event()
         self._lanes = Lanes(threads, device_thread, self._news.set)
         self._lost: DeviceLost | None = None
@@ -203,7 +204,7 @@ class Engine:
                 self._telemetry.deadline_misses.labels(ref.model, ref.version, "before").inc()
             job.close(error)
             return None
-        self._show_depth(ref)
+        self._depth_changed.add(ref)
         self._news.set()
         return request
 
@@ -211,7 +212,8 @@ class Engine:
         """Forget a request: nobody waits for its answer any more."""
         request.payload.closed = True
         self._count_dropped(ref, "cancelled", self._scheduler.remove(ref, request))
-        self._show_depth(ref)
+        self._depth_changed.add(ref)
+        self._news.set()
         self._check_answered(ref)
 
     def tick(self) -> None:
@@ -239,6 +241,7 @@ class Engine:
                     case Work() as work:
                         self._begin(work)
                     case wait:
+                        self._show_depths()
                         await self._until_news(wait)
         finally:
             for batch in self._batches:
@@ -248,7 +251,7 @@ class Engine:
         for ref, request, num_rows in self._scheduler.drop_late(now):
             self._count_dropped(ref, "deadline", num_rows)
             self._telemetry.deadline_misses.labels(ref.model, ref.version, "before").inc()
-            self._show_depth(ref)
+            self._depth_changed.add(ref)
             request.payload.close(DeadlineExceeded(ref, "the queue"))
             self._check_answered(ref)
 
@@ -260,7 +263,7 @@ class Engine:
 
     def _begin(self, work: Work) -> None:
         self._running[work.ref] += 1
-        self._show_depth(work.ref)
+        self._depth_changed.add(work.ref)
         resident = self._residents[work.ref]  # whatever comes in its place meanwhile, this batch is run by one replica
         started = self._clock()
         running = self._lanes.run(work.width, lambda lane: self._run(work, resident.runner, lane))
@@ -281,7 +284,7 @@ class Engine:
         if not all(isinstance(result, RowFailure) for result in results.rows):
             resident.last_forward = now
         for row, result in zip(rows, results.rows, strict=True):
-            is_last = row.request.payload.deliver(row.request, row.index, result, started, seconds)
+            is_last = row.request.payload.deliver(row.request, row.position, result, started, seconds)
             if is_last and row.request.deadline.expired(now):
                 self._telemetry.deadline_misses.labels(ref.model, ref.version, "after").inc()
         self._running[ref] -= 1
@@ -293,10 +296,10 @@ class Engine:
         first: Job = work.batch.rows[0].request.payload
 
         def run(rows: Sequence[Row]) -> tuple[Array, Fill]:
-            ids = tuple([(row.request.payload.order.request_id, row.index) for row in rows])
+            ids = tuple([(row.request.payload.order.request_id, row.position) for row in rows])
             digest = first.order.digest
             self._show(Running(Doing.BATCH, work.ref, self._clock(), work.predicted, ids, digest), lane)
-            arrays = [row.request.payload.rows[row.index] for row in rows]
+            arrays = [row.request.payload.rows[row.position] for row in rows]
             return runner.run(arrays, ragged=first.ragged)
 
         try:
@@ -339,8 +342,12 @@ class Engine:
         self._telemetry.elements.labels(*labels).inc(fill.elements)
         self._telemetry.padding.labels(*labels).inc(fill.padding)
 
-    def _show_depth(self, ref: Ref) -> None:
-        self._telemetry.queue_rows.labels(ref.model, ref.version).set(self._scheduler.waiting(ref))
+    def _show_depths(self) -> None:
+        """Once for all that came together: a gauge is a file, and setting it takes as long as queueing a row."""
+        for ref in self._depth_changed:
+            if ref in self._residents:
+                self._telemetry.queue_rows.labels(ref.model, ref.version).set(self._scheduler.waiting(ref))
+        self._depth_changed.clear()
 
     def _count_dropped(self, ref: Ref, reason: str, num_rows: int) -> None:
         self._telemetry.dropped.labels(ref.model, ref.version, reason).inc(num_rows)

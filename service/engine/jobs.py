@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,8 +26,7 @@ class Answer:
 Reply = Callable[[Answer | ServoloopError], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
+class Order(NamedTuple):
     """How a request wants to be treated, beside its deadline.
 
     `request_id` names it to processes other than this one. `digest` is there when the request's only row is suspected

@@ -4,7 +4,7 @@ import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from service.domain import DEFAULT_PRIORITY, Deadline
 
@@ -51,16 +51,15 @@ class Request:
         return self.arrived + PRIORITY_SECONDS * (self.level - _MIDDLE_PRIORITY)
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """Row `index` of a request, waiting in a queue."""
+class Row(NamedTuple):
+    """A row of a request by its position there, waiting in a queue."""
 
     request: Request
-    index: int
+    position: int
 
     @property
     def length(self) -> int:
-        return self.request.length(self.index)
+        return self.request.length(self.position)
 
 
 class Waiting:

@@ -1,6 +1,7 @@
 """The engine's end of the socket: frames in, frames out."""
 
 import asyncio
+import functools
 import logging
 import time
 from collections.abc import Callable, Coroutine
@@ -8,10 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from models.preprocess import Tensors
-from service.domain import DEFAULT_PRIORITY, LOWEST_PRIORITY, Deadline, Precision, Ref
+from service.domain import Deadline, Precision, Ref
 from service.engine.core import Engine
 from service.engine.devices import OwnDevice
 from service.engine.failures import DeviceLost
@@ -20,6 +18,7 @@ from service.engine.loading import Loader, LoadFailed
 from service.engine.requests import Request
 from service.engine.wanted import Wanted
 from service.errors import BrokenContract, DeadlineExceeded, NotReady, Overloaded, QueueFull, ServoloopError
+from service.inference import Answered, asked_in, result_frames
 from service.link import Link
 from service.telemetry import EngineTelemetry
 from service.watch.history import History
@@ -176,11 +175,12 @@ def _by_name(reasons: dict[Ref, str]) -> dict[str, str]:
 
 
 class Connection:
-    """One peer. When it leaves, its requests are cancelled."""
+    """One peer. Answers of one turn of the event loop leave together. When it leaves, its requests are cancelled."""
 
     def __init__(self, server: EngineServer) -> None:
         self._server = server
         self._open: dict[int, tuple[Ref, Request]] = {}
+        self._answers: list[Answered] = []
         self.link = Link(self._receive, opened=lambda: server.opened(self), closed=self._closed)
 
     def _closed(self) -> None:
@@ -205,27 +205,30 @@ class Connection:
                 raise BrokenContract("kind of frame", expected="INFER, CANCEL, LOAD or UNLOAD", got=kind)
 
     def _infer(self, frame: Frame) -> None:
-        ref = _ref(frame)
-        values, *lengths = frame.arrays
-        tensors = Tensors(values, lengths[0] if lengths else None)
-        if not len(tensors) or frame.time_left < 0:
-            raise BrokenContract("INFER", expected="rows and a time left", got=(len(tensors), frame.time_left))
-        deadline = Deadline.after(frame.time_left, now=time.monotonic())
-        request_id = frame.request_id
-        priority = frame.meta.get("priority", DEFAULT_PRIORITY)
-        if priority not in range(LOWEST_PRIORITY + 1):
-            raise BrokenContract("priority", expected=f"0 to {LOWEST_PRIORITY}", got=priority)
-        order = Order(request_id, priority, bytes.fromhex(frame.meta.get("alone", "")))
-        if order.digest and len(tensors) > 1:
-            raise BrokenContract("rows to run alone", expected=1, got=len(tensors))
+        asking, requests = asked_in(frame)
+        now = time.monotonic()
+        for request_id, time_left, tensors in requests:
+            order = Order(request_id, asking.priority, asking.digest)
+            reply = functools.partial(self._reply, request_id)
+            deadline = Deadline.after(time_left, now=now)
+            request = self._server.engine.submit(asking.ref, tensors, deadline, reply, order)
+            if request is not None:
+                self._open[request_id] = (asking.ref, request)
 
-        def reply(result: Answer | ServoloopError) -> None:
-            self._open.pop(request_id, None)
-            self.link.send(_answer_frame(request_id, result))
+    def _reply(self, request_id: int, result: Answer | ServoloopError) -> None:
+        self._open.pop(request_id, None)
+        if not isinstance(result, Answer):
+            self.link.send(Frame(Kind.FAILED, request_id, meta=_facts(result)))
+            return
+        if not self._answers:
+            asyncio.get_running_loop().call_soon(self._send_answers)
+        times = result.queue_seconds, result.compute_seconds
+        self._answers.append(Answered(request_id, result.outputs, result.failures, *times))
 
-        request = self._server.engine.submit(ref, tensors, deadline, reply, order)
-        if request is not None:
-            self._open[request_id] = (ref, request)
+    def _send_answers(self) -> None:
+        answers, self._answers = self._answers, []
+        for frame in result_frames(answers):
+            self.link.send(frame)
 
 
 def _ref(frame: Frame) -> Ref:
@@ -247,15 +250,6 @@ def _wanted(frame: Frame) -> Wanted:
 
 def _refusal(request_id: int, reason: str) -> Frame:
     return Frame(Kind.FAILED, request_id, meta={"error": "broken", "reason": reason})
-
-
-def _answer_frame(request_id: int, result: Answer | ServoloopError) -> Frame:
-    if isinstance(result, Answer):
-        meta: dict[str, Any] = {"queue": result.queue_seconds, "compute": result.compute_seconds}
-        if result.failures:
-            meta["failures"] = {str(index): reason for index, reason in result.failures.items()}
-        return Frame(Kind.RESULT, request_id, meta=meta, arrays=[np.ascontiguousarray(result.outputs)])
-    return Frame(Kind.FAILED, request_id, meta=_facts(result))
 
 
 def _facts(error: ServoloopError) -> dict[str, Any]:

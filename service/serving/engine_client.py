@@ -14,8 +14,10 @@ from typing import Any
 from models.preprocess import Tensors
 from service.domain import DEFAULT_PRIORITY, Deadline, Ref
 from service.errors import DeadlineExceeded, EngineLost, NotReady, QuarantinedInput
+from service.inference import answers_in
 from service.link import Link
 from service.serving.held import Bounds, Held, MovesOn, Outputs, error_of, joined
+from service.serving.outbox import Outbox
 from service.serving.suspicion import Suspicion, digests, row_of
 from service.telemetry import HttpTelemetry
 from service.watch.history import History
@@ -78,6 +80,7 @@ class EngineClient:
         # Other processes ask the same engine; what it says of requests must not be taken for ours.
         self._next_id = secrets.randbits(31) << 32
         self._link: Link | None = None
+        self._outbox = Outbox(self._send_frame)
         self._keeper: asyncio.Task[None] | None = None
         self._history = History()
         self._suspicion = Suspicion()
@@ -195,9 +198,9 @@ class EngineClient:
             self._send(request_id, held)
             return await held.future
         finally:
-            if self._held.pop(request_id, None) is not None and self._link is not None:
+            if self._held.pop(request_id, None) is not None and not self._outbox.remove(request_id):
                 # Nobody waits for this answer any more: the caller was cancelled, or the time is up.
-                self._link.send(Frame(Kind.CANCEL, request_id))
+                self._send_frame(Frame(Kind.CANCEL, request_id))
 
     async def _row_by_row(self, ref: Ref, tensors: Tensors, deadline: Deadline, priority: int) -> Outputs:
         """Ask for each row by itself, for suspects alone, and not at all for what is quarantined."""
@@ -230,9 +233,7 @@ class EngineClient:
             self._telemetry.resent.inc()
         held.sends += 1
         held.sent_to = self._history.incarnation
-        lengths = () if held.tensors.lengths is None else (held.tensors.lengths,)
-        time_left = max(0.0, held.deadline.remaining(time.monotonic()))
-        self._link.send(Frame(Kind.INFER, request_id, time_left, held.frame_meta(), (held.tensors.values, *lengths)))
+        self._outbox.add(request_id, held)
 
     def _look_by(self, instant: float) -> None:
         """Have a look for requests whose time is up by this instant of the monotonic clock.
@@ -278,6 +279,7 @@ class EngineClient:
 
     def _lose(self) -> None:
         self._link = None
+        self._outbox.clear()  # what was in it is sent again like all else that this engine had
         self.status = EngineStatus()
         self._tell()
         lost = {number: held for number, held in self._held.items() if held.sends and not held.future.done()}
@@ -293,15 +295,23 @@ class EngineClient:
         if frame.kind is Kind.STATUS:
             self._update(frame.meta)
             return
-        held = self._held.get(frame.request_id)
-        if held is None or held.future.done():
-            return
-        # Read first: where that fails the link is cut, and the request is held like others that an engine lost.
+        # Read first: where that fails the link is cut, and requests are held like others that an engine lost.
         if frame.kind is Kind.RESULT:
-            held.resolve(frame)
-        else:
+            for answer in answers_in(frame):
+                if (held := self._awaited(answer.request_id)) is not None:
+                    held.resolve(answer)
+                    del self._held[answer.request_id]
+        elif (held := self._awaited(frame.request_id)) is not None:
             held.future.set_exception(error_of(held.ref, frame.meta))
-        del self._held[frame.request_id]
+            del self._held[frame.request_id]
+
+    def _awaited(self, request_id: int) -> Held | None:
+        held = self._held.get(request_id)
+        return None if held is None or held.future.done() else held
+
+    def _send_frame(self, frame: Frame) -> None:
+        if self._link is not None:
+            self._link.send(frame)
 
     def _update(self, meta: Mapping[str, Any]) -> None:
         before = self.status.ready

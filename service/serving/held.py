@@ -9,7 +9,7 @@ import numpy as np
 
 from models.preprocess import Tensors
 from models.preprocess.tensors import Array
-from service.domain import DEFAULT_PRIORITY, Deadline, Ref
+from service.domain import Deadline, Ref
 from service.errors import (
     BrokenContract,
     DeadlineExceeded,
@@ -20,7 +20,7 @@ from service.errors import (
     QueueFull,
     ServoloopError,
 )
-from service.wire import Frame
+from service.inference import Answered, Asking
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,24 +62,16 @@ class Held:
     elsewhere: Callable[[], bool] | None = None
     """Whether another engine would take it now; None where it stays, whatever becomes of its engine."""
 
-    def frame_meta(self) -> dict[str, Any]:
-        """What an INFER frame says beside the rows."""
-        meta: dict[str, Any] = {"model": self.ref.model, "version": self.ref.version}
-        if self.priority != DEFAULT_PRIORITY:
-            meta["priority"] = self.priority
-        if self.digest:
-            meta["alone"] = self.digest.hex()
-        return meta
+    def asking(self) -> Asking:
+        return Asking(self.ref, self.priority, self.digest)
 
-    def resolve(self, frame: Frame) -> None:
-        """Take the engine's answer. Raises BrokenContract, or what comes of reading what is no answer."""
-        (values,) = frame.arrays
-        if len(values) != len(self.tensors):
-            error = BrokenContract("rows of an answer", expected=len(self.tensors), got=len(values))
+    def resolve(self, answer: Answered) -> None:
+        """Take the engine's answer."""
+        if len(answer.outputs) != len(self.tensors):
+            error = BrokenContract("rows of an answer", expected=len(self.tensors), got=len(answer.outputs))
             self.future.set_exception(error)
             return
-        failures = {int(index): reason for index, reason in frame.meta.get("failures", {}).items()}
-        self.future.set_result(Outputs(values, failures, frame.meta["queue"], frame.meta["compute"]))
+        self.future.set_result(Outputs(answer.outputs, answer.failures, answer.queue_seconds, answer.compute_seconds))
 
 
 @dataclass(slots=True)

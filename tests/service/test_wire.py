@@ -9,11 +9,11 @@ from hypothesis.extra import numpy as arrays
 
 from models.preprocess.tensors import Array
 from service.errors import BrokenContract
-from service.wire import MAX_PAYLOAD_BYTES, NO_DEADLINE, VERSION, Frame, FrameBuffer, Kind, encode
+from service.wire import MAX_PAYLOAD_BYTES, VERSION, Frame, FrameBuffer, Kind, encode
 from tests.memory import at_most
 
 DTYPES = ["<f4", "<i8", "<i4", "<u1", "<f8", "<f2", "|b1"]
-HEADER = struct.Struct("<2sBBIQqII")
+HEADER = struct.Struct("<2sBBIQII8x")
 
 json_values = st.recursive(
     st.none()
@@ -31,7 +31,6 @@ frames = st.builds(
     Frame,
     kind=st.sampled_from(Kind),
     request_id=st.integers(0, 2**64 - 1),
-    time_left=st.just(NO_DEADLINE) | st.integers(0, 10**12).map(lambda microseconds: microseconds / 1e6),
     meta=st.dictionaries(st.text(), json_values, max_size=4),
     arrays=st.lists(any_array, max_size=3),
 )
@@ -44,7 +43,6 @@ def only(data: bytes) -> Frame:
 
 def assert_same(got: Frame, sent: Frame) -> None:
     assert (got.kind, got.request_id, got.meta) == (sent.kind, sent.request_id, sent.meta)
-    assert got.time_left == pytest.approx(sent.time_left, abs=2e-6)
     assert len(got.arrays) == len(sent.arrays)
     for a, b in zip(got.arrays, sent.arrays, strict=True):
         assert (a.dtype, a.shape) == (b.dtype, b.shape)
@@ -69,7 +67,7 @@ def test_how_the_stream_is_cut_does_not_matter(sent: list[Frame], data: st.DataO
 
 
 def test_byte_by_byte_a_frame_is_complete_with_its_last_byte() -> None:
-    data = encode(Frame(Kind.INFER, 7, 1.5, {"model": "m"}, [np.arange(6).reshape(2, 3)]))
+    data = encode(Frame(Kind.INFER, 7, {"model": "m"}, [np.arange(6).reshape(2, 3)]))
     buffer = FrameBuffer()
     counts = [len(list(buffer.feed(data[i : i + 1]))) for i in range(len(data))]
     assert counts == [0] * (len(data) - 1) + [1]
@@ -78,8 +76,8 @@ def test_byte_by_byte_a_frame_is_complete_with_its_last_byte() -> None:
 @given(frames)
 def test_every_array_begins_at_a_multiple_of_16(frame: Frame) -> None:
     marked = [np.full(array.shape, 7, array.dtype) if array.dtype != bool else array for array in frame.arrays]
-    data = encode(Frame(frame.kind, frame.request_id, frame.time_left, frame.meta, marked))
-    meta_size = HEADER.unpack_from(data)[6]
+    data = encode(Frame(frame.kind, frame.request_id, frame.meta, marked))
+    meta_size = HEADER.unpack_from(data)[5]
     at = HEADER.size + meta_size + -meta_size % 16
     assert HEADER.size % 16 == 0
     for array in marked:
@@ -113,7 +111,7 @@ def test_an_array_that_has_no_place_on_the_wire_is_refused(array: Array) -> None
 
 # What a broken peer may send
 
-GOOD = encode(Frame(Kind.INFER, 1, 1.0, {"model": "m"}, [np.zeros((2, 3), np.float32)]))
+GOOD = encode(Frame(Kind.INFER, 1, {"model": "m"}, [np.zeros((2, 3), np.float32)]))
 
 
 def patched(offset: int, data: bytes) -> bytes:
@@ -132,8 +130,8 @@ ARRAY_AT = HEADER.size + 16
         patched(3, b"\xff"),
         patched(4, struct.pack("<I", 2)),
         patched(4, struct.pack("<I", 2**32 - 1)),
-        patched(24, struct.pack("<I", 3)),
-        patched(28, struct.pack("<I", MAX_PAYLOAD_BYTES + 1)),
+        patched(16, struct.pack("<I", 3)),
+        patched(20, struct.pack("<I", MAX_PAYLOAD_BYTES + 1)),
         patched(HEADER.size, b"not json"),
         patched(ARRAY_AT, b"\xff"),
         patched(ARRAY_AT + 1, b"\x09"),
@@ -154,7 +152,7 @@ def test_what_is_no_frame_breaks_the_contract_and_takes_no_memory(data: bytes) -
 
 @pytest.mark.parametrize("meta", [b"[]", b"1", b"null", b'"m"'])
 def test_meta_is_an_object(meta: bytes) -> None:
-    data = HEADER.pack(b"SL", VERSION, Kind.STATUS, 0, 0, -1, len(meta), 16) + meta.ljust(16, b"\0")
+    data = HEADER.pack(b"SL", VERSION, Kind.STATUS, 0, 0, len(meta), 16) + meta.ljust(16, b"\0")
     with pytest.raises(BrokenContract, match="meta is no object"):
         only(data)
 
@@ -166,7 +164,7 @@ def test_a_frame_that_is_too_large_is_refused_by_its_sender(monkeypatch: pytest.
 
 
 def test_a_header_that_claims_a_gigabyte_takes_memory_only_for_what_came() -> None:
-    data = patched(28, struct.pack("<I", MAX_PAYLOAD_BYTES))
+    data = patched(20, struct.pack("<I", MAX_PAYLOAD_BYTES))
     with at_most(16 << 20):
         assert list(FrameBuffer().feed(data)) == []
 

@@ -35,7 +35,7 @@ def batch(queue: BatchQueue, now: float = NOW) -> Batch:
 
 
 def lengths_of(taken: Batch) -> list[int]:
-    return [row.request.length(row.index) for row in taken.rows]
+    return [row.request.length(row.position) for row in taken.rows]
 
 
 # When rows leave
@@ -80,7 +80,7 @@ def test_a_request_larger_than_a_batch_is_split_in_order() -> None:
     large = request(5)
     queue = queue_of(BatchPolicy(max_rows=2), large, request(1))
     taken = [batch(queue) for _ in range(3)]
-    assert [row.index for each in taken for row in each.rows if row.request is large] == [0, 1, 2, 3, 4]
+    assert [row.position for each in taken for row in each.rows if row.request is large] == [0, 1, 2, 3, 4]
     assert [len(each) for each in taken] == [2, 2, 2]
 
 
@@ -173,8 +173,8 @@ def test_a_few_elements_of_padding_are_never_worth_a_batch() -> None:
 def test_rows_of_one_request_leave_with_others_of_their_length() -> None:
     mixed, short = request(lengths=[200, 20]), request(lengths=[20])
     queue = queue_of(BatchPolicy(), mixed, short)
-    assert [row.index for row in batch(queue).rows] == [0]
-    assert {(row.request, row.index) for row in batch(queue).rows} == {(mixed, 1), (short, 0)}
+    assert [row.position for row in batch(queue).rows] == [0]
+    assert {(row.request, row.position) for row in batch(queue).rows} == {(mixed, 1), (short, 0)}
 
 
 def test_a_row_larger_than_a_batch_leaves_alone() -> None:
@@ -292,7 +292,7 @@ class QueueMachine(RuleBasedStateMachine):
     @rule()
     def take(self) -> None:
         taken = batch(self.queue, self.now)
-        rows = [(row.request, row.index) for row in taken.rows]
+        rows = [(row.request, row.position) for row in taken.rows]
         assert len(set(rows)) == len(rows) <= self.policy.max_rows
         assert self.waiting[0] in rows
         assert set(rows) <= set(self.waiting)

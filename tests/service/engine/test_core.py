@@ -36,6 +36,12 @@ class Harness:
         self.engine, self.clock, self.runner, self.registry = engine, clock, runner, registry
         self.gate = threading.Event()
         self.gate.set()
+        self.num_begun = 0
+
+    def begin(self) -> None:
+        """A batch waits for the gate."""
+        self.num_begun += 1
+        self.gate.wait(GENEROUS)
 
     def ask(self, tensors: Tensors, *, seconds: float = GENEROUS, ref: Ref = REF) -> asyncio.Future[Result]:
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
@@ -47,9 +53,16 @@ class Harness:
         assert isinstance(result, Answer), result
         return result
 
+    async def until_begun(self) -> None:
+        """Until the first batch waits for the gate."""
+        async with asyncio.timeout(GENEROUS):
+            while not self.num_begun:
+                await asyncio.sleep(0)
+
     async def until_rows_wait(self, num_rows: int) -> None:
-        while sample(self.registry, "servoloop_queue_rows", LABELS) != num_rows:
-            await asyncio.sleep(0)
+        async with asyncio.timeout(GENEROUS):
+            while sample(self.registry, "servoloop_queue_rows", LABELS) != num_rows:
+                await asyncio.sleep(0)
 
     def dropped(self, reason: str) -> float:
         return sample(self.registry, "servoloop_dropped_rows_total", {**LABELS, "reason": reason})
@@ -66,7 +79,7 @@ async def start(registry: CollectorRegistry) -> AsyncIterator[Start]:
 
     async def start(**bounds: float) -> Harness:
         clock = ManualClock()
-        runner = FakeRunner(before=lambda: harness.gate.wait(GENEROUS) or None)
+        runner = FakeRunner(before=lambda: harness.begin())
         engine = Engine(BatchPolicy(**bounds), EngineTelemetry(registry), clock)  # type: ignore[arg-type]
         harness = Harness(engine, clock, runner, registry)
         harnesses.append(harness)
@@ -87,7 +100,7 @@ async def busy(harness: Harness) -> asyncio.Future[Result]:
     """Keep the device busy with a batch of one row until the gate opens."""
     harness.gate.clear()
     held = harness.ask(dense(0))
-    await harness.until_rows_wait(0)
+    await harness.until_begun()
     return held
 
 
@@ -191,7 +204,7 @@ async def test_a_request_cancelled_while_it_runs_is_never_answered(start: Start)
     answers: list[Result] = []
     request = harness.engine.submit(REF, dense(1), Deadline(1e9), answers.append)
     assert request is not None
-    await harness.until_rows_wait(0)
+    await harness.until_begun()
     harness.engine.cancel(REF, request)
     harness.gate.set()
     await harness.answer(harness.ask(dense(2)))
@@ -281,11 +294,11 @@ async def test_the_queues_depth_is_shown(start: Start) -> None:
     harness = await start()
     held = await busy(harness)
     asked = harness.ask(dense(1, 2, 3))
-    assert sample(harness.registry, "servoloop_queue_rows", LABELS) == 3
+    await harness.until_rows_wait(3)
     harness.gate.set()
     await harness.answer(asked)
     await harness.answer(held)
-    assert sample(harness.registry, "servoloop_queue_rows", LABELS) == 0
+    await harness.until_rows_wait(0)
 
 
 async def test_a_loaded_version_is_counted(start: Start) -> None:

@@ -9,6 +9,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from models.manifest import BrokenCheckpoint
+from models.preprocess import Tensors
 from models.preprocess.tensors import Array
 from service.domain import BatchPolicy, Ref
 from service.engine.core import Engine
@@ -17,6 +18,7 @@ from service.engine.loading import Loader
 from service.engine.memory import Memory
 from service.engine.server import EngineServer
 from service.engine.wanted import Wanted
+from service.inference import Answered, Asked, Asking, answers_in, infer_frame
 from service.link import Link
 from service.telemetry import EngineTelemetry
 from service.watch.history import History
@@ -24,6 +26,7 @@ from service.wire import Frame, Kind
 from tests.fakes import FakeRunner, sample
 
 META = {"model": "m", "version": 1}
+REF = Ref("m", 1)
 LABELS = {"model": "m", "version": "1"}
 OUTCOMES = ("ok", "reloaded", "failed")
 PATIENCE = 10.0
@@ -68,8 +71,21 @@ class Peer:
     def unload(self, request_id: int, **more: object) -> None:
         self.link.send(Frame(Kind.UNLOAD, request_id, meta={**META, **more}))
 
-    def infer(self, request_id: int, *arrays: Array, time_left: float = PATIENCE) -> None:
-        self.link.send(Frame(Kind.INFER, request_id, time_left, META, arrays))
+    def infer(
+        self,
+        request_id: int,
+        values: Array,
+        lengths: Array | None = None,
+        *,
+        time_left: float = PATIENCE,
+        ref: Ref = REF,
+    ) -> None:
+        self.link.send(infer_frame(Asking(ref), [Asked(request_id, time_left, Tensors(values, lengths))]))
+
+    async def answer(self) -> Answered:
+        """The only answer of the next RESULT."""
+        (answer,) = answers_in(await self.next(Kind.RESULT))
+        return answer
 
 
 Connect = Callable[[], Awaitable[Peer]]
@@ -180,31 +196,44 @@ async def loaded(connect: Connect) -> Peer:
 async def test_rows_are_answered_under_their_id(connect: Connect) -> None:
     peer = await loaded(connect)
     peer.infer(11, np.array([[1.0, 2.0]], np.float32))
-    result = await peer.next(Kind.RESULT)
-    assert result.request_id == 11
-    assert result.arrays[0].tolist() == [[3, 2]]
-    assert set(result.meta) == {"queue", "compute"}
+    answer = await peer.answer()
+    assert answer.request_id == 11
+    assert answer.outputs.tolist() == [[3, 2]]
+    assert answer.failures == {}
+
+
+async def test_answers_of_one_batch_come_together(connect: Connect, gate: Gate) -> None:
+    peer = await loaded(connect)
+    gate.open.clear()
+    row = np.ones((1, 1), np.float32)
+    peer.infer(1, row)
+    await until(lambda: gate.num_entered == 1)
+    asked = [Asked(number, PATIENCE, Tensors(number * row)) for number in (2, 3)]
+    peer.link.send(infer_frame(Asking(REF), asked))
+    peer.infer(4, 4 * row)
+    gate.open.set()
+    assert (await peer.answer()).request_id == 1
+    answers = answers_in(await peer.next(Kind.RESULT))
+    assert {answer.request_id: answer.outputs.tolist() for answer in answers} == {2: [[2, 1]], 3: [[3, 1]], 4: [[4, 1]]}
 
 
 async def test_packed_sequences_are_answered_row_by_row(connect: Connect) -> None:
     peer = await loaded(connect)
     peer.infer(11, np.array([1, 2, 3], np.int64), np.array([1, 2], np.int32))
-    assert (await peer.next(Kind.RESULT)).arrays[0].tolist() == [[1, 1], [5, 2]]
+    assert (await peer.answer()).outputs.tolist() == [[1, 1], [5, 2]]
 
 
 async def test_failed_rows_are_named(connect: Connect) -> None:
     peer = await loaded(connect)
     peer.infer(11, np.array([[1.0], [np.nan]], np.float32))
-    assert (await peer.next(Kind.RESULT)).meta["failures"] == {
-        "1": "the network's answer for this row is not finite",
-    }
+    assert (await peer.answer()).failures == {1: "the network's answer for this row is not finite"}
 
 
 async def test_refusals_carry_their_facts(connect: Connect) -> None:
     peer = await loaded(connect)
     peer.infer(1, np.zeros((5, 1), np.float32))
     peer.infer(2, np.zeros((1, 1), np.float32), time_left=0.0)
-    peer.link.send(Frame(Kind.INFER, 3, 1.0, {"model": "other", "version": 1}, [np.zeros((1, 1), np.float32)]))
+    peer.infer(3, np.zeros((1, 1), np.float32), ref=Ref("other", 1))
     failed = {frame.request_id: frame.meta for frame in [await peer.next(Kind.FAILED) for _ in range(3)]}
     assert failed == {
         1: {"error": "queue_full", "queued": 0, "limit": 4, "unit": "rows", "wait": 0.0},
@@ -217,15 +246,12 @@ async def test_refusals_carry_their_facts(connect: Connect) -> None:
     "frame",
     [
         Frame(Kind.RESULT, 1),
-        Frame(Kind.INFER, 1, 1.0),
-        Frame(Kind.INFER, 1, 1.0, META),
-        Frame(Kind.INFER, 1, 1.0, META, [np.zeros((0, 3), np.float32)]),
-        Frame(Kind.INFER, 1, meta=META, arrays=[np.zeros((1, 3), np.float32)]),
+        Frame(Kind.INFER),
         Frame(Kind.LOAD, 1, meta=META),
         Frame(Kind.LOAD, 1, meta={**META, "folder": "good", "precision": "int8"}),
         Frame(Kind.UNLOAD, 1),
     ],
-    ids=["a result", "no model", "no rows", "zero rows", "no time left", "no folder", "no precision", "no version"],
+    ids=["a result", "no model", "no folder", "no precision", "no version"],
 )
 async def test_a_peer_that_breaks_the_contract_is_cut_off_and_others_are_served(
     connect: Connect, frame: Frame, caplog: pytest.LogCaptureFixture
@@ -263,7 +289,7 @@ async def test_a_cancelled_request_is_not_answered(connect: Connect, gate: Gate)
     peer.link.send(Frame(Kind.CANCEL, 99))
     peer.infer(2, np.zeros((1, 1), np.float32))
     gate.open.set()
-    assert (await peer.next(Kind.RESULT)).request_id == 2
+    assert (await peer.answer()).request_id == 2
 
 
 async def test_a_beat_tells_all_that_the_engine_lives(
@@ -358,11 +384,8 @@ async def test_an_unload_answers_what_waits_and_refuses_what_comes(connect: Conn
     assert (refused.request_id, refused.meta) == (13, {"error": "not_ready", "reason": "it is being unloaded"})
     gate.open.set()
     answered = [await peer.next() for _ in range(3)]
-    assert [(frame.kind, frame.request_id) for frame in answered] == [
-        (Kind.RESULT, 11),
-        (Kind.RESULT, 12),
-        (Kind.UNLOADED, 2),
-    ]
+    assert [frame.kind for frame in answered] == [Kind.RESULT, Kind.RESULT, Kind.UNLOADED]
+    assert [answer.request_id for frame in answered[:2] for answer in answers_in(frame)] == [11, 12]
     assert answered[-1].meta == {"bytes": FakeRunner.num_bytes}
     assert (await peer.next()).meta == NOTHING
     peer.infer(14, row)

@@ -1,16 +1,42 @@
 """An engine's end of the wire, told by a test what to say."""
 
 import asyncio
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from models.preprocess import Tensors
 from service.domain import Ref
+from service.inference import Answered, Asking, asked_in, result_frames
 from service.link import Link
 from service.watch.history import History
 from service.wire import Frame, Kind
 
 PATIENCE = 10.0
+
+
+class Sent(NamedTuple):
+    """One of the requests of a frame."""
+
+    asking: Asking
+    request_id: int
+    time_left: float
+    tensors: Tensors
+
+    @property
+    def values(self) -> Any:
+        """Of its rows, as lists."""
+        return self.tensors.values.tolist()
+
+
+def sent_in(frame: Frame) -> list[Sent]:
+    asking, requests = asked_in(frame)
+    return [Sent(asking, *request) for request in requests]
+
+
+def tenfold(request: Sent, failures: Mapping[int, str] | None = None) -> Answered:
+    return Answered(request.request_id, request.tensors.values * 10, failures or {}, 0.25, 0.5)
 
 
 class FakeEngine:
@@ -19,6 +45,7 @@ class FakeEngine:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.frames: asyncio.Queue[Frame] = asyncio.Queue()
+        self._unread: deque[Sent] = deque()
         self._links: list[Link] = []
         self._server: asyncio.Server | None = None
 
@@ -52,11 +79,19 @@ class FakeEngine:
         for link in self._links:
             link.send(frame)
 
-    def answer(self, request: Frame, **changes: Any) -> None:
-        meta = {"queue": 0.25, "compute": 0.5, **changes}
-        self.send(Frame(Kind.RESULT, request.request_id, meta=meta, arrays=[request.arrays[0] * 10]))
+    def answer(self, *requests: Sent, failures: Mapping[int, str] | None = None) -> None:
+        """Ten times what was sent."""
+        for frame in result_frames(tenfold(request, failures) for request in requests):
+            self.send(frame)
 
-    async def next(self, kind: Kind = Kind.INFER) -> Frame:
+    async def asked(self) -> Sent:
+        """The next request."""
+        while not self._unread:
+            self._unread += sent_in(await self.next(Kind.INFER))
+        return self._unread.popleft()
+
+    async def next(self, kind: Kind) -> Frame:
+        """The next frame, which must be of this kind."""
         frame = await asyncio.wait_for(self.frames.get(), PATIENCE)
         assert frame.kind is kind
         return frame

@@ -12,6 +12,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from models.preprocess import Tensors
+from models.preprocess.tensors import Array
 from service.domain import Deadline, Ref
 from service.errors import (
     BrokenContract,
@@ -24,6 +25,7 @@ from service.errors import (
     QueueFull,
     ServoloopError,
 )
+from service.inference import Answered, Asking, result_frames
 from service.serving.engine_client import STALE_SECONDS, EngineClient
 from service.serving.held import Outputs
 from service.telemetry import HttpTelemetry
@@ -70,11 +72,16 @@ async def ready(client: EngineClient, ref: Ref = REF) -> None:
             await asyncio.sleep(0.001)
 
 
+def result(request_id: int, outputs: Array) -> Frame:
+    (frame,) = result_frames([Answered(request_id, outputs, {}, 0.0, 0.0)])
+    return frame
+
+
 async def nothing_else_was_sent(engine: FakeEngine, client: EngineClient) -> None:
     """What goes out next is what is asked next."""
     asked = ask(client, Tensors(np.array([[99.0]], np.float32)))
-    request = await engine.next()
-    assert request.arrays[0].item() == 99
+    request = await engine.asked()
+    assert request.values == [[99]]
     engine.answer(request)
     await asked
 
@@ -85,10 +92,10 @@ async def nothing_else_was_sent(engine: FakeEngine, client: EngineClient) -> Non
 async def test_rows_go_out_and_their_outputs_come_back(engine: FakeEngine, client: EngineClient) -> None:
     await engine.start(REF)
     asked = ask(client, seconds=5)
-    request = await engine.next()
-    assert request.meta == {"model": "m", "version": 1}
+    request = await engine.asked()
+    assert request.asking == Asking(REF)
     assert 4 < request.time_left <= 5
-    assert [array.tolist() for array in request.arrays] == [[[1], [2]]]
+    assert (request.values, request.tensors.lengths) == ([[1], [2]], None)
     engine.answer(request)
     outputs = await asked
     assert outputs.values.tolist() == [[10], [20]]
@@ -98,16 +105,17 @@ async def test_rows_go_out_and_their_outputs_come_back(engine: FakeEngine, clien
 async def test_sequences_go_out_packed_with_their_lengths(engine: FakeEngine, client: EngineClient) -> None:
     await engine.start(REF)
     asked = ask(client, Tensors.packed([np.array([1, 2, 3]), np.array([4])]))
-    request = await engine.next()
-    assert [array.tolist() for array in request.arrays] == [[1, 2, 3, 4], [3, 1]]
-    engine.send(Frame(Kind.RESULT, request.request_id, meta={"queue": 0, "compute": 0}, arrays=[np.zeros((2, 1))]))
+    request = await engine.asked()
+    assert request.tensors.lengths is not None
+    assert (request.values, request.tensors.lengths.tolist()) == ([1, 2, 3, 4], [3, 1])
+    engine.send(result(request.request_id, np.zeros((2, 1))))
     assert len((await asked).values) == 2
 
 
 async def test_answers_find_their_requests_in_any_order(engine: FakeEngine, client: EngineClient) -> None:
     await engine.start(REF)
     asked = [ask(client, Tensors(np.array([[float(value)]], np.float32))) for value in range(4)]
-    for request in reversed([await engine.next() for _ in asked]):
+    for request in reversed([await engine.asked() for _ in asked]):
         engine.answer(request)
     assert [(await each).values.item() for each in asked] == [0, 10, 20, 30]
 
@@ -115,7 +123,7 @@ async def test_answers_find_their_requests_in_any_order(engine: FakeEngine, clie
 async def test_failed_rows_come_with_their_reason(engine: FakeEngine, client: EngineClient) -> None:
     await engine.start(REF)
     asked = ask(client)
-    engine.answer(await engine.next(), failures={"1": "not finite"})
+    engine.answer(await engine.asked(), failures={1: "not finite"})
     assert (await asked).failures == {1: "not finite"}
 
 
@@ -139,7 +147,7 @@ async def test_what_an_engine_refuses_keeps_its_facts(
 ) -> None:
     await engine.start(REF)
     asked = ask(client)
-    engine.send(Frame(Kind.FAILED, (await engine.next()).request_id, meta=facts))
+    engine.send(Frame(Kind.FAILED, (await engine.asked()).request_id, meta=facts))
     raised = await fails(asked)
     assert type(raised) is error
     assert {name: getattr(raised, name) for name in attributes} == attributes
@@ -151,17 +159,17 @@ async def test_an_answer_of_a_wrong_number_of_rows_breaks_the_contract(
 ) -> None:
     await engine.start(REF)
     asked = ask(client)
-    request = await engine.next()
-    engine.send(Frame(Kind.RESULT, request.request_id, meta={"queue": 0, "compute": 0}, arrays=[np.zeros((3, 1))]))
+    request = await engine.asked()
+    engine.send(result(request.request_id, np.zeros((3, 1))))
     assert isinstance(await fails(asked), BrokenContract)
 
 
 async def test_an_answer_nobody_waits_for_is_dropped(engine: FakeEngine, client: EngineClient) -> None:
     await engine.start(REF)
     await ready(client)
-    engine.send(Frame(Kind.RESULT, 999, meta={"queue": 0, "compute": 0}, arrays=[np.zeros((1, 1))]))
+    engine.send(result(999, np.zeros((1, 1))))
     asked = ask(client)
-    engine.answer(await engine.next())
+    engine.answer(await engine.asked())
     await asked
 
 
@@ -172,7 +180,7 @@ async def test_what_arrives_before_the_engine_waits_for_it(engine: FakeEngine, c
     asked = ask(client)
     await asyncio.sleep(0)
     await engine.start(REF)
-    engine.answer(await engine.next())
+    engine.answer(await engine.asked())
     assert len((await asked).values) == 2
 
 
@@ -185,7 +193,7 @@ async def test_what_waits_is_sent_once_its_version_is_ready(
     await asyncio.sleep(0)
     engine.say(OTHER)
     engine.say(OTHER, REF)
-    engine.answer(await engine.next())
+    engine.answer(await engine.asked())
     await asked
     await nothing_else_was_sent(engine, client)
     assert sample(registry, "servoloop_requests_resent_total") == 0
@@ -194,7 +202,7 @@ async def test_what_waits_is_sent_once_its_version_is_ready(
 async def test_another_status_sends_nothing_twice(engine: FakeEngine, client: EngineClient) -> None:
     await engine.start(REF)
     asked = ask(client)
-    request = await engine.next()
+    request = await engine.asked()
     for also in ((), (), (OTHER,)):
         engine.say(REF, *also)
     engine.answer(request)
@@ -216,7 +224,7 @@ async def test_an_engine_that_does_not_answer_is_given_up_at_the_deadline(
     error = await fails(ask(client, seconds=0.01))
     assert isinstance(error, DeadlineExceeded)
     assert error.where == "the engine"
-    request = await engine.next()
+    request = await engine.asked()
     assert (await engine.next(Kind.CANCEL)).request_id == request.request_id
 
 
@@ -226,7 +234,7 @@ async def test_each_of_many_is_given_up_at_its_own_deadline(engine: FakeEngine, 
     row, before = Tensors(np.array([[1.0]], np.float32)), time.monotonic()
     answered = ask(client, row, seconds=PATIENCE)
     late = {seconds: ask(client, row, seconds=seconds) for seconds in (0.4, 0.01, 0.2)}
-    engine.answer(await engine.next())
+    engine.answer(await engine.asked())
     assert (await answered).values.tolist() == [[10]]
     for seconds in sorted(late):
         assert isinstance(await fails(late[seconds]), DeadlineExceeded)
@@ -237,7 +245,7 @@ async def test_a_deadline_before_all_others_is_kept_to(engine: FakeEngine, clien
     await engine.start(REF)
     await ready(client)
     patient = ask(client, seconds=10 * PATIENCE)
-    await engine.next()
+    await engine.asked()
     assert isinstance(await fails(ask(client, seconds=0.01)), DeadlineExceeded)
     assert not patient.done()
     patient.cancel()
@@ -274,10 +282,10 @@ async def test_what_a_lost_engine_held_is_sent_once_more_to_its_successor(
 ) -> None:
     await engine.start(REF)
     asked = ask(client)
-    first = await engine.next()
+    first = await engine.asked()
     await engine.die()
     await engine.start(REF)
-    again = await engine.next()
+    again = await engine.asked()
     assert again.request_id == first.request_id
     assert again.time_left <= first.time_left
     engine.answer(again)
@@ -289,7 +297,7 @@ async def test_a_request_that_loses_engine_after_engine_is_given_up(engine: Fake
     await engine.start(REF)
     asked = ask(client)
     for _ in range(10):
-        await engine.next()
+        await engine.asked()
         await engine.die()
         await engine.start(REF)
     error = await fails(asked)
@@ -312,21 +320,19 @@ async def test_a_lost_engine_is_not_ready(engine: FakeEngine, client: EngineClie
 @pytest.mark.parametrize(
     "frame",
     [
-        Frame(Kind.RESULT, 1, meta={"queue": 0, "compute": 0}),
-        Frame(Kind.RESULT, 1, meta={}, arrays=[np.zeros((2, 1))]),
-        Frame(Kind.RESULT, 1, meta={"queue": 0, "compute": 0}, arrays=[np.zeros(())]),
-        Frame(Kind.RESULT, 1, meta={"queue": 0, "compute": 0, "failures": {"x": ""}}, arrays=[np.zeros((2, 1))]),
+        Frame(Kind.RESULT),
+        Frame(Kind.RESULT, arrays=[np.array([[1, 2, 0, 0]])]),
         Frame(Kind.FAILED, 1, meta={"error": "queue_full"}),
     ],
-    ids=["no array", "no times", "no rows", "no index", "no facts"],
+    ids=["no arrays", "no outputs", "no facts"],
 )
 async def test_an_engine_whose_answer_cannot_be_read_is_cut_off_like_a_lost_one(
     engine: FakeEngine, client: EngineClient, frame: Frame
 ) -> None:
     await engine.start(REF)
     asked = ask(client)
-    engine.send(dataclasses.replace(frame, request_id=(await engine.next()).request_id))
-    engine.answer(await engine.next())
+    engine.send(dataclasses.replace(frame, request_id=(await engine.asked()).request_id))
+    engine.answer(await engine.asked())
     assert (await asked).values.tolist() == [[10], [20]]
 
 
@@ -336,7 +342,7 @@ async def test_an_engine_whose_answer_cannot_be_read_is_cut_off_like_a_lost_one(
 async def test_a_caller_that_leaves_cancels_its_request(engine: FakeEngine, client: EngineClient) -> None:
     await engine.start(REF)
     asked = ask(client)
-    request = await engine.next()
+    request = await engine.asked()
     asked.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asked
@@ -347,7 +353,7 @@ async def test_an_answered_request_is_not_cancelled(engine: FakeEngine, client: 
     await engine.start(REF)
     for _ in range(2):
         asked = ask(client)
-        engine.answer(await engine.next())
+        engine.answer(await engine.asked())
         await asked
     await nothing_else_was_sent(engine, client)
 
@@ -355,7 +361,7 @@ async def test_an_answered_request_is_not_cancelled(engine: FakeEngine, client: 
 async def test_rows_that_wait_are_bounded(engine: FakeEngine, client: EngineClient) -> None:
     await engine.start(REF)
     held = [ask(client), ask(client)]
-    requests = [await engine.next() for _ in held]
+    requests = [await engine.asked() for _ in held]
     error = await fails(ask(client))
     assert isinstance(error, QueueFull)
     assert (error.queued, error.limit) == (4, 4)
@@ -367,17 +373,17 @@ async def test_rows_that_wait_are_bounded(engine: FakeEngine, client: EngineClie
 async def test_a_request_that_ended_in_any_way_makes_room(engine: FakeEngine, client: EngineClient) -> None:
     await engine.start(REF)
     cancelled = ask(client)
-    await engine.next()
+    await engine.asked()
     cancelled.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await cancelled
     await engine.next(Kind.CANCEL)
     refused = ask(client)
-    engine.send(Frame(Kind.FAILED, (await engine.next()).request_id, meta={}))
+    engine.send(Frame(Kind.FAILED, (await engine.asked()).request_id, meta={}))
     await fails(refused)
     held = [ask(client), ask(client)]
     for _ in held:
-        engine.answer(await engine.next())
+        engine.answer(await engine.asked())
     await asyncio.gather(*held)
 
 

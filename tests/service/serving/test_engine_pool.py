@@ -90,7 +90,7 @@ async def test_a_request_goes_to_the_engine_that_has_the_version(world: World) -
     await world.engines[1].start(REF)
     world.publish(VersionState.LOADED)
     asked = world.ask()
-    world.engines[1].answer(await world.engines[1].next())
+    world.engines[1].answer(await world.engines[1].asked())
     assert (await asked).values.tolist() == [[10], [20]]
     assert world.engines[0].frames.empty()
 
@@ -101,16 +101,16 @@ async def test_of_two_engines_the_one_that_owes_less_is_asked(world: World) -> N
     world.publish(VersionState.LOADED)
     await world.until(lambda: [client.is_ready(REF) for client in world.pool._clients.values()] == [True, True])
     first = world.ask()
-    busy = await world.engines[0].next()
+    busy = await world.engines[0].asked()
     second, third = world.ask(), world.ask()
-    quick = await world.engines[1].next()
+    quick = await world.engines[1].asked()
     world.engines[1].answer(quick)
     await asyncio.wait({second, third}, timeout=PATIENCE, return_when=asyncio.FIRST_COMPLETED)
     # Two requests wait at one engine, none at the other.
     fourth = world.ask()
-    world.engines[1].answer(await world.engines[1].next())
+    world.engines[1].answer(await world.engines[1].asked())
     world.engines[0].answer(busy)
-    world.engines[0].answer(await world.engines[0].next())
+    world.engines[0].answer(await world.engines[0].asked())
     for asked in (first, second, third, fourth):
         assert (await asked).values.tolist() == [[10], [20]]
 
@@ -124,7 +124,7 @@ async def test_a_version_on_demand_is_asked_for_and_waited_for(world: World) -> 
     await world.until(lambda: world.engines[0]._links)
     world.engines[0].say(REF)
     for _ in asked:
-        world.engines[0].answer(await world.engines[0].next())
+        world.engines[0].answer(await world.engines[0].asked())
     for one in asked:
         assert (await one).values.tolist() == [[10], [20]]
     assert world.wanted == [REF], "it is asked for once"
@@ -156,13 +156,13 @@ async def test_rows_that_met_an_unloaded_version_wait_until_it_is_loaded_again(w
     await engine.start(REF)
     world.publish(VersionState.LOADED, engines=1)
     asked = world.ask()
-    request = await engine.next()
+    request = await engine.asked()
     engine.say()
     engine.send(Frame(Kind.FAILED, request.request_id, meta={"error": "not_ready", "reason": "it is being unloaded"}))
     world.publish(VersionState.ON_DEMAND, engines=1)
     await world.until(lambda: world.wanted)
     engine.say(REF)
-    engine.answer(await engine.next())
+    engine.answer(await engine.asked())
     assert (await asked).values.tolist() == [[10], [20]]
 
 
@@ -172,7 +172,7 @@ async def test_an_engine_that_contradicts_itself_is_not_asked_for_ever(world: Wo
     world.publish(VersionState.LOADED, engines=1)
     asked = world.ask()
     for _ in range(10):
-        request = await engine.next()
+        request = await engine.asked()
         engine.send(Frame(Kind.FAILED, request.request_id, meta={"error": "not_ready", "reason": "no"}))
     error = await fails(asked)
     assert isinstance(error, NotReady)
@@ -184,12 +184,12 @@ async def test_rows_that_met_a_version_between_unload_and_load_are_computed(worl
     await engine.start(REF)
     world.publish(VersionState.LOADED, engines=1)
     asked = world.ask()
-    request = await engine.next()
+    request = await engine.asked()
     # All at once, as a busy process hears it: gone, refused, there again.
     engine.say()
     engine.send(Frame(Kind.FAILED, request.request_id, meta={"error": "not_ready", "reason": "it is being unloaded"}))
     engine.say(REF)
-    engine.answer(await engine.next())
+    engine.answer(await engine.asked())
     assert (await asked).values.tolist() == [[10], [20]]
 
 
@@ -198,14 +198,14 @@ async def test_what_a_dead_engine_held_is_asked_for_where_its_successor_leaves_i
     await engine.start(REF)
     world.publish(VersionState.LOADED, engines=1)
     asked = world.ask()
-    await engine.next()
+    await engine.asked()
     await engine.die()
     await engine.start()
     world.publish(VersionState.ON_DEMAND, engines=1)
     await world.until(lambda: world.wanted)
     await world.until(lambda: engine._links)
     engine.say(REF)
-    engine.answer(await engine.next())
+    engine.answer(await engine.asked())
     assert (await asked).values.tolist() == [[10], [20]]
 
 
@@ -235,7 +235,7 @@ async def test_rows_that_wait_for_a_version_are_bounded(world: World) -> None:
     asked = world.ask()
     await world.until(lambda: world.engines[0]._links)
     world.engines[0].say(REF)
-    world.engines[0].answer(await world.engines[0].next())
+    world.engines[0].answer(await world.engines[0].asked())
     await asked
 
 
@@ -245,7 +245,7 @@ async def test_an_engine_that_comes_later_is_asked_too(world: World) -> None:
     asked = world.ask()
     await world.engines[1].start(REF)
     world.publish(VersionState.LOADING)
-    world.engines[1].answer(await world.engines[1].next())
+    world.engines[1].answer(await world.engines[1].asked())
     await asked
 
 
@@ -303,9 +303,9 @@ async def test_what_a_dead_engine_held_is_answered_by_another_one_at_once(
 ) -> None:
     await two_ready(world)
     asked = world.ask()
-    await world.engines[0].next()
+    await world.engines[0].asked()
     await world.engines[0].die()
-    world.engines[1].answer(await world.engines[1].next())
+    world.engines[1].answer(await world.engines[1].asked())
     assert (await asked).values.tolist() == [[10], [20]]
     assert sample(registry, "servoloop_requests_resent_total") == 1
     assert [client.held_rows for client in world.pool._clients.values()] == [0, 0]
@@ -314,22 +314,22 @@ async def test_what_a_dead_engine_held_is_answered_by_another_one_at_once(
 async def test_a_request_that_lost_two_engines_waits_for_the_second_ones_successor(world: World) -> None:
     await two_ready(world, History(1))
     asked = world.ask()
-    await world.engines[0].next()
+    await world.engines[0].asked()
     await world.engines[0].die()
-    poison = await world.engines[1].next()
+    poison = await world.engines[1].asked()
     await world.engines[0].start(REF, history=History(2))
     await world.until(lambda: world.pool._clients["engine-0"].is_ready(REF))
     await world.engines[1].die()
     # It is taken apart there: its second row alone, as a suspect.
     history = History(2, {1: frozenset({(poison.request_id, 1)})})
     await world.engines[1].start(REF, history=history)
-    rows = [await world.engines[1].next() for _ in range(2)]
-    assert [("alone" in row.meta, row.arrays[0].tolist()) for row in rows] == [(False, [[1]]), (True, [[2]])]
+    rows = [await world.engines[1].asked() for _ in range(2)]
+    assert [(row.asking.digest != b"", row.values) for row in rows] == [(False, [[1]]), (True, [[2]])]
     # Nor do suspects move where the engine is lost once more.
     await world.engines[1].die()
     await world.engines[1].start(REF, history=History(3))
     for _ in rows:
-        world.engines[1].answer(await world.engines[1].next())
+        world.engines[1].answer(await world.engines[1].asked())
     assert (await asked).values.tolist() == [[10], [20]]
     assert world.engines[0].frames.empty()
 
@@ -337,15 +337,15 @@ async def test_a_request_that_lost_two_engines_waits_for_the_second_ones_success
 async def test_what_moved_is_suspected_where_it_came_from_once_its_engines_death_is_known(world: World) -> None:
     await two_ready(world, History(1))
     asked = world.ask()
-    sent = await world.engines[0].next()
+    sent = await world.engines[0].asked()
     await world.engines[0].die()
-    world.engines[1].answer(await world.engines[1].next())
+    world.engines[1].answer(await world.engines[1].asked())
     await asked
     await world.engines[0].start(REF, history=History(2, {1: frozenset({(sent.request_id, 1)})}))
     await world.until(lambda: world.pool._clients["engine-0"].is_ready(REF))
     again = world.ask()
-    rows = [await world.engines[0].next() for _ in range(2)]
-    assert ["alone" in row.meta for row in rows] == [False, True]
+    rows = [await world.engines[0].asked() for _ in range(2)]
+    assert [row.asking.digest != b"" for row in rows] == [False, True]
     for row in rows:
         world.engines[0].answer(row)
     await again
@@ -355,14 +355,14 @@ async def test_where_there_is_no_room_elsewhere_what_was_accepted_waits_for_the_
     await two_ready(world)
     here, there = world.engines
     asked = [world.ask() for _ in range(5)]  # three here and two there, of four that may be held at each
-    await world.until(lambda: here.frames.qsize() == 3 and there.frames.qsize() == 2)
+    for _ in range(3):
+        await here.asked()
+    kept = [await there.asked() for _ in range(2)]
     await here.die()
-    await world.until(lambda: there.frames.qsize() == 4)
+    moved = [await there.asked() for _ in range(2)]
     await here.start(REF)
-    here.frames.get_nowait(), here.frames.get_nowait(), here.frames.get_nowait()
-    here.answer(await here.next())
-    for _ in range(4):
-        there.answer(await there.next())
+    here.answer(await here.asked())
+    there.answer(*kept, *moved)
     for one in asked:
         assert (await one).values.tolist() == [[10], [20]]
 
@@ -371,9 +371,9 @@ async def test_an_engine_that_is_heard_is_asked_before_one_that_is_silent(world:
     await two_ready(world)
     world.pool._clients["engine-0"].status.heard = -1e9
     asked = world.ask()
-    world.engines[1].answer(await world.engines[1].next())
+    world.engines[1].answer(await world.engines[1].asked())
     await asked
     world.pool._clients["engine-1"].status.heard = -1e9
     asked = world.ask()
-    world.engines[0].answer(await world.engines[0].next())
+    world.engines[0].answer(await world.engines[0].asked())
     await asked

@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from models.preprocess import Tensors
 from service.domain import Deadline, Ref
 from service.errors import DeadlineExceeded, EngineLost, QuarantinedInput, QueueFull
+from service.inference import Asking, result_frames
 from service.link import Link
 from service.serving.engine_client import EngineClient
 from service.serving.held import Outputs
@@ -21,6 +21,7 @@ from service.telemetry import HttpTelemetry
 from service.watch.blackbox import RowId
 from service.watch.history import History
 from service.wire import Frame, Kind
+from tests.service.serving.fake_engine import Sent, sent_in, tenfold
 
 REF = Ref("m", 1)
 PATIENCE = 10.0
@@ -58,18 +59,19 @@ class Engines:
         self._link.close()
         await self._link.lost
 
-    async def receive(self, count: int) -> list[Frame]:
-        frames = []
+    async def receive(self, count: int) -> list[Sent]:
+        requests: list[Sent] = []
         async with asyncio.timeout(PATIENCE):
-            while len(frames) < count:
+            while len(requests) < count:
                 frame = await self._frames.get()
-                frames += [frame] if frame.kind is Kind.INFER else []
-        return frames
+                requests += sent_in(frame) if frame.kind is Kind.INFER else []
+        assert len(requests) == count
+        return requests
 
-    def answer(self, frame: Frame, **meta: Any) -> None:
+    def answer(self, request: Sent, failures: Mapping[int, str] | None = None) -> None:
         assert self._link is not None
-        meta = {"queue": 0.0, "compute": 0.0, **meta}
-        self._link.send(Frame(Kind.RESULT, frame.request_id, meta=meta, arrays=[frame.arrays[0] * 10]))
+        for frame in result_frames([tenfold(request, failures)]):
+            self._link.send(frame)
 
 
 @pytest.fixture
@@ -95,35 +97,35 @@ def ask(client: EngineClient, tensors: Tensors, *, seconds: float = PATIENCE, **
     return asyncio.create_task(client.infer(REF, tensors, Deadline.after(seconds, now=time.monotonic()), **more))
 
 
-def values_of(frame: Frame) -> list[float]:
-    return [float(value) for value in frame.arrays[0][:, 0]]
+def values_of(request: Sent) -> list[float]:
+    return [float(value) for value in request.tensors.values[:, 0]]
 
 
-def alone(frame: Frame) -> str | None:
-    return frame.meta.get("alone")
+def alone(request: Sent) -> bytes:
+    return request.asking.digest
 
 
 async def test_rows_of_a_batch_that_ended_its_engine_are_sent_alone_and_the_others_are_not(
     engines: Engines, client: EngineClient
 ) -> None:
     asked = [ask(client, rows(1, 2, 3)), ask(client, rows(4))]
-    first, second = sorted(await engines.receive(2), key=lambda frame: len(frame.arrays[0]), reverse=True)
+    first, second = sorted(await engines.receive(2), key=lambda sent: len(sent.tensors), reverse=True)
     await engines.die()
     await engines.start({1: {(first.request_id, 0), (first.request_id, 2)}})
     again = await engines.receive(4)
-    assert {values_of(frame)[0]: alone(frame) is not None for frame in again} == {1: True, 2: False, 3: True, 4: False}
-    assert second.request_id in {frame.request_id for frame in again}
-    for frame in again:
-        engines.answer(frame)
+    assert {values_of(sent)[0]: alone(sent) != b"" for sent in again} == {1: True, 2: False, 3: True, 4: False}
+    assert second.request_id in {sent.request_id for sent in again}
+    for sent in again:
+        engines.answer(sent)
     joined, single = await asyncio.gather(*asked)
     assert joined.values.tolist() == [[10], [20], [30]]
     assert single.values.tolist() == [[40]]
 
     # Who ran alone and was answered is above suspicion.
     later = ask(client, rows(1, 2, 3))
-    (frame,) = await engines.receive(1)
-    assert values_of(frame) == [1, 2, 3]
-    engines.answer(frame)
+    (sent,) = await engines.receive(1)
+    assert values_of(sent) == [1, 2, 3]
+    engines.answer(sent)
     await later
 
 
@@ -133,7 +135,7 @@ async def test_an_engine_that_was_killed_makes_no_suspects(engines: Engines, cli
     await engines.die()
     await engines.start()
     (again,) = await engines.receive(1)
-    assert (again.request_id, alone(again)) == (first.request_id, None)
+    assert (again.request_id, alone(again)) == (first.request_id, b"")
     engines.answer(again)
     await asked
 
@@ -147,7 +149,7 @@ async def test_a_suspect_is_known_when_it_comes_again(engines: Engines, client: 
     asked.cancel()
     ask(client, rows(7))
     (other,) = await engines.receive(1)
-    assert alone(other) == alone(again) is not None
+    assert alone(other) == alone(again) != b""
 
 
 async def test_what_is_quarantined_is_refused_and_its_neighbours_are_answered(
@@ -160,15 +162,15 @@ async def test_what_is_quarantined_is_refused_and_its_neighbours_are_answered(
     (again,) = await engines.receive(1)
     await engines.die()
     (poison,) = digests(REF, rows(7))
-    assert alone(again) == poison.hex()
+    assert alone(again) == poison
     await engines.start({2: {(again.request_id, 0)}}, frozenset({poison}))
     with pytest.raises(QuarantinedInput):
         await asyncio.wait_for(waiting, PATIENCE)
     with pytest.raises(QuarantinedInput):
         await ask(client, rows(7, 7))
     mixed = ask(client, rows(1, 7, 2))
-    for frame in await engines.receive(2):
-        engines.answer(frame, failures={"0": "not finite"} if values_of(frame) == [2] else {})
+    for sent in await engines.receive(2):
+        engines.answer(sent, {0: "not finite"} if values_of(sent) == [2] else None)
     outputs = await mixed
     assert outputs.values[0].tolist() == [10]
     assert set(outputs.failures) == {1, 2}
@@ -198,19 +200,19 @@ async def test_a_request_whose_engine_is_not_replaced_in_time_is_told_to_come_ag
 
 async def test_priority_travels_with_the_request(engines: Engines, client: EngineClient) -> None:
     asked = ask(client, rows(1), priority=2)
-    (frame,) = await engines.receive(1)
-    assert frame.meta == {"model": "m", "version": 1, "priority": 2}
-    engines.answer(frame)
+    (sent,) = await engines.receive(1)
+    assert sent.asking == Asking(REF, priority=2)
+    engines.answer(sent)
     await asked
 
 
 async def test_bytes_that_wait_are_bounded(engines: Engines, client: EngineClient) -> None:
     held = ask(client, Tensors(np.zeros((1, 25), np.float32)))
-    (frame,) = await engines.receive(1)
+    (sent,) = await engines.receive(1)
     with pytest.raises(QueueFull) as raised:
         await ask(client, rows(1))
     assert (raised.value.queued, raised.value.limit, raised.value.unit) == (100, 100, "bytes")
-    engines.answer(frame)
+    engines.answer(sent)
     await held
 
 

@@ -1,0 +1,101 @@
+import asyncio
+import time
+
+import numpy as np
+import pytest
+
+from models.preprocess import Tensors
+from service.domain import Deadline, Ref
+from service.inference import asked_in
+from service.serving.held import Held
+from service.serving.outbox import Outbox
+from service.wire import Frame
+from tests.service.serving.fake_engine import Sent, sent_in
+
+REF, OTHER = Ref("m", 1), Ref("m", 2)
+ROW = np.zeros((1, 3), np.float32)
+
+
+def held(tensors: Tensors | None = None, *, ref: Ref = REF, priority: int = 0, seconds: float = 10.0) -> Held:
+    future = asyncio.get_running_loop().create_future()
+    deadline = Deadline.after(seconds, now=time.monotonic())
+    return Held(ref, Tensors(ROW) if tensors is None else tensors, deadline, priority, future)
+
+
+class Sending:
+    def __init__(self) -> None:
+        self.frames: list[Frame] = []
+        self.outbox = Outbox(self.frames.append)
+
+    async def sent(self) -> list[list[Sent]]:
+        """What each frame held, once this turn of the event loop is over."""
+        await asyncio.sleep(0)
+        return [sent_in(frame) for frame in self.frames]
+
+
+@pytest.fixture
+async def sending() -> Sending:
+    return Sending()
+
+
+async def test_requests_alike_of_one_turn_share_a_frame(sending: Sending) -> None:
+    for number in range(3):
+        sending.outbox.add(number, held())
+    assert not sending.frames
+    (requests,) = await sending.sent()
+    assert [request.request_id for request in requests] == [0, 1, 2]
+    assert all(9 < request.time_left <= 10 for request in requests)
+
+
+async def test_those_of_another_turn_have_a_frame_of_their_own(sending: Sending) -> None:
+    for number in range(2):
+        sending.outbox.add(number, held())
+        await asyncio.sleep(0)
+    assert [[one.request_id for one in requests] for requests in await sending.sent()] == [[0], [1]]
+
+
+async def test_only_requests_alike_share_a_frame(sending: Sending) -> None:
+    different = [
+        held(),
+        held(ref=OTHER),
+        held(priority=2),
+        held(Tensors(np.zeros((1, 4), np.float32))),
+        held(Tensors(ROW.astype(np.float64))),
+        held(Tensors.packed([np.zeros(3, np.float32)])),
+    ]
+    for number, one in enumerate(different):
+        sending.outbox.add(number, one)
+    assert [len(requests) for requests in await sending.sent()] == [1] * len(different)
+
+
+async def test_what_was_sent_late_has_no_time_left_and_not_less(sending: Sending) -> None:
+    sending.outbox.add(1, held(seconds=-1.0))
+    ((request,),) = await sending.sent()
+    assert request.time_left == 0
+
+
+async def test_large_requests_travel_by_themselves(sending: Sending) -> None:
+    large = Tensors(np.zeros((1, 200_000), np.float32))
+    for number in range(3):
+        sending.outbox.add(number, held(large))
+    assert [[one.request_id for one in requests] for requests in await sending.sent()] == [[0], [1], [2]]
+    assert np.shares_memory(asked_in(sending.frames[0])[1][0].tensors.values, large.values)
+
+
+async def test_what_was_taken_back_is_not_sent(sending: Sending) -> None:
+    sending.outbox.add(1, held())
+    sending.outbox.add(2, held())
+    assert sending.outbox.remove(1)
+    assert not sending.outbox.remove(1)
+    ((request,),) = await sending.sent()
+    assert request.request_id == 2
+    assert not sending.outbox.remove(2)
+
+
+async def test_an_outbox_of_which_all_was_taken_back_sends_nothing(sending: Sending) -> None:
+    sending.outbox.add(1, held())
+    sending.outbox.clear()
+    assert await sending.sent() == []
+    sending.outbox.add(2, held())
+    ((request,),) = await sending.sent()
+    assert request.request_id == 2

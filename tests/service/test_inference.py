@@ -1,0 +1,150 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.preprocess import Tensors
+from models.preprocess.tensors import Array
+from service.domain import Ref
+from service.errors import BrokenContract
+from service.inference import Answered, Asked, Asking, answers_in, asked_in, infer_frame, result_frames
+from service.wire import Frame, FrameBuffer, Kind, encode
+
+REF = Ref("m", 1)
+META = {"model": "m", "version": 1}
+IDS = st.integers(0, 2**63 - 1)
+SECONDS = st.floats(0, 1e6)
+
+
+def sent(frame: Frame) -> Frame:
+    """As it arrives at the other end."""
+    (arrived,) = FrameBuffer().feed(encode(frame))
+    return arrived
+
+
+def dense(number: int) -> Tensors:
+    return Tensors(np.random.default_rng(number).random((number, 2, 3), np.float32))
+
+
+def ragged(*lengths: int) -> Tensors:
+    return Tensors.packed([np.arange(length) for length in lengths])
+
+
+def assert_alike(found: Tensors, expected: Tensors) -> None:
+    np.testing.assert_array_equal(found.values, expected.values, strict=True)
+    if expected.lengths is None:
+        assert found.lengths is None
+    else:
+        np.testing.assert_array_equal(found.lengths, expected.lengths, strict=True)
+
+
+@given(
+    st.one_of(
+        st.lists(st.integers(1, 4).map(dense), min_size=1, max_size=5),
+        st.lists(st.lists(st.integers(0, 4), min_size=1, max_size=3).map(lambda some: ragged(*some)), min_size=1),
+    ),
+    st.integers(0, 9),
+    st.data(),
+)
+def test_requests_arrive_as_they_were_sent(rows: list[Tensors], priority: int, data: st.DataObject) -> None:
+    asked = [Asked(data.draw(IDS), data.draw(SECONDS), tensors) for tensors in rows]
+    asking, found = asked_in(sent(infer_frame(Asking(REF, priority), asked)))
+    assert asking == Asking(REF, priority)
+    assert [one.request_id for one in found] == [one.request_id for one in asked]
+    assert [one.time_left for one in found] == pytest.approx([one.time_left for one in asked], abs=2e-6)
+    for one, expected in zip(found, rows, strict=True):
+        assert_alike(one.tensors, expected)
+
+
+def test_a_row_that_runs_alone_carries_its_digest() -> None:
+    asking, _ = asked_in(sent(infer_frame(Asking(REF, digest=b"d" * 16), [Asked(1, 1.0, dense(1))])))
+    assert asking.digest == b"d" * 16
+
+
+def test_rows_of_a_frame_are_not_copied_out_of_it() -> None:
+    frame = sent(infer_frame(Asking(REF), [Asked(1, 1.0, dense(2)), Asked(2, 1.0, dense(1))]))
+    for one in asked_in(frame)[1]:
+        assert np.shares_memory(one.tensors.values, frame.arrays[1])
+
+
+@given(st.lists(st.tuples(IDS, st.integers(1, 3), st.integers(0, 2), SECONDS, SECONDS), min_size=1, max_size=6))
+def test_answers_arrive_as_they_were_sent(drawn: list[tuple[int, int, int, float, float]]) -> None:
+    answers = [
+        Answered(
+            number, np.full((rows, width), number % 7, np.float32), {rows - 1: "not finite"} if not width else {}, *t
+        )
+        for number, rows, width, *t in drawn
+    ]
+    frames = result_frames(answers)
+    assert len(frames) == len({width for _, _, width, _, _ in drawn})
+    found = [answer for frame in frames for answer in answers_in(sent(frame))]
+    expected = sorted(answers, key=lambda one: [one.outputs.shape[1] for one in answers].index(one.outputs.shape[1]))
+    for one, other in zip(found, expected, strict=True):
+        assert (one.request_id, one.outputs.tolist()) == (other.request_id, other.outputs.tolist())
+        assert (one.queue_seconds, one.compute_seconds) == pytest.approx(other[3:], abs=2e-6)
+
+
+def test_failures_are_told_to_whose_rows_they_are() -> None:
+    outputs = np.zeros((2, 3), np.float32)
+    answers = [
+        Answered(1, outputs, {}, 0, 0),
+        Answered(2, outputs, {0: "a", 1: "b"}, 0, 0),
+        Answered(3, outputs, {1: "c"}, 0, 0),
+    ]
+    (frame,) = result_frames(answers)
+    assert [answer.failures for answer in answers_in(sent(frame))] == [{}, {0: "a", 1: "b"}, {1: "c"}]
+
+
+def heads(*rows: tuple[int, ...]) -> Array:
+    return np.array(rows, np.int64)
+
+
+VALUES = np.zeros((2, 3), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("meta", "arrays"),
+    [
+        ({}, [heads((1, 2, 0)), VALUES]),
+        (META, []),
+        (META, [heads((1, 2, 0))]),
+        (META, [np.zeros((0, 3), np.int64), np.zeros((0, 3), np.float32)]),
+        (META, [heads((1, 0, 0)), VALUES[:0]]),
+        (META, [heads((1, 2, 0), (2, 0, 0)), VALUES]),
+        (META, [heads((1, 3, 0)), VALUES]),
+        (META, [heads((1, 3, 0), (2, -1, 0)), VALUES]),
+        (META, [heads((1, 2, -1)), VALUES]),
+        (META, [heads((1, 2)), VALUES]),
+        (META, [heads((1, 2, 0)).astype(np.float64), VALUES]),
+        (META, [heads((1, 2, 0))[0], VALUES]),
+        (META, [heads((1, 2, 0)), np.zeros((), np.float32)]),
+        (META, [heads((1, 2, 0)), np.zeros(3), np.array([1, 1], np.int32)]),
+        (META, [heads((1, 2, 0)), np.zeros(3), np.array([4, -1], np.int32)]),
+        (META, [heads((1, 2, 0)), np.zeros(3), np.array([3], np.int32)]),
+        ({**META, "priority": 10}, [heads((1, 2, 0)), VALUES]),
+        ({**META, "priority": "high"}, [heads((1, 2, 0)), VALUES]),
+        ({**META, "alone": "zz"}, [heads((1, 1, 0)), VALUES[:1]]),
+        ({**META, "alone": "00"}, [heads((1, 2, 0)), VALUES]),
+    ],
+)
+def test_what_is_no_request_is_refused(meta: dict[str, object], arrays: list[Array]) -> None:
+    with pytest.raises((BrokenContract, KeyError, TypeError, ValueError)):
+        asked_in(Frame(Kind.INFER, meta=meta, arrays=arrays))
+
+
+@pytest.mark.parametrize(
+    ("meta", "arrays"),
+    [
+        ({}, []),
+        ({}, [heads((1, 2, 0, 0))]),
+        ({}, [np.zeros((0, 4), np.int64), VALUES[:0]]),
+        ({}, [heads((1, 3, 0, 0)), VALUES]),
+        ({}, [heads((1, 2, 0)), VALUES]),
+        ({}, [heads((1, 2, 0, 0)), np.zeros(2, np.float32)]),
+        ({}, [heads((1, 2, 0, 0)), np.zeros((), np.float32)]),
+        ({"failures": {"1": {"x": ""}}}, [heads((1, 2, 0, 0)), VALUES]),
+    ],
+)
+def test_what_is_no_answer_is_refused(meta: dict[str, object], arrays: list[Array]) -> None:
+    with pytest.raises((BrokenContract, TypeError, ValueError)):
+        answers_in(Frame(Kind.RESULT, meta=meta, arrays=arrays))
