@@ -155,16 +155,27 @@ class Connection(HttpToolsProtocol):
         self.url = b""
         self.expect_100_continue = False
         self.headers = []
-        self._header_bytes = self._unparsed_bytes = 0
+        # What the parser holds of a header that has not ended, and what ended.
+        self._unparsed_bytes = self._header_bytes = 0
         self._in_head = True
 
     def on_url(self, url: bytes) -> None:
-        self._count(len(url))
-        super().on_url(url)
+        self._unparsed_bytes = 0
+        self._header_bytes += len(url)
+        if self._header_bytes > MAX_HEADER_BYTES:
+            raise _HeadersTooLarge
+        self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._count(len(name) + len(value) + len(b": \r\n"))
-        super().on_header(name, value)
+        """As uvicorn's, and counted. Called for every header, so it calls nothing itself."""
+        self._unparsed_bytes = 0
+        self._header_bytes += len(name) + len(value) + 4  # ": " and the line's end
+        if self._header_bytes > MAX_HEADER_BYTES or len(self.headers) >= MAX_HEADERS:
+            raise _HeadersTooLarge
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         self._unparsed_bytes = 0
@@ -304,13 +315,6 @@ class Connection(HttpToolsProtocol):
             self._refuse(408, "head-too-slow", f"the request's head took longer than {HEAD_SECONDS:g} seconds")
         else:
             self.transport.close()
-
-    def _count(self, num_bytes: int) -> None:
-        """What the parser holds of a header that has not ended is in `_unparsed_bytes`, what ended is counted here."""
-        self._unparsed_bytes = 0
-        self._header_bytes += num_bytes
-        if self._header_bytes > MAX_HEADER_BYTES or len(self.headers) >= MAX_HEADERS:
-            raise _HeadersTooLarge
 
     def _refuse_headers(self) -> None:
         limits = f"at most {MAX_HEADERS} headers, {MAX_HEADER_BYTES} bytes together with the address"

@@ -45,7 +45,11 @@ class StraightCycle(RequestResponseCycle):
         headers, receive = first_values(self._headers), cast(Receive, self.receive)
         exchange = Exchange("POST", path.decode(), query, headers, receive, self._departure, self._whole_body)
         try:
-            answer = await self._answer(exchange)
+            try:
+                answer = await self._predict(self._address, exchange)
+            except Exception:  # what surrounds predictions answers all of theirs; this is for its own
+                log.exception("a request crashed", extra={"path": exchange.path, "request_id": exchange.request_id})
+                answer = crash(exchange.request_id)
             if self.flow.write_paused and not self.disconnected:
                 await self.flow.drain()
             if not self.disconnected:
@@ -54,13 +58,6 @@ class StraightCycle(RequestResponseCycle):
             self.body = bytearray()  # the connection keeps its last cycle for as long as it stays silent
             if not self.response_complete and not self.disconnected:
                 self.transport.close()
-
-    async def _answer(self, exchange: Exchange) -> Answer:
-        try:
-            return await self._predict(self._address, exchange)
-        except Exception:  # what surrounds predictions answers all of theirs; this is for its own
-            log.exception("a request crashed", extra={"path": exchange.path, "request_id": exchange.request_id})
-            return crash(exchange.request_id)
 
     def _whole_body(self) -> bytes | None:
         """All of it, and only once: whoever takes it may let go of it long before the answer."""

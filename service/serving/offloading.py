@@ -23,15 +23,10 @@ class Offloader:
         self._clock = clock
         self._waiting = 0
 
-    def at_once(self, work: Callable[[Check], T], ref: Ref, where: str, deadline: Deadline) -> T:
-        """The result of work that takes little, done here. Raises DeadlineExceeded, and whatever the work raises."""
-
-        def check() -> None:
-            if deadline.expired(self._clock()):
-                raise DeadlineExceeded(ref, where)
-
-        check()
-        return work(check)
+    def check(self, ref: Ref, where: str, deadline: Deadline) -> None:
+        """Of work that is done without a thread: raises DeadlineExceeded once its time is up."""
+        if deadline.expired(self._clock()):
+            raise DeadlineExceeded(ref, where)
 
     async def run(self, work: Callable[[Check], T], ref: Ref, where: str, deadline: Deadline) -> T:
         """The work's result, from a thread.

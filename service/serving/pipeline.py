@@ -1,11 +1,12 @@
 """The journey of a prediction."""
 
 import asyncio
+import functools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from uuid_utils import uuid7
 
@@ -16,14 +17,13 @@ from service.errors import BodyTooSlow, PredictionFailed, QuarantinedInput, Serv
 from service.serving import codec
 from service.serving.admission import Admission
 from service.serving.allowance import Allowance
-from service.serving.codec import Body, Parsed
+from service.serving.codec import Body
 from service.serving.held import Outputs
-from service.serving.offloading import Check, Offloader
+from service.serving.offloading import Offloader
 from service.serving.parameters import Query
 from service.serving.postprocess import Prediction, postprocess
 from service.serving.router import Router, Target
 from service.store.base import Record
-from service.tally import Times
 from service.telemetry import HttpTelemetry, VersionMeasures
 
 # Below this, work is done where it arrives: of texts, which are tokenised, and of all else, where a byte takes less.
@@ -78,6 +78,14 @@ class Limits:
     """Of one version, being worked on at once."""
 
 
+class Prepared(NamedTuple):
+    """How the answer is wanted, rows for an engine, and by when."""
+
+    parameters: PredictParameters
+    tensors: Tensors
+    deadline: Deadline
+
+
 class Pipeline:
     """Answers predict requests; everything it needs is handed in."""
 
@@ -111,64 +119,60 @@ class Pipeline:
             # The body may name another time, which can't be known before it is parsed.
             deadline = self._deadline(caller.timeout, caller)
             self._admission.check(target.ref)
-            body = Body(await self._read(incoming, deadline), incoming.content_type, incoming.query)
-            is_small = len(body.data) <= _inline_bytes(target)
+            data = incoming.read_at_once()
+            if data is None:
+                data = await self._read(incoming, deadline)
             # Only now: clients that send slowly take nobody's place.
             with self._admission.of(target.ref):
-                with self._stage(measures.parse):
-                    parsed = await self._parse(body, target, deadline, is_small)
-                    wanted = parsed.parameters
-                    if wanted.timeout is not None:
-                        deadline = self._deadline(wanted.timeout, caller)
-                    rows = await self._decode(parsed, target, deadline, body, is_small)
-                with self._stage(measures.preprocess):
-                    tensors = await self._preprocess(rows, target, deadline, is_small)
+                body = Body(data, incoming.content_type, incoming.query)
+                wanted, tensors, deadline = await self._prepare(body, target, deadline, caller, measures)
                 outputs = await self._engines.infer(target.ref, tensors, deadline, wanted.priority)
             _account(target.ref, outputs, measures)
-            with self._stage(measures.encode):
-                predictions = _predictions(outputs, target, wanted)
-                ids = [str(uuid7()) for _ in predictions]
-                answer = codec.encode(target.ref, ids, predictions)
-            latency = self._clock() - caller.arrived
-            self._log.record(_records(ids, predictions, target, wanted, caller, latency))
+            began = self._clock()
+            predictions = _predictions(outputs, target, wanted)
+            ids = [str(uuid7()) for _ in predictions]
+            answer = codec.encode(target.ref, ids, predictions)
+            encoded = self._clock()
+            measures.encode.observe(encoded - began)
+            self._log.record(_records(ids, predictions, target, wanted, caller, encoded - caller.arrived))
             return answer
 
     async def _read(self, incoming: Incoming, deadline: Deadline) -> bytes:
-        body = incoming.read_at_once()
-        if body is not None:
-            return body
         try:
             async with asyncio.timeout(deadline.remaining(self._clock())):
                 return await incoming.read()
         except TimeoutError:
             raise BodyTooSlow from None
 
-    async def _parse(self, body: Body, target: Target, deadline: Deadline, is_small: bool) -> Parsed:
-        def parse(_: Check) -> Parsed:
-            return codec.parse(body, target.manifest.input, max_rows=self._limits.max_rows)
-
+    async def _prepare(
+        self, body: Body, target: Target, deadline: Deadline, caller: Caller, measures: VersionMeasures
+    ) -> Prepared:
+        """Parse, decode and preprocess: here what takes little, in a thread what may take long."""
+        ref, contract, offloader = target.ref, target.manifest.input, self._offloader
+        is_small = len(body.data) <= _inline_bytes(target)
+        began = self._clock()
         if is_small:
-            return self._offloader.at_once(parse, target.ref, "parsing", deadline)
-        return await self._offloader.run(parse, target.ref, "parsing", deadline)
-
-    async def _decode(self, parsed: Parsed, target: Target, deadline: Deadline, body: Body, is_small: bool) -> RawRows:
-        def decode(check: Check) -> RawRows:
-            return parsed.rows(Allowance(check))
-
+            offloader.check(ref, "parsing", deadline)
+            parsed = codec.parse(body, contract, max_rows=self._limits.max_rows)
+        else:
+            parse = functools.partial(codec.parse, body, contract, max_rows=self._limits.max_rows)
+            parsed = await offloader.run(lambda _: parse(), ref, "parsing", deadline)
+        if parsed.parameters.timeout is not None:
+            # What the body says could not be known before.
+            deadline = self._deadline(parsed.parameters.timeout, caller)
+            offloader.check(ref, "decoding", deadline)
         if parsed.are_read or (is_small and not codec.holds_picture(body)):
-            return self._offloader.at_once(decode, target.ref, "decoding", deadline)
-        return await self._offloader.run(decode, target.ref, "decoding", deadline)
-
-    async def _preprocess(self, rows: RawRows, target: Target, deadline: Deadline, is_small: bool) -> Tensors:
-        def preprocess(_: Check) -> Tensors:
-            try:
-                return target.preprocess(rows)
-            except ValueError as error:
-                raise UnprocessableInput(f"preprocessing refused it: {error}", field="instances") from error
-
+            rows = parsed.rows(Allowance(functools.partial(offloader.check, ref, "decoding", deadline)))
+        else:
+            rows = await offloader.run(lambda check: parsed.rows(Allowance(check)), ref, "decoding", deadline)
+        decoded = self._clock()
+        measures.parse.observe(decoded - began)
         if is_small:
-            return self._offloader.at_once(preprocess, target.ref, "preprocessing", deadline)
-        return await self._offloader.run(preprocess, target.ref, "preprocessing", deadline)
+            tensors = _preprocess(rows, target)
+        else:
+            tensors = await offloader.run(lambda _: _preprocess(rows, target), ref, "preprocessing", deadline)
+        measures.preprocess.observe(self._clock() - decoded)
+        return Prepared(parsed.parameters, tensors, deadline)
 
     def _deadline(self, timeout: float | None, caller: Caller) -> Deadline:
         """The caller's time, from when the request arrived; the body's word counts before the header's."""
@@ -178,15 +182,9 @@ class Pipeline:
     def _measured(self, measures: VersionMeasures, caller: Caller) -> "_Measured":
         return _Measured(measures, self._clock, caller)
 
-    def _stage(self, times: Times) -> "_Stage":
-        return _Stage(times, self._clock)
-
-
-# Classes, because context managers made of generators take longer, at every request.
-
 
 class _Measured:
-    """Counts a request under what became of it."""
+    """Counts a request under what became of it. A class: context managers made of generators take longer."""
 
     __slots__ = ("_caller", "_clock", "_measures")
 
@@ -209,20 +207,11 @@ class _Measured:
         self._measures.duration.observe(self._clock() - self._caller.arrived)
 
 
-class _Stage:
-    """Measures a stage of a request that succeeds."""
-
-    __slots__ = ("_clock", "_started", "_times")
-
-    def __init__(self, times: Times, clock: Callable[[], float]) -> None:
-        self._times, self._clock = times, clock
-
-    def __enter__(self) -> None:
-        self._started = self._clock()
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self._times.observe(self._clock() - self._started)
+def _preprocess(rows: RawRows, target: Target) -> Tensors:
+    try:
+        return target.preprocess(rows)
+    except ValueError as error:
+        raise UnprocessableInput(f"preprocessing refused it: {error}", field="instances") from error
 
 
 def _account(ref: Ref, outputs: Outputs, measures: VersionMeasures) -> None:

@@ -40,8 +40,8 @@ class Bench:
         deadline = Deadline.after(seconds, now=self.clock())
         return asyncio.create_task(self.offloader.run(self.work, REF, "decoding", deadline))
 
-    def at_once(self, *, seconds: float = 10.0) -> str:
-        return self.offloader.at_once(self.work, REF, "decoding", Deadline.after(seconds, now=self.clock()))
+    def check(self, *, seconds: float = 10.0) -> None:
+        self.offloader.check(REF, "decoding", Deadline.after(seconds, now=self.clock()))
 
 
 @pytest.fixture
@@ -55,18 +55,11 @@ async def turn() -> None:
         await asyncio.sleep(0)
 
 
-def test_light_work_is_done_at_once(bench: Bench) -> None:
-    assert bench.at_once() == "done"
-    assert bench.threads.queue == []
-
-
-def test_light_work_learns_that_its_time_is_up(bench: Bench) -> None:
-    bench.at_once()
-    (check,) = bench.begun
-    check()
-    bench.clock.advance(10.0)
-    with pytest.raises(DeadlineExceeded):
-        check()
+def test_light_work_goes_on_until_its_time_is_up(bench: Bench) -> None:
+    bench.check(seconds=0.1)
+    with pytest.raises(DeadlineExceeded) as raised:
+        bench.check(seconds=0.0)
+    assert (raised.value.ref, raised.value.where) == (REF, "decoding")
 
 
 async def test_heavy_work_is_done_in_a_thread(bench: Bench) -> None:
@@ -81,8 +74,6 @@ async def test_work_whose_time_is_up_is_not_begun(bench: Bench) -> None:
     with pytest.raises(DeadlineExceeded) as raised:
         await bench.start(seconds=0.0)
     assert (raised.value.ref, raised.value.where) == (REF, "decoding")
-    with pytest.raises(DeadlineExceeded):
-        bench.at_once(seconds=0.0)
     assert bench.begun == []
 
 
