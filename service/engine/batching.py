@@ -103,15 +103,17 @@ class BatchQueue:
         would be even by itself. `busy` are the seconds until the device is free.
         """
         self._check_bounds(request, busy)
-        own = self._least_seconds(request, request.num_rows, request.longest, request.arrived)
-        ahead = busy + sum(self._seconds[: request.level + 1]) / self.at_once
+        longest = request.longest
+        own = self._least_seconds(request, request.num_rows, longest, request.arrived)
         time_left = request.deadline.remaining(request.arrived)
         if time_left < own:
             raise DeadlineExceeded(self.ref, "the queue")
-        if own > 0 and time_left < own + self.cost.trust(request.longest, request.arrived) * ahead:
-            raise Overloaded(self.ref, wait=busy + self.backlog)
+        if own > 0:
+            ahead = busy + sum(self._seconds[: request.level + 1]) / self.at_once
+            if time_left < own + self.cost.trust(longest, request.arrived) * ahead:
+                raise Overloaded(self.ref, wait=busy + self.backlog)
         request.first_row = self._next
-        request.row_seconds = self.cost.row_seconds(request.longest, 1 if request.alone else self.policy.max_rows)
+        request.row_seconds = self.cost.row_seconds(longest, 1 if request.alone else self.policy.max_rows)
         self._count(request, request.num_rows)
         for index in range(request.num_rows):
             row = Row(request, index)
@@ -210,7 +212,8 @@ class BatchQueue:
             return self._trusted(longest, 1, now)
         batch = 1 if request.alone else self.policy.max_rows
         full, rest = divmod(num_rows, batch)
-        return full * self._trusted(1, batch, now) + (self._trusted(1, rest, now) if rest else 0.0)
+        seconds = full * self.cost.seconds(1, batch) if full else 0.0
+        return (seconds + (self.cost.seconds(1, rest) if rest else 0.0)) * self.cost.trust(1, now)
 
     def _decent_seconds(self, row: Row, now: float) -> float:
         """What a batch takes that this row may leave in: half of what waits, or one that is long enough by itself."""

@@ -124,7 +124,7 @@ class CostModel:
     def _line(self, longest: int) -> Line | None:
         """That of this band, else of the next shorter one: too little rather than too much is expected."""
         band = longest.bit_length()
-        if band in self._lines:
-            return self._lines[band]
+        if (line := self._lines.get(band)) is not None:
+            return line
         shorter = [other for other in self._lines if other < band]
         return self._lines[max(shorter)] if shorter else None

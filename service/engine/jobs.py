@@ -13,8 +13,7 @@ from service.engine.requests import Request
 from service.errors import ServoloopError
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """Outputs (rows, k) float32 and, by row, why it failed; times in seconds, of the request's last batch."""
 
     outputs: Array
@@ -64,17 +63,17 @@ class Job:
 
     def deliver(self, request: Request, index: int, result: Array | RowFailure, started: float, seconds: float) -> bool:
         """Take a row's result; answer, and say so, when it was the last one."""
-        match result:
-            case RowFailure(reason):
-                self.failures[index] = reason
-            case outputs:
-                if self.outputs is None:
-                    self.outputs = np.zeros((request.num_rows, *outputs.shape), np.float32)
-                self.outputs[index] = outputs
+        if isinstance(result, RowFailure):
+            self.failures[index] = result.reason
+        elif request.num_rows == 1:
+            self.outputs = result[None]
+        else:
+            if self.outputs is None:
+                self.outputs = np.zeros((request.num_rows, *result.shape), np.float32)
+            self.outputs[index] = result
         self.answered_rows += 1
         if self.answered_rows < request.num_rows:
             return False
-        nothing = np.zeros((request.num_rows, 0), np.float32)
-        outputs = nothing if self.outputs is None else self.outputs
+        outputs = np.zeros((request.num_rows, 0), np.float32) if self.outputs is None else self.outputs
         self.close(Answer(outputs, self.failures, started - request.arrived, seconds))
         return True
