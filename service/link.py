@@ -56,7 +56,7 @@ class Link(asyncio.Protocol):
         if self._transport is None:
             return
         if not self._unsent:
-            asyncio.get_running_loop().call_soon(self._flush)
+            asyncio.get_running_loop().call_soon(self.flush)
         self._unsent += parts_of(frame)
 
     def close(self) -> None:
@@ -64,7 +64,8 @@ class Link(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Send what waits for the end of this turn now. For who knows that this turn brings no more."""
         unsent, self._unsent = self._unsent, []
-        if self._transport is not None:
+        if unsent and self._transport is not None:
             self._transport.writelines(unsent)

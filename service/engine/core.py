@@ -256,10 +256,13 @@ class Engine:
             self._check_answered(ref)
 
     async def _until_news(self, seconds: float | None) -> None:
+        # Not asyncio.wait_for, which makes a task to wait with.
+        timer = None if seconds is None else asyncio.get_running_loop().call_later(seconds, self._news.set)
         try:
-            await asyncio.wait_for(self._news.wait(), seconds)
-        except TimeoutError:
-            return
+            await self._news.wait()
+        finally:
+            if timer is not None:
+                timer.cancel()
 
     def _begin(self, work: Work) -> None:
         self._running[work.ref] += 1

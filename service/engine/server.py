@@ -229,6 +229,7 @@ class Connection:
         answers, self._answers = self._answers, []
         for frame in result_frames(answers):
             self.link.send(frame)
+        self.link.flush()
 
 
 def _ref(frame: Frame) -> Ref:

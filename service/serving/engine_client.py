@@ -80,7 +80,7 @@ class EngineClient:
         # Other processes ask the same engine; what it says of requests must not be taken for ours.
         self._next_id = secrets.randbits(31) << 32
         self._link: Link | None = None
-        self._outbox = Outbox(self._send_frame)
+        self._outbox = Outbox(self._send_frame, self._flush)
         self._keeper: asyncio.Task[None] | None = None
         self._history = History()
         self._suspicion = Suspicion()
@@ -312,6 +312,10 @@ class EngineClient:
     def _send_frame(self, frame: Frame) -> None:
         if self._link is not None:
             self._link.send(frame)
+
+    def _flush(self) -> None:
+        if self._link is not None:
+            self._link.flush()
 
     def _update(self, meta: Mapping[str, Any]) -> None:
         before = self.status.ready

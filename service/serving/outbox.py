@@ -20,16 +20,17 @@ class _Group:
 
 
 class Outbox:
-    """`send` is called with every frame."""
+    """`send` is called with every frame, and `flush` after the last of a turn."""
 
-    def __init__(self, send: Callable[[Frame], None]) -> None:
+    def __init__(self, send: Callable[[Frame], None], flush: Callable[[], None]) -> None:
         self._send = send
+        self._flush = flush
         self._groups: dict[object, _Group] = {}
 
     def add(self, request_id: int, held: Held) -> None:
         """Send in this turn of the event loop."""
         if not self._groups:
-            asyncio.get_running_loop().call_soon(self._flush)
+            asyncio.get_running_loop().call_soon(self._leave_all)
         values = held.tensors.values
         kind = held.asking(), values.dtype, values.shape[1:], held.tensors.lengths is None
         group = self._groups.get(kind)
@@ -50,10 +51,11 @@ class Outbox:
         for group in self._groups.values():
             group.requests.clear()
 
-    def _flush(self) -> None:
+    def _leave_all(self) -> None:
         groups, self._groups = self._groups, {}
         for group in groups.values():
             self._leave(group)
+        self._flush()
 
     def _leave(self, group: _Group) -> None:
         if not group.requests:

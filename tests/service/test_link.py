@@ -35,6 +35,17 @@ async def test_frames_sent_in_one_turn_leave_together_and_in_order() -> None:
     peer.close()
 
 
+async def test_what_was_flushed_is_sent_once_and_before_the_turn_ends() -> None:
+    link, peer = await joined(ignore)
+    link.send(Frame(Kind.CANCEL, 1))
+    link.flush()
+    assert peer.recv(1024) == encode(Frame(Kind.CANCEL, 1))
+    link.send(Frame(Kind.CANCEL, 2))
+    assert await received(peer) == encode(Frame(Kind.CANCEL, 2))
+    link.close()
+    peer.close()
+
+
 async def test_a_peer_that_sends_what_is_no_frame_is_cut_off() -> None:
     events: list[str] = []
     link, peer = await joined(ignore, opened=lambda: events.append("opened"), closed=lambda: events.append("closed"))

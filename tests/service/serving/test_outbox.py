@@ -25,7 +25,8 @@ def held(tensors: Tensors | None = None, *, ref: Ref = REF, priority: int = 0, s
 class Sending:
     def __init__(self) -> None:
         self.frames: list[Frame] = []
-        self.outbox = Outbox(self.frames.append)
+        self.flushed: list[int] = []
+        self.outbox = Outbox(self.frames.append, lambda: self.flushed.append(len(self.frames)))
 
     async def sent(self) -> list[list[Sent]]:
         """What each frame held, once this turn of the event loop is over."""
@@ -66,6 +67,7 @@ async def test_only_requests_alike_share_a_frame(sending: Sending) -> None:
     for number, one in enumerate(different):
         sending.outbox.add(number, one)
     assert [len(requests) for requests in await sending.sent()] == [1] * len(different)
+    assert sending.flushed == [len(different)]
 
 
 async def test_what_was_sent_late_has_no_time_left_and_not_less(sending: Sending) -> None:
