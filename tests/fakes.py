@@ -40,6 +40,7 @@ class FakeRunner:
     POISON = -13.0
     canary = Tensors(np.zeros((1, 1), np.float32))
     num_bytes = 64
+    has_own_threads = False
     execution = Execution("fake", Precision.FLOAT32, 1, "it is a fake")
 
     def __init__(self, before: Callable[[], None] = lambda: None) -> None:

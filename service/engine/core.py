@@ -31,6 +31,8 @@ Show = Callable[[Running | None, int], None]
 CANARY_SECONDS = 10.0
 # How long a version's batches stay smaller after memory did not suffice for a larger one.
 _SMALLER_SECONDS = 60.0
+# To wake a thread and be woken by it takes a few tenths of it; for so long the event loop may be held up.
+_SHORT_SECONDS = 0.001
 _UNHURRIED = Deadline(float("inf"))
 _AS_USUAL = Order()
 
@@ -269,12 +271,34 @@ class Engine:
         self._depth_changed.add(work.ref)
         resident = self._residents[work.ref]  # whatever comes in its place meanwhile, this batch is run by one replica
         started = self._clock()
-        running = self._lanes.run(work.width, lambda lane: self._run(work, resident.runner, lane))
-        self._batches.add(asyncio.create_task(self._finish(work, resident, started, running)))
 
-    async def _finish(self, work: Work, resident: Resident, started: float, running: Awaitable[Results]) -> None:
+        def run(lane: int) -> Results:
+            return self._run(work, resident.runner, lane)
+
+        if self._is_short(work, resident.runner):
+            self._finish(work, resident, started, self._lanes.run_here(run))
+        else:
+            running = self._lanes.run(work.width, run)
+            self._batches.add(asyncio.create_task(self._finish_when_run(work, resident, started, running)))
+
+    def _is_short(self, work: Work, runner: Runner) -> bool:
+        """Whether a lone row runs sooner than a thread wakes up for it, and keeps nobody waiting for much longer."""
+        return (
+            len(work.batch) == 1
+            and 0 < work.predicted <= _SHORT_SECONDS
+            and runner.has_own_threads
+            and not work.batch.rows[0].request.alone
+            and self._lanes.room == self._lanes.width
+            and not self._scheduler.has_waiting
+        )
+
+    async def _finish_when_run(
+        self, work: Work, resident: Resident, started: float, running: Awaitable[Results]
+    ) -> None:
+        self._finish(work, resident, started, await running)
+
+    def _finish(self, work: Work, resident: Resident, started: float, results: Results) -> None:
         ref, rows = work.ref, work.batch.rows
-        results = await running
         now = self._clock()
         seconds = now - started
         self._scheduler.charge(work, seconds)
@@ -294,7 +318,7 @@ class Engine:
         self._check_answered(ref)
 
     def _run(self, work: Work, runner: Runner, lane: int) -> Results:
-        """Run a batch, in a thread that computes."""
+        """Run a batch, in whatever thread computes it."""
         self._check_device()
         first: Job = work.batch.rows[0].request.payload
 

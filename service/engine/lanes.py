@@ -39,6 +39,15 @@ class Lanes:
         assert 0 < width <= self.room, f"{width} threads are wanted, there is room for {self.room}"
         return self._begin(width, do)
 
+    def run_here(self, do: Callable[[int], T]) -> T:
+        """Run in the thread that calls, with nothing beside it: all of the device's threads must be free."""
+        assert self.room == self.width, f"{self.width - self.room} threads are taken"
+        lane = self._take(self.width)
+        try:
+            return do(lane)
+        finally:
+            self._give_back(self.width, lane)
+
     async def run_alone(self, do: Callable[[int], T]) -> T:
         """Run with nothing beside it, once what runs now has ended."""
         async with self._alone:
@@ -52,9 +61,7 @@ class Lanes:
         await asyncio.gather(*[loop.run_in_executor(thread, _nothing) for thread in self._threads])
 
     def _begin(self, width: int, do: Callable[[int], T]) -> Awaitable[T]:
-        lane = self._idle.pop() if self._idle else self._another()
-        self._taken += width
-        self._at_rest.clear()
+        lane = self._take(width)
         running = asyncio.get_running_loop().run_in_executor(self._threads[lane], do, lane)
         return self._until_ended(running, width, lane)
 
@@ -63,11 +70,20 @@ class Lanes:
             return await running
         finally:
             del running  # what failed holds this frame, and would hold itself, and with it what ran
-            self._idle.append(lane)
-            self._taken -= width
-            if not self._taken:
-                self._at_rest.set()
-            self._freed()
+            self._give_back(width, lane)
+
+    def _take(self, width: int) -> int:
+        lane = self._idle.pop() if self._idle else self._another()
+        self._taken += width
+        self._at_rest.clear()
+        return lane
+
+    def _give_back(self, width: int, lane: int) -> None:
+        self._idle.append(lane)
+        self._taken -= width
+        if not self._taken:
+            self._at_rest.set()
+        self._freed()
 
     def _another(self) -> int:
         self._threads.append(self._new_thread())

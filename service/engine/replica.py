@@ -69,6 +69,11 @@ class Replica:
     """How it computes, and why so; final once it is warm."""
 
     @property
+    def has_own_threads(self) -> bool:
+        """Whether it computes with threads of its own, whichever thread calls it."""
+        return self._compiled.has_own_threads
+
+    @property
     def num_bytes(self) -> int:
         """Bytes of its weights and buffers as they lie on the device; on a GPU, and what its warm-up took at its peak.
 

@@ -81,6 +81,11 @@ class Scheduler:
         self._widths[ref] = width
         self._queues[ref].at_once = self._threads // width
 
+    @property
+    def has_waiting(self) -> bool:
+        """Whether any row waits."""
+        return any(map(len, self._queues.values()))
+
     def waiting(self, ref: Ref) -> int:
         """Rows that wait for a version."""
         return len(self._queues[ref])

@@ -58,6 +58,11 @@ class Runner(Protocol):
         """How it computes, and why so; final once it is warm."""
         ...
 
+    @property
+    def has_own_threads(self) -> bool:
+        """Whether `run` computes with threads of its own, whichever thread calls it; final once it is warm."""
+        ...
+
     def warm_up(self) -> None:
         """Run sample rows. Raises BrokenCheckpoint where it can't answer them, and DeviceLost."""
         ...

@@ -55,6 +55,11 @@ class Compiled(Protocol):
     """A network that is ready to run, by as many threads at once as its place says."""
 
     @property
+    def has_own_threads(self) -> bool:
+        """Whether a call from yet another thread takes no threads that were not there."""
+        ...
+
+    @property
     def num_bytes(self) -> int:
         """What its weights take on the device, in bytes."""
         ...

@@ -84,6 +84,8 @@ def _why_not(precision: Precision, device: torch.device) -> str | None:
 class EagerNetwork:
     """A network on a device. `autocast` is the precision that PyTorch may choose; float32 is none."""
 
+    has_own_threads = False  # PyTorch keeps some for each thread that calls it
+
     def __init__(self, network: Network, place: Place, autocast: Precision) -> None:
         self.network = network.to(place.device).eval()
         self._device = place.device

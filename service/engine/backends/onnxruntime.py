@@ -80,6 +80,8 @@ class OnnxRuntimeNetwork:
     A session has the threads of one batch, and a copy of the weights, which take `num_bytes`.
     """
 
+    has_own_threads = True
+
     def __init__(self, sessions: Sequence[Any], at_once: int, names: Sequence[str], num_bytes: int) -> None:
         self._idle: LifoQueue[Any] = LifoQueue()
         for _, session in zip(range(at_once), cycle(sessions), strict=False):

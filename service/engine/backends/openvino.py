@@ -91,6 +91,8 @@ class OpenVino:
 class OpenVinoNetwork:
     """A network compiled for batches, with a request for each that may run at once, and perhaps for lone rows too."""
 
+    has_own_threads = True
+
     def __init__(self, compiled: Any, alone: Any | None, at_once: int, num_bytes: int, *, is_ragged: bool) -> None:
         self._batches, self._alone = SimpleQueue[Any](), SimpleQueue[Any]()
         self._at_once = at_once

@@ -132,3 +132,29 @@ async def test_a_run_that_fails_leaves_its_lane_and_holds_nothing(bench: Bench) 
     finally:
         gc.enable()
     assert bench.lanes.room == 4
+
+
+async def test_what_runs_here_has_a_lane_of_its_own_and_all_threads(bench: Bench) -> None:
+    seen: list[tuple[int, int, bool]] = []
+
+    def do(lane: int) -> str:
+        seen.append((lane, bench.lanes.room, threading.current_thread() is threading.main_thread()))
+        return "done"
+
+    assert bench.lanes.run_here(do) == "done"
+    assert seen == [(0, 0, True)]
+    assert (bench.lanes.room, bench.freed) == (4, 1)
+    running, may_end = bench.run("first")
+    with pytest.raises(AssertionError, match="1 threads are taken"):
+        bench.lanes.run_here(do)
+    may_end.set()
+    assert await running == 0
+
+
+async def test_what_fails_here_gives_its_threads_back(bench: Bench) -> None:
+    def fail(_: int) -> None:
+        raise ArithmeticError
+
+    with pytest.raises(ArithmeticError):
+        bench.lanes.run_here(fail)
+    assert (bench.lanes.room, bench.freed) == (4, 1)
