@@ -29,7 +29,7 @@ def main() -> None:
         metavar="NAME",
         help=f"peers, texts: of {', '.join(PEERS)}",
     )
-    parser.add_argument("--case", nargs="+", action="extend", metavar="NAME", help=f"of {', '.join(CASES)}")
+    parser.add_argument("--case", nargs="+", action="extend", metavar="NAME", help=f"these alone: {', '.join(CASES)}")
     parser.add_argument(
         "--venvs", type=Path, default=DEFAULT, metavar="DIR", help=f"the peers' environments: {DEFAULT}"
     )

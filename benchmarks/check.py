@@ -1,7 +1,7 @@
 """Whether Servoloop has become much slower: ratios of one run of under a minute, never absolute times.
 
-The bounds are well below what was measured when they were set: they catch what became several times slower, not a bad
-day.
+The bounds are a third of what was measured when they were set, on two quiet cores (0.17, 0.47 and 0.66): machines that
+run checks are noisy and of many kinds, and the bounds are to catch what became several times slower, not a bad day.
 """
 
 import statistics
@@ -59,10 +59,10 @@ def measure(console: Console, homes: Homes) -> tuple[list[Ratio], int]:
                 step("Servoloop, the CNN")
                 ours_image.append(closed_loop(ours.url, image, 64, SECONDS, ours.mark))
     ratios = [
-        Ratio("requests/s: house-price / no-op server", _rate(ours_path) / _rate(bare), 0.03),
-        Ratio("requests/s: CNN / eager forwards of full batches", _rate(ours_image) / forward, 0.05),
+        Ratio("requests/s: house-price / no-op server", _rate(ours_path) / _rate(bare), 0.06),
+        Ratio("requests/s: CNN / eager forwards of full batches", _rate(ours_image) / forward, 0.15),
         # CPU time, which other programs on the machine change least.
-        Ratio("CPU a row: (no-op server + eager forward) / CNN", (_cpu(bare) + forward_us) / _cpu(ours_image), 0.1),
+        Ratio("CPU a row: (no-op server + eager forward) / CNN", (_cpu(bare) + forward_us) / _cpu(ours_image), 0.25),
     ]
     return ratios, sum(window.errors for window in (*ours_path, *ours_image, *bare))
 

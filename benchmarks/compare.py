@@ -62,7 +62,9 @@ def run(
     limit.tell(console, limits)
     found = ratios(pairs, limits)
     tell(console, pairs)
+    without = missing(pairs, what.peers, what.cases)
     show(console, "ratios", [{"ratio": name, "value": value} for name, value in found.items() if value])
+    tell_missing(console, without)
     errors = errors_of(pairs)
     keep(
         path,
@@ -70,6 +72,7 @@ def run(
         quick=quick,
         peers_run=what.backend,
         ratios=found,
+        missing=without,
         failed=failed,
         errors=errors,
         peers={name: {"versions": each.versions()} for name, each in environments.items()},
@@ -122,6 +125,20 @@ def tell(console: Console, pairs: Iterable[Pair]) -> None:
     """Print a line for each pair."""
     title = "requests/s over 64 connections; ours / peer: of it, of p99 at half load, of p50 alone"
     show(console, title, [_line(pair) for pair in pairs])
+
+
+def missing(pairs: Iterable[Pair], peers: Iterable[str], cases: Iterable[str]) -> dict[str, list[str]]:
+    """The peers that were wanted but not measured, for each case whose ratios are without any."""
+    measured = {(pair.peer, pair.case) for pair in pairs}
+    wanted = list(peers)
+    found = {case: [peer for peer in wanted if (peer, case) not in measured] for case in cases}
+    return {case: names for case, names in found.items() if names}
+
+
+def tell_missing(console: Console, without: Mapping[str, Sequence[str]]) -> None:
+    """Say that a best peer may not be the best."""
+    for case, names in without.items():
+        console.print(f"[bold red]{case}: its ratios are WITHOUT {', '.join(names)}, which could not be measured")
 
 
 def errors_of(pairs: Iterable[Pair]) -> dict[str, int]:

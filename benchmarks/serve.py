@@ -1,13 +1,17 @@
-"""Servoloop alone: closed loops of more and more connections, then constant rates below saturation."""
+"""Servoloop alone: closed loops of more and more connections, then constant rates below saturation.
+
+And what each default costs a row (benchmarks/defaults.py).
+"""
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from benchmarks import defaults
 from benchmarks.load import Window, closed_loop, constant_rate
 from benchmarks.networks import CASES, Request, our_request
 from benchmarks.ours import Target, serving
@@ -17,6 +21,8 @@ from tests.end_to_end.service import Homes
 
 CONNECTIONS = (1, 8, 64, 256)
 SHARES = (0.5, 0.8)
+DEFAULTS = "defaults"
+"""What is asked for to see what defaults cost."""
 
 
 @dataclass(frozen=True)
@@ -87,21 +93,31 @@ def _line(one: Served) -> dict[str, Any]:
 
 def run(console: Console, path: Path | None, *, quick: bool, cases: Sequence[str] | None) -> None:
     """`python -m benchmarks serve`. Exits with 1 where a request failed."""
+    names = [*(one.name for one in everything()), DEFAULTS]
+    if unknown := sorted(set(cases or ()) - set(names)):
+        raise SystemExit(f"there is no case {unknown[0]!r}; there are: {', '.join(names)}")
     chosen = [one for one in everything() if not cases or one.name in cases]
-    if not chosen:
-        raise SystemExit(f"there is nothing of that name; there are: {', '.join(one.name for one in everything())}")
-    homes, served = Homes(), list[Served]()
-    try:
-        with progress(console, 1 + len(chosen) * (1 + len(CONNECTIONS) + len(SHARES))) as step:
-            step("starting Servoloop")
-            with serving(homes) as target:
-                for asked in chosen:
-                    served += measure(target, asked, step, 2 if quick else 8)
-    finally:
-        homes.remove()
-    rows = [one.to_json() for one in served]
+    costs, served = list[defaults.Cost](), list[Served]()
+    with progress(console, 2 + len(chosen) * (1 + len(CONNECTIONS) + len(SHARES))) as step:
+        step("what each default costs")
+        if not cases or DEFAULTS in cases:
+            costs = defaults.measure(quick=quick)
+        if chosen:
+            served = _served(chosen, step, 2 if quick else 8)
     show(console, "Servoloop, everything on that is on by default", [_line(one) for one in served])
-    keep(path, "serve", quick=quick, windows=rows)
+    defaults.tell(console, costs)
+    rows = [one.to_json() for one in served]
+    keep(path, "serve", quick=quick, windows=rows, defaults=[asdict(one) for one in costs])
     if errors := {f"{one.name}, {one.load}": one.window.errors for one in served if one.window.errors}:
         console.print(f"[red]failed requests: {errors}")
         sys.exit(1)
+
+
+def _served(chosen: Sequence[Asked], step: Step, seconds: float) -> list[Served]:
+    homes = Homes()
+    try:
+        step("starting Servoloop")
+        with serving(homes) as target:
+            return [served for asked in chosen for served in measure(target, asked, step, seconds)]
+    finally:
+        homes.remove()

@@ -9,7 +9,7 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 
-from benchmarks.compare import compare_all, errors_of, installed, steps_of_pair, tell
+from benchmarks.compare import compare_all, errors_of, installed, missing, steps_of_pair, tell, tell_missing
 from benchmarks.load import Window, closed_loop
 from benchmarks.networks import our_request
 from benchmarks.ours import Target, serving
@@ -60,12 +60,15 @@ def run(console: Console, venvs: Path, names: Sequence[str], path: Path | None, 
         case.name: min((pair.throughput for pair in pairs if pair.case == case.name), default=None) for case in cases
     }
     show(console, "ours / best peer, requests a second", [{"ratio": name, "value": found[name]} for name in found])
+    without = missing(pairs, names, [case.name for case in cases])
+    tell_missing(console, without)
     errors = errors_of(pairs) | {f"ours, {one.case}": one.window.errors for one in filled if one.window.errors}
     keep(
         path,
         "texts",
         quick=quick,
         ratios=found,
+        missing=without,
         padding={one.case: one.padding for one in filled},
         batches=[{**_line(one), "window": one.window.to_json()} for one in filled],
         failed=failed,

@@ -35,6 +35,8 @@ class _Stalling(BaseHTTPRequestHandler):
             self.bodies.append(body)
             if type(self).asked == 21:
                 time.sleep(STALL)
+        if self.path == "/slow":
+            time.sleep(1.5)
         self.send_response(500 if self.path == "/fail" else 200)
         self.send_header("Content-Length", "2")
         self.end_headers()
@@ -93,6 +95,14 @@ def test_bodies_are_sent_in_turn_in_a_closed_loop(url: str, bodies: list[bytes])
     assert len(bodies) > 3
     turns = [THREE.bodies.index(body) for body in bodies]
     assert turns == [(turns[0] + number) % 3 for number in range(len(bodies))]
+
+
+@pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
+def test_a_window_is_lengthened_until_something_was_answered(url: str) -> None:
+    # Each connection's first answer takes longer than the window that was asked for.
+    window = closed_loop(url, Request("/slow", "text/plain", b"x"), connections=1, seconds=1, mark="none")
+    assert 0 < window.requests_per_second < 1
+    assert window.errors == 0
 
 
 def test_a_server_leaves_no_process_behind(tmp_path) -> None:

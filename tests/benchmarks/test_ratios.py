@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.compare import ratios
+from benchmarks.compare import missing, ratios
 from benchmarks.limits import Limits, Noop, Offline, bound
 from benchmarks.load import Window
 from benchmarks.networks import CASES
@@ -54,6 +54,25 @@ def test_the_best_peer_is_the_one_that_leaves_us_least() -> None:
     assert found["p99_at_half_cnn_binary"] == pytest.approx(1 / 8)
     assert found["bound_cnn_binary"] == pytest.approx(320 / limits.bounds["cnn_binary"].rows_per_second)
     assert found["lstm"] is None
+
+
+def test_the_ratios_have_the_same_names_whatever_was_measured() -> None:
+    nothing = ratios([], LIMITS)
+    assert [name for name in nothing if not name.startswith("p99_at_half_")] == [
+        *("cnn_binary", "cnn_json", "lstm", "transformer"),
+        *("bound_cnn_binary", "bound_lstm", "bound_transformer"),
+        *("single_cnn", "single_transformer"),
+    ]
+    assert set(nothing.values()) == {None}
+
+
+def test_a_peer_that_was_not_measured_is_named_for_each_case() -> None:
+    pairs = [pair("strong", windows(3), windows(1), alone=4, p99=8)]
+    assert missing(pairs, ["strong", "weak"], ["cnn_binary", "lstm"]) == {
+        "cnn_binary": ["weak"],
+        "lstm": ["strong", "weak"],
+    }
+    assert missing(pairs, ["strong"], ["cnn_binary"]) == {}
 
 
 LIMITS_PARTS = (LIMITS.offline, LIMITS.noop)
