@@ -35,7 +35,10 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """The end of one engine process; `incarnation` counts the processes of its slot."""
+    """The end of one engine process; `incarnation` counts the processes of its slot.
+
+    `running` is what ran then; where it is known which runs were overdue, these alone.
+    """
 
     incarnation: int
     cause: Cause

@@ -16,9 +16,9 @@ from service.watch.heartbeat import Heartbeat
 from service.watch.history import BEAT, BLACK_BOX, HISTORY, History
 from service.watch.keeper import EngineKeeper, cause_of
 from service.watch.watchdog import TICK_SECONDS, Watchdog, is_stopped
-from tests.fakes import sample
+from tests.fakes import ManualClock, sample
 
-REF = Ref("m", 1)
+REF, OTHER = Ref("m", 1), Ref("n", 1)
 
 
 class Watched:
@@ -35,8 +35,8 @@ class Watched:
         while self.now < began + seconds:
             if beats:
                 self.beat = self.now
-            self.cause = self.watchdog.judge(self.beat, running, self.now, is_stopped=stopped)
-            if self.cause is not None:
+            if (stuck := self.watchdog.judge(self.beat, running, self.now, is_stopped=stopped)) is not None:
+                self.cause, self.stuck_in = stuck.cause, stuck.runs
                 return self.now - began
             self.now += TICK_SECONDS
         return float("inf")
@@ -47,8 +47,8 @@ def engine() -> Watched:
     return Watched()
 
 
-def running(doing: Doing = Doing.BATCH, *, predicted: float = 0.0, started: float = 999.0) -> Running:
-    return Running(doing, REF, started, predicted)
+def running(doing: Doing = Doing.BATCH, *, ref: Ref = REF, predicted: float = 0.0, started: float = 999.0) -> Running:
+    return Running(doing, ref, started, predicted, rows=((int(started), 0),) if doing is Doing.BATCH else ())
 
 
 def test_an_engine_that_beats_lives(engine: Watched) -> None:
@@ -100,6 +100,41 @@ def test_where_the_whole_machine_stood_still_the_engine_is_not_to_blame(engine: 
     engine.watch(10, running())
     engine.now += 3600
     assert engine.watch(1, running()) == float("inf")
+
+
+def test_of_runs_side_by_side_each_has_its_time_and_only_the_overdue_one_is_blamed(engine: Watched) -> None:
+    stuck = running(started=1.0)
+    for number in range(2, 8):
+        engine.watch(4.0, running(started=float(number)), stuck)
+    assert engine.watch(3600, running(started=9.0), stuck) == pytest.approx(30 - 24, abs=2)
+    assert (engine.cause, engine.stuck_in) == (Cause.HANG, (stuck,))
+
+
+def test_of_runs_that_are_overdue_at_once_each_is_blamed(engine: Watched) -> None:
+    overdue, slow = (running(started=1.0), running(started=2.0)), running(started=3.0, predicted=5.0)
+    assert engine.watch(3600, *overdue, slow) == pytest.approx(30, abs=1)
+    assert (engine.cause, engine.stuck_in) == (Cause.HANG, overdue)
+
+
+def test_a_load_that_hangs_is_blamed_and_not_the_batches_beside_it(engine: Watched) -> None:
+    load = running(Doing.LOAD, ref=OTHER)
+    for number in range(59):
+        assert engine.watch(10, running(started=number), load) == float("inf")
+    assert engine.watch(3600, running(started=60), load) == pytest.approx(10, abs=2)
+    assert (engine.cause, engine.stuck_in) == (Cause.HANG, (load,))
+
+
+def test_a_batch_that_hangs_is_blamed_and_not_the_load_beside_it(engine: Watched) -> None:
+    batch = running()
+    assert engine.watch(3600, batch, running(Doing.LOAD, ref=OTHER)) == pytest.approx(30, abs=1)
+    assert (engine.cause, engine.stuck_in) == (Cause.HANG, (batch,))
+
+
+def test_where_all_of_the_process_froze_no_run_is_known_to_be_the_one(engine: Watched) -> None:
+    runs = running(started=1.0), running(started=2.0)
+    engine.watch(10, *runs)
+    engine.watch(60, *runs, beats=False)
+    assert (engine.cause, engine.stuck_in) == (Cause.HANG, runs)
 
 
 @pytest.mark.parametrize(
@@ -163,6 +198,30 @@ async def test_a_process_that_falls_silent_is_killed(keeper: EngineKeeper, proce
     assert keeper.end(await process.wait()) is Cause.SILENT
 
 
+async def test_of_a_hang_only_what_was_overdue_counts(
+    tmp_path: Path, registry: CollectorRegistry, process: asyncio.subprocess.Process
+) -> None:
+    clock = ManualClock()
+
+    async def beat(seconds: float) -> None:
+        clock.advance(seconds)
+        heartbeat.beat(clock())
+
+    keeper = EngineKeeper(
+        tmp_path, 8, 2, silent_seconds=5.0, telemetry=SupervisorTelemetry(registry), clock=clock, sleep=beat
+    )
+    folder = folder_of(keeper.begin())
+    overdue, slow = running(started=1.0), running(ref=OTHER, started=2.0, predicted=5.0)
+    with Heartbeat.open(folder / BEAT) as heartbeat, BlackBox.open(folder / BLACK_BOX) as box:
+        heartbeat.beat(clock())
+        for lane, run in enumerate((overdue, slow)):
+            box.write(run, lane)
+        await keeper.watch(process)
+    assert keeper.end(await process.wait()) is Cause.HANG
+    (death,) = keeper.evidence.deaths
+    assert (death.suspects, death.versions) == (((1, 0),), {REF})
+
+
 async def test_verdicts_are_counted_told_to_the_next_engine_and_nothing_is_left_behind(
     keeper: EngineKeeper, tmp_path: Path, registry: CollectorRegistry
 ) -> None:
@@ -178,11 +237,3 @@ async def test_verdicts_are_counted_told_to_the_next_engine_and_nothing_is_left_
     assert history.suspects == {1: {(5, 0)}, 2: {(5, 0)}}
     labels = {"model": "m", "version": "1"}
     assert sample(registry, "servoloop_quarantined_inputs_total", labels) == 1
-
-
-def test_of_runs_side_by_side_each_has_its_time(engine: Watched) -> None:
-    stuck = running(started=1.0)
-    for number in range(2, 8):
-        engine.watch(4.0, running(started=float(number)), stuck)
-    assert engine.watch(3600, running(started=9.0), stuck) == pytest.approx(30 - 24, abs=2)
-    assert engine.cause is Cause.HANG
