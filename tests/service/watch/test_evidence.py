@@ -27,10 +27,11 @@ class Deaths:
         cause: Cause = Cause.CRASH,
         doing: Doing = Doing.BATCH,
         after: float = 5.0,
+        took: float = 1.0,
     ) -> None:
         self.now += after
         self._incarnation += 1
-        running = Running(doing, ref, self.now - 1, rows=rows, digest=digest)
+        running = Running(doing, ref, self.now - took, rows=rows, digest=digest)
         self.evidence.weigh(Death(self._incarnation, cause, (running,), self.now))
 
     def idle(self, cause: Cause = Cause.CRASH) -> None:
@@ -99,6 +100,28 @@ def test_a_version_is_taken_out_when_three_engines_died_in_a_minute_while_runnin
 def test_deaths_further_apart_are_no_pattern(deaths: Deaths) -> None:
     for number in range(10):
         deaths.of((number, 0), after=31)
+    assert deaths.withdrawn == set()
+
+
+@pytest.mark.parametrize(("doing", "took"), [(Doing.BATCH, 30.0), (Doing.LOAD, 600.0)])
+def test_the_time_for_which_an_engine_hung_keeps_no_version_from_being_taken_out(
+    deaths: Deaths, doing: Doing, took: float
+) -> None:
+    for number in range(3):
+        assert deaths.withdrawn == set()
+        deaths.of((number, 0), cause=Cause.HANG, doing=doing, took=took, after=took + 10)
+    assert deaths.withdrawn == {REF}
+
+
+def test_hangs_with_long_peace_between_them_are_no_pattern(deaths: Deaths) -> None:
+    for number in range(10):
+        deaths.of((number, 0), cause=Cause.HANG, took=30.0, after=30 + 31)
+    assert deaths.withdrawn == set()
+
+
+def test_what_crashed_after_long_runs_did_not_hang(deaths: Deaths) -> None:
+    for _ in range(10):
+        deaths.of(doing=Doing.LOAD, took=500.0, after=510)
     assert deaths.withdrawn == set()
 
 
