@@ -10,8 +10,8 @@ from prometheus_client import CollectorRegistry
 from service.domain import Ref
 from service.processes import EXIT_DEVICE_LOST
 from service.telemetry import SupervisorTelemetry
-from service.watch.blackbox import BlackBox, Doing, Running
-from service.watch.evidence import Cause
+from service.watch.blackbox import BlackBox, Doing, RowId, Running
+from service.watch.evidence import Cause, Death
 from service.watch.heartbeat import Heartbeat
 from service.watch.history import BEAT, BLACK_BOX, HISTORY, History
 from service.watch.keeper import EngineKeeper, cause_of
@@ -137,6 +137,13 @@ def test_where_all_of_the_process_froze_no_run_is_known_to_be_the_one(engine: Wa
     assert (engine.cause, engine.stuck_in) == (Cause.HANG, runs)
 
 
+def test_an_engine_that_falls_silent_while_it_loads_accuses_no_batch(engine: Watched) -> None:
+    runs = running(), running(Doing.LOAD, ref=OTHER)
+    engine.watch(10, *runs)
+    engine.watch(60, *runs, beats=False)
+    assert Death(1, engine.cause, engine.stuck_in, engine.now).versions == {OTHER}
+
+
 @pytest.mark.parametrize(
     ("code", "told", "cause"),
     [
@@ -198,8 +205,26 @@ async def test_a_process_that_falls_silent_is_killed(keeper: EngineKeeper, proce
     assert keeper.end(await process.wait()) is Cause.SILENT
 
 
+SUSPECT = Running(Doing.BATCH, REF, 1.0, predicted=600.0, rows=((1, 0),), digest=b"p" * 16)
+
+
+@pytest.mark.parametrize(
+    ("runs", "suspects", "version"),
+    [
+        ((running(started=1.0), running(ref=OTHER, started=2.0, predicted=5.0)), ((1, 0),), REF),
+        ((running(started=1.0), running(Doing.LOAD, ref=OTHER)), ((1, 0),), REF),
+        ((running(predicted=600.0), running(Doing.LOAD, ref=OTHER)), (), OTHER),
+        ((SUSPECT, running(Doing.LOAD, ref=OTHER)), (), OTHER),
+    ],
+    ids=["a batch beside another", "a batch beside a load", "a load beside a batch", "a load beside a suspect"],
+)
 async def test_of_a_hang_only_what_was_overdue_counts(
-    tmp_path: Path, registry: CollectorRegistry, process: asyncio.subprocess.Process
+    tmp_path: Path,
+    registry: CollectorRegistry,
+    process: asyncio.subprocess.Process,
+    runs: tuple[Running, Running],
+    suspects: tuple[RowId, ...],
+    version: Ref,
 ) -> None:
     clock = ManualClock()
 
@@ -211,15 +236,14 @@ async def test_of_a_hang_only_what_was_overdue_counts(
         tmp_path, 8, 2, silent_seconds=5.0, telemetry=SupervisorTelemetry(registry), clock=clock, sleep=beat
     )
     folder = folder_of(keeper.begin())
-    overdue, slow = running(started=1.0), running(ref=OTHER, started=2.0, predicted=5.0)
     with Heartbeat.open(folder / BEAT) as heartbeat, BlackBox.open(folder / BLACK_BOX) as box:
         heartbeat.beat(clock())
-        for lane, run in enumerate((overdue, slow)):
+        for lane, run in enumerate(runs):
             box.write(run, lane)
         await keeper.watch(process)
     assert keeper.end(await process.wait()) is Cause.HANG
     (death,) = keeper.evidence.deaths
-    assert (death.suspects, death.versions) == (((1, 0),), {REF})
+    assert (death.tried, death.suspects, death.versions) == (None, suspects, {version})
 
 
 async def test_verdicts_are_counted_told_to_the_next_engine_and_nothing_is_left_behind(
