@@ -63,9 +63,8 @@ class Watchdog:
         if overdue and not is_stopped:
             return Stuck(Cause.HANG, overdue)
         if silent > (self._silent_seconds if beat else _START_SECONDS):
-            froze_it = not is_stopped and any(seconds >= silent - TICK_SECONDS for seconds in self._runs.values())
             # Where all of the process stands still, so does every run, and none shows that it is the one.
-            return Stuck(Cause.HANG if froze_it else Cause.SILENT, running)
+            return Stuck(Cause.HANG if running and not is_stopped else Cause.SILENT, running)
         return None
 
 
