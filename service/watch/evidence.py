@@ -55,7 +55,7 @@ class Death:
         """The rows that may be what it died of."""
         if not self.cause.is_own_fault:
             return ()
-        return tuple([row for each in self.running if each.doing is Doing.BATCH for row in each.rows])
+        return tuple([row for each in self.running for row in each.rows])
 
     @property
     def tried(self) -> Running | None:
