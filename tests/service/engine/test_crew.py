@@ -71,6 +71,14 @@ def test_where_one_fails_nobody_waits_for_it_and_its_error_is_told() -> None:
         crew.together(fail_once, 0.0)
 
 
+def test_its_threads_end_with_it() -> None:
+    before = set(threading.enumerate())
+    with Crew(2) as crew:
+        crew.together(lambda: NOTHING, 0.0)
+        assert len(set(threading.enumerate()) - before) == 2
+    assert set(threading.enumerate()) <= before
+
+
 def test_what_its_threads_ran_is_seen_while_it_is_there() -> None:
     def burn() -> Array:
         until = time.thread_time() + 0.02
