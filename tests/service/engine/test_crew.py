@@ -60,14 +60,14 @@ def test_what_runs_alone_has_nothing_beside_it() -> None:
 
 
 def test_where_one_fails_nobody_waits_for_it_and_its_error_is_told() -> None:
-    turns = iter(range(3))
+    turns = iter(range(8))
 
     def fail_once() -> Array:
         if next(turns) == 1:
             raise ValueError("broken")
         return NOTHING
 
-    with Crew(3) as crew, pytest.raises(ValueError, match="broken"):
+    with Crew(8) as crew, pytest.raises(ValueError, match="broken"):
         crew.together(fail_once, 0.0)
 
 
