@@ -68,7 +68,7 @@ class Watch:
     def was_quiet(self) -> bool:
         """Whether others left the cores to this process since it was last asked. Raises NotQuiet when too often not."""
         before, self._before = self._before, self._timing.read()
-        if self._timing.max_busy >= 1 or self._before.waited_share(before) <= self._timing.max_busy:
+        if self._before.waited_share(before) <= self._timing.max_busy:
             return True
         self._num_disturbed += 1
         if self._num_disturbed > self._timing.spare:

@@ -1,5 +1,7 @@
 """Requests that are sure to be refused, refused before any work is spent on them."""
 
+from collections import Counter
+
 from service.domain import Ref
 from service.errors import QueueFull
 
@@ -13,11 +15,11 @@ class Admission:
 
     def __init__(self, max_requests: int) -> None:
         self._max_requests = max_requests
-        self._under_way: dict[Ref, int] = {}
+        self._under_way: Counter[Ref] = Counter()
 
     def check(self, ref: Ref) -> None:
         """Raises QueueFull where there is no room for one more."""
-        under_way = self._under_way.get(ref, 0)
+        under_way = self._under_way[ref]
         if under_way >= self._max_requests:
             raise QueueFull(ref, queued=under_way, limit=self._max_requests, unit="requests")
 
@@ -28,13 +30,11 @@ class Admission:
     def enter(self, ref: Ref) -> None:
         """Raises QueueFull as `check` does."""
         self.check(ref)
-        self._under_way[ref] = self._under_way.get(ref, 0) + 1
+        self._under_way[ref] += 1
 
     def leave(self, ref: Ref) -> None:
         """One that entered is done."""
         self._under_way[ref] -= 1
-        if not self._under_way[ref]:
-            del self._under_way[ref]
 
 
 class _Place:

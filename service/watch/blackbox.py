@@ -24,7 +24,6 @@ _HEADER = struct.Struct("<B3xIdd16s96s")
 _ROW = struct.Struct("<QI")
 _TOLD_AT, _LANES_AT = 8, 16
 _ROWS_AT = _SEQUENCE.size + _HEADER.size
-_ATTEMPTS = 100
 
 RowId = tuple[int, int]
 """The id of a request, and the number of one of its rows."""
@@ -107,6 +106,7 @@ class _Lane:
     def __init__(self, memory: mmap.mmap, start: int, max_rows: int) -> None:
         self._memory = memory
         self._start = start
+        self._end = start + _lane_bytes(max_rows)
         self._max_rows = max_rows
         self._sequence = 0
 
@@ -122,13 +122,16 @@ class _Lane:
         self._write(header, rows)
 
     def read(self) -> Running | None:
-        """What runs; None for nothing."""
-        for _ in range(_ATTEMPTS):
-            before = _SEQUENCE.unpack_from(self._memory, self._start)
-            running = self._read()
-            if before == _SEQUENCE.unpack_from(self._memory, self._start) and before[0] % 2 == 0:
-                return running
-        return None  # it died, or was stopped, between two runs
+        """What runs; None for nothing, and where this changes while it is read."""
+        (before,) = _SEQUENCE.unpack_from(self._memory, self._start)
+        content = self._memory[self._start + _SEQUENCE.size : self._end]
+        (after,) = _SEQUENCE.unpack_from(self._memory, self._start)
+        if before != after or before % 2:
+            return None
+        try:
+            return self._parse(content)
+        except ValueError:  # what the engine died of had written over its memory
+            return None
 
     def _write(self, header: bytes, rows: Sequence[RowId]) -> None:
         self._sequence += 2
@@ -137,12 +140,13 @@ class _Lane:
         self._memory[at : at + len(content)] = content
         _SEQUENCE.pack_into(self._memory, self._start, self._sequence)
 
-    def _read(self) -> Running | None:
-        header = _HEADER.unpack_from(self._memory, self._start + _SEQUENCE.size)
-        doing, num_rows, started, predicted, digest, name = header
-        model, _, version = name.rstrip(b"\0").decode().partition("/")
-        if doing not in (Doing.BATCH, Doing.LOAD) or num_rows > self._max_rows or not version.isdigit():
+    def _parse(self, content: bytes) -> Running | None:
+        """Raises ValueError for what was never written here."""
+        doing, num_rows, started, predicted, digest, name = _HEADER.unpack_from(content)
+        if doing == Doing.NOTHING:
             return None
-        at = self._start + _ROWS_AT
-        rows = tuple(_ROW.iter_unpack(self._memory[at : at + num_rows * _ROW.size]))
-        return Running(Doing(doing), Ref(model, int(version)), started, predicted, rows, digest if any(digest) else b"")
+        if num_rows > self._max_rows:
+            raise ValueError(f"{num_rows} rows in a lane of {self._max_rows}")
+        ref = Ref.parse(name.rstrip(b"\0").decode())
+        rows = tuple(_ROW.iter_unpack(content[_HEADER.size : _HEADER.size + num_rows * _ROW.size]))
+        return Running(Doing(doing), ref, started, predicted, rows, digest if any(digest) else b"")

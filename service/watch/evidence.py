@@ -1,7 +1,7 @@
 """What an engine's death is evidence of. Pure: docs/decisions/0007 says why it is weighed like this."""
 
 from collections import Counter, deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from service.domain import Ref
@@ -35,7 +35,10 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """The end of one engine process; `incarnation` counts the processes of its slot."""
+    """The end of one engine process; `incarnation` counts the processes of its slot.
+
+    `running` is what ran then; where it is known which runs were overdue, these alone.
+    """
 
     incarnation: int
     cause: Cause
@@ -43,11 +46,16 @@ class Death:
     at: float
 
     @property
+    def hung(self) -> float:
+        """The seconds for which it had been in what it hung in; 0 where it died of something else."""
+        return self.at - min([each.started for each in self.running]) if self.cause is Cause.HANG else 0.0
+
+    @property
     def suspects(self) -> tuple[RowId, ...]:
         """The rows that may be what it died of."""
         if not self.cause.is_own_fault:
             return ()
-        return tuple([row for each in self.running if each.doing is Doing.BATCH for row in each.rows])
+        return tuple([row for each in self.running for row in each.rows])
 
     @property
     def tried(self) -> Running | None:
@@ -78,6 +86,7 @@ class Evidence:
         self.deaths: deque[Death] = deque(maxlen=_REMEMBERED)
         """The last ones, for those who had requests there."""
         self._counted: list[Death] = []
+        self._hung = 0.0
         self._alone: Counter[tuple[bytes, Ref]] = Counter()
 
     def weigh(self, death: Death) -> None:
@@ -85,6 +94,9 @@ class Evidence:
         self.deaths.append(death)
         if not death.cause.is_own_fault:
             return
+        # A run is overdue after half a minute, a load after ten: three such deaths are never so close by the clock.
+        self._hung += death.hung
+        death = replace(death, at=death.at - self._hung)
         self._counted = [each for each in self._counted if death.at - each.at < _WINDOW_SECONDS]
         if (tried := death.tried) is not None:
             self._weigh_input(death, tried)

@@ -1,10 +1,8 @@
 """When an engine has to be replaced although its process is there. Pure, but for the reading of /proc."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.domain import Ref
 from service.watch.blackbox import Doing, Running
 from service.watch.evidence import Cause
 
@@ -13,6 +11,14 @@ TICK_SECONDS = 0.25
 _START_SECONDS = 120.0
 _LEAST_BATCH_SECONDS, _TIMES_PREDICTED = 30.0, 20.0
 _LOAD_SECONDS = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Stuck:
+    """Why an engine must be ended, and the runs that may be what it is stuck in."""
+
+    cause: Cause
+    runs: tuple[Running, ...]
 
 
 @dataclass(slots=True)
@@ -39,10 +45,10 @@ class Watchdog:
         self._silent_seconds = silent_seconds
         self._last_tick: float | None = None
         self._beat = _Unchanged()
-        self._runs: dict[tuple[float, Ref], float] = {}
+        self._runs: dict[Running, float] = {}
 
-    def judge(self, beat: float, running: Iterable[Running], now: float, *, is_stopped: bool = False) -> Cause | None:
-        """Why the engine must be ended; None while it need not.
+    def judge(self, beat: float, running: tuple[Running, ...], now: float, *, is_stopped: bool = False) -> Stuck | None:
+        """Why the engine must be ended, and what it is stuck in; None while it need not.
 
         `beat` is its last sign of life, `is_stopped` whether its process was stopped by a signal: then the silence is
         not the fault of what it runs.
@@ -50,14 +56,15 @@ class Watchdog:
         elapsed = 0.0 if self._last_tick is None else min(now - self._last_tick, 2 * TICK_SECONDS)
         self._last_tick = now
         silent = self._beat.see(beat, elapsed)
-        before, runs = self._runs, {(run.started, run.ref): run for run in running}
+        before = self._runs
         # What is seen for the first time may have begun just now.
-        self._runs = {name: before[name] + elapsed if name in before else 0.0 for name in runs}
-        if not is_stopped and any(seconds > _longest_run(runs[name]) for name, seconds in self._runs.items()):
-            return Cause.HANG
+        self._runs = {run: before[run] + elapsed if run in before else 0.0 for run in running}
+        overdue = tuple([run for run, seconds in self._runs.items() if seconds > _longest_run(run)])
+        if overdue and not is_stopped:
+            return Stuck(Cause.HANG, overdue)
         if silent > (self._silent_seconds if beat else _START_SECONDS):
-            froze_it = not is_stopped and any(seconds >= silent - TICK_SECONDS for seconds in self._runs.values())
-            return Cause.HANG if froze_it else Cause.SILENT
+            # Where all of the process stands still, so does every run, and none shows that it is the one.
+            return Stuck(Cause.HANG if running and not is_stopped else Cause.SILENT, running)
         return None
 
 

@@ -180,3 +180,15 @@ async def test_what_can_not_be_in_time_is_refused_at_once_and_never_runs(service
     assert sorted(refused)[len(refused) // 2] < 0.5
     assert grown("servoloop_batch_rows_sum", model="slow") <= len(answered) + 4
     assert grown("servoloop_dropped_rows_total", model="slow", reason="overloaded") == len(refused)
+
+
+async def test_a_version_that_ends_its_engine_while_it_is_loaded_is_taken_out_and_no_other(service: Service) -> None:
+    grown = Totals(service)
+    write_fragile(service.home / "data" / "models", "doomed", ends_its_loader=True)
+    await asyncio.to_thread(until, lambda: grown("servoloop_versions_withdrawn_total", model="doomed"), "it is out")
+    status, answer = await ask(service, "fragile", [1.0, 1.0])
+    assert (status, sums(answer)) == (200, [2.0])
+    status, problem = await ask(service, "doomed", [1.0, 1.0])
+    assert (status, "its engine ended 3 times" in problem["detail"]) == (503, True)
+    assert grown("servoloop_versions_withdrawn_total") == 1
+    assert grown("servoloop_process_restarts_total", slot="engine-0", cause="crash") == 3

@@ -60,15 +60,23 @@ def test_what_runs_alone_has_nothing_beside_it() -> None:
 
 
 def test_where_one_fails_nobody_waits_for_it_and_its_error_is_told() -> None:
-    turns = iter(range(3))
+    turns = iter(range(8))
 
     def fail_once() -> Array:
         if next(turns) == 1:
             raise ValueError("broken")
         return NOTHING
 
-    with Crew(3) as crew, pytest.raises(ValueError, match="broken"):
+    with Crew(8) as crew, pytest.raises(ValueError, match="broken"):
         crew.together(fail_once, 0.0)
+
+
+def test_its_threads_end_with_it() -> None:
+    before = set(threading.enumerate())
+    with Crew(2) as crew:
+        crew.together(lambda: NOTHING, 0.0)
+        assert len(set(threading.enumerate()) - before) == 2
+    assert set(threading.enumerate()) <= before
 
 
 def test_what_its_threads_ran_is_seen_while_it_is_there() -> None:

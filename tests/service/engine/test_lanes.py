@@ -88,6 +88,8 @@ async def test_there_is_no_place_for_what_is_wider_than_the_room(bench: Bench) -
     bench.run("first", width=3)
     with pytest.raises(AssertionError, match="2 threads are wanted, there is room for 1"):
         bench.lanes.run(2, lambda _: None)
+    with pytest.raises(AssertionError, match="0 threads are wanted"):
+        bench.lanes.run(0, lambda _: None)
 
 
 async def test_what_runs_alone_waits_for_what_runs_and_lets_nothing_begin(bench: Bench) -> None:
@@ -101,6 +103,33 @@ async def test_what_runs_alone_waits_for_what_runs_and_lets_nothing_begin(bench:
     await asyncio.gather(first, alone)
     assert bench.ended == ["first", "alone"]
     assert bench.lanes.room == 4
+
+
+async def test_what_runs_alone_waits_for_all_that_run(bench: Bench) -> None:
+    first, first_may_end = bench.run("first")
+    second, second_may_end = bench.run("second")
+    alone, alone_may_end = bench.run_alone("alone")
+    alone_may_end.set()
+    first_may_end.set()
+    await first
+    second_may_end.set()
+    await asyncio.gather(second, alone)
+    assert bench.ended == ["first", "second", "alone"]
+
+
+async def test_who_lets_pass_waits_for_all_that_run_now_and_not_for_what_begins_meanwhile(bench: Bench) -> None:
+    (first, first_may_end), *others = [bench.run("held") for _ in range(3)]
+    passed = asyncio.create_task(bench.lanes.let_pass())
+    first_may_end.set()
+    await first
+    later, later_may_end = bench.run("later")
+    later_may_end.set()
+    await later
+    assert not passed.done()
+    bench.run("still there")
+    for _, may_end in others:
+        may_end.set()
+    await asyncio.wait_for(passed, PATIENCE)
 
 
 async def test_of_two_that_run_alone_one_waits_for_the_other(bench: Bench) -> None:

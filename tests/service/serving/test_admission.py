@@ -25,6 +25,15 @@ def test_whoever_is_done_makes_room_however_it_ended() -> None:
     admission.check(RENT)
 
 
+def test_of_several_who_is_done_makes_room_for_one() -> None:
+    admission = Admission(max_requests=2)
+    with admission.of(RENT):
+        with admission.of(RENT):
+            pass
+        with admission.of(RENT), pytest.raises(QueueFull):
+            admission.check(RENT)
+
+
 def test_each_version_has_its_own_bound() -> None:
     admission = Admission(max_requests=1)
     with admission.of(RENT):

@@ -27,10 +27,11 @@ class Deaths:
         cause: Cause = Cause.CRASH,
         doing: Doing = Doing.BATCH,
         after: float = 5.0,
+        took: float = 1.0,
     ) -> None:
         self.now += after
         self._incarnation += 1
-        running = Running(doing, ref, self.now - 1, rows=rows, digest=digest)
+        running = Running(doing, ref, self.now - took, rows=rows, digest=digest)
         self.evidence.weigh(Death(self._incarnation, cause, (running,), self.now))
 
     def idle(self, cause: Cause = Cause.CRASH) -> None:
@@ -99,6 +100,37 @@ def test_a_version_is_taken_out_when_three_engines_died_in_a_minute_while_runnin
 def test_deaths_further_apart_are_no_pattern(deaths: Deaths) -> None:
     for number in range(10):
         deaths.of((number, 0), after=31)
+    assert deaths.withdrawn == set()
+
+
+@pytest.mark.parametrize(("doing", "took"), [(Doing.BATCH, 30.0), (Doing.LOAD, 600.0)])
+def test_the_time_for_which_an_engine_hung_keeps_no_version_from_being_taken_out(
+    deaths: Deaths, doing: Doing, took: float
+) -> None:
+    for number in range(3):
+        assert deaths.withdrawn == set()
+        deaths.of((number, 0), cause=Cause.HANG, doing=doing, took=took, after=took + 10)
+    assert deaths.withdrawn == {REF}
+
+
+def test_an_engine_hung_since_the_first_of_its_overdue_runs_began() -> None:
+    evidence = Evidence()
+    for number in range(3):
+        at = 1000.0 + 50 * number
+        runs = tuple(Running(Doing.BATCH, REF, at - took) for took in (35.0, 30.0, 1.0))
+        evidence.weigh(Death(number, Cause.HANG, runs, at))
+    assert set(evidence.verdicts.withdrawn) == {REF}
+
+
+def test_hangs_with_long_peace_between_them_are_no_pattern(deaths: Deaths) -> None:
+    for number in range(10):
+        deaths.of((number, 0), cause=Cause.HANG, took=30.0, after=30 + 31)
+    assert deaths.withdrawn == set()
+
+
+def test_what_crashed_after_long_runs_did_not_hang(deaths: Deaths) -> None:
+    for _ in range(10):
+        deaths.of(doing=Doing.LOAD, took=500.0, after=510)
     assert deaths.withdrawn == set()
 
 
@@ -194,6 +226,19 @@ def test_the_deaths_of_others_count_on_after_a_pardon(deaths: Deaths) -> None:
     assert deaths.withdrawn == {OTHER}
 
 
+def test_what_inputs_of_others_are_suspected_of_counts_on_after_a_pardon(deaths: Deaths) -> None:
+    deaths.of((1, 0), ref=OTHER, digest=POISON)
+    deaths.evidence.pardon(REF)
+    deaths.of((1, 0), ref=OTHER, digest=POISON)
+    assert deaths.quarantined == {POISON}
+
+
+def test_what_a_successor_was_told_does_not_change_under_it(deaths: Deaths) -> None:
+    history = History.of(1, deaths.evidence.deaths, deaths.evidence.verdicts)
+    condemn(deaths, REF, POISON)
+    assert (history.quarantined, history.withdrawn) == ({}, {})
+
+
 def test_a_pardon_of_who_was_never_accused_changes_nothing(deaths: Deaths) -> None:
     condemn(deaths, OTHER, INNOCENT)
     deaths.evidence.pardon(REF)
@@ -262,6 +307,7 @@ def test_a_suspect_is_judged_also_while_a_version_is_loading() -> None:
         suspect = Running(Doing.BATCH, OTHER, 1.0, rows=((1, 0),), digest=POISON)
         evidence.weigh(Death(incarnation, Cause.CRASH, loading(REF, beside=suspect), 1000.0 + incarnation))
     assert set(evidence.verdicts.quarantined) == {POISON}
+    assert evidence.deaths[-1].versions == {OTHER}
     assert set(evidence.verdicts.withdrawn) == set()
 
 
