@@ -6,7 +6,7 @@ RESULT    {"failures"?: {request id: {row: reason}}}; an int64 (n, 4) of each an
           queue and in its batch; the outputs of all, (rows, k)
 
 A frame costs its sender and its reader the same however many it holds, and an array is one piece of memory: so
-requests alike that are sent in one turn of the event loop share a frame, and so do answers that came of one batch.
+requests alike that are sent in one turn of the event loop share a frame, and so do a turn's answers of one width.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,6 +19,9 @@ from models.preprocess.tensors import Array
 from service.domain import DEFAULT_PRIORITY, LOWEST_PRIORITY, Ref
 from service.errors import BrokenContract
 from service.wire import Frame, Kind
+
+MOST_BYTES = 1 << 20
+"""Of rows, or outputs, that share a frame: it is copied together and kept as one piece, and large ones gain nothing."""
 
 _MICROSECONDS = 1e6
 
@@ -91,11 +94,19 @@ def asked_in(frame: Frame) -> tuple[Asking, list[Asked]]:
 
 
 def result_frames(answers: Iterable[Answered]) -> list[Frame]:
-    """As few frames as can be: outputs of one width share one."""
+    """Few frames: outputs of one width share one, up to MOST_BYTES."""
     alike: dict[tuple[int, ...], list[Answered]] = {}
+    num_bytes: dict[tuple[int, ...], int] = {}
+    frames = []
     for answer in answers:
-        alike.setdefault(answer.outputs.shape[1:], []).append(answer)
-    return [_result_frame(group) for group in alike.values()]
+        width, size = answer.outputs.shape[1:], answer.outputs.nbytes
+        if width in alike and num_bytes[width] + size > MOST_BYTES:
+            frames.append(_result_frame(alike.pop(width)))
+        if width not in alike:
+            alike[width], num_bytes[width] = [], 0
+        alike[width].append(answer)
+        num_bytes[width] += size
+    return frames + [_result_frame(group) for group in alike.values()]
 
 
 def answers_in(frame: Frame) -> list[Answered]:
@@ -105,10 +116,12 @@ def answers_in(frame: Frame) -> list[Answered]:
     if not found or outputs.ndim < 2 or sum(rows for _, rows, _, _ in found) != len(outputs):
         raise BrokenContract("RESULT", expected="answers of as many rows as there are", got=(found[:3], outputs.shape))
     failures = frame.meta.get("failures", {})
+    if not isinstance(failures, dict):
+        raise BrokenContract("failures", expected="an object", got=type(failures).__name__)
     answers, start = [], 0
     for request_id, rows, queue, compute in found:
         part, start = outputs[start : start + rows], start + rows
-        why = {int(row): reason for row, reason in failures.get(str(request_id), {}).items()} if failures else {}
+        why = {int(row): reason for row, reason in dict(failures.get(str(request_id), {})).items()} if failures else {}
         answers.append(Answered(request_id, part, why, queue / _MICROSECONDS, compute / _MICROSECONDS))
     return answers
 

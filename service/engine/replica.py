@@ -138,8 +138,8 @@ class Replica:
         x, lengths = _pad(rows, *self.padded(len(rows), longest), ragged=ragged)
         outputs = self._compiled(x, lengths)
         width = self.manifest.num_outputs
-        if len(outputs) != len(x) or (width is not None and outputs.shape[1:] != (width,)):
-            raise BrokenContract("outputs of the network", expected=(len(x), width), got=outputs.shape)
+        if outputs.ndim != 2 or len(outputs) != len(x) or width not in (None, outputs.shape[1]):
+            raise BrokenContract("outputs of the network", expected=(len(x), width or "any"), got=outputs.shape)
         total = x.shape[0] * x.shape[1] if ragged else len(x)
         used = sum(map(len, rows)) if ragged else len(rows)
         return outputs[: len(rows)], Fill(total, total - used)

@@ -198,8 +198,9 @@ class EngineClient:
             self._send(request_id, held)
             return await held.future
         finally:
-            if self._held.pop(request_id, None) is not None and not self._outbox.remove(request_id):
-                # Nobody waits for this answer any more: the caller was cancelled, or the time is up.
+            if self._held.pop(request_id, None) is not None:
+                # Nobody waits for this answer any more: the caller was cancelled, or the time is up. What is in the
+                # outbox leaves before: it was to leave before this was to run.
                 self._send_frame(Frame(Kind.CANCEL, request_id))
 
     async def _row_by_row(self, ref: Ref, tensors: Tensors, deadline: Deadline, priority: int) -> Outputs:
@@ -279,7 +280,6 @@ class EngineClient:
 
     def _lose(self) -> None:
         self._link = None
-        self._outbox.clear()  # what was in it is sent again like all else that this engine had
         self.status = EngineStatus()
         self._tell()
         lost = {number: held for number, held in self._held.items() if held.sends and not held.future.done()}

@@ -5,12 +5,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from service.inference import Asked, infer_frame
+from service.inference import MOST_BYTES, Asked, infer_frame
 from service.serving.held import Held
 from service.wire import Frame
-
-# A frame is copied together, and read as one piece: large requests have nothing to gain from company.
-_MOST_BYTES = 1 << 20
 
 
 @dataclass(slots=True, eq=False)
@@ -28,28 +25,25 @@ class Outbox:
         self._groups: dict[object, _Group] = {}
 
     def add(self, request_id: int, held: Held) -> None:
-        """Send in this turn of the event loop."""
+        """Send in this turn of the event loop; at once what is large. Raises BrokenContract where it is too large."""
+        values = held.tensors.values
+        if values.nbytes > MOST_BYTES:
+            # Here, so that what can't be sent is its caller's trouble, and no other's.
+            self._leave(_Group({request_id: held}))
+            return
         if not self._groups:
             asyncio.get_running_loop().call_soon(self._leave_all)
-        values = held.tensors.values
-        kind = held.asking(), values.dtype, values.shape[1:], held.tensors.lengths is None
+        # A suspect has no company, not even that of its like.
+        alone = request_id if held.digest else None
+        kind = alone, held.asking(), values.dtype, values.shape[1:], held.tensors.lengths is None
         group = self._groups.get(kind)
         if group is None:
             group = self._groups[kind] = _Group()
-        elif group.num_bytes + values.nbytes > _MOST_BYTES:
+        elif group.num_bytes + values.nbytes > MOST_BYTES:
             self._leave(group)
             group = self._groups[kind] = _Group()
         group.requests[request_id] = held
         group.num_bytes += values.nbytes
-
-    def remove(self, request_id: int) -> bool:
-        """Take a request back; whether it was still here."""
-        return any(group.requests.pop(request_id, None) is not None for group in self._groups.values())
-
-    def clear(self) -> None:
-        """Take back all."""
-        for group in self._groups.values():
-            group.requests.clear()
 
     def _leave_all(self) -> None:
         groups, self._groups = self._groups, {}

@@ -73,7 +73,8 @@ class ResultCache:
         self._forget(question)
         if len(answer) > self._max_rows or question.num_bytes + answer.nbytes > self._max_bytes:
             return
-        self._answers[question] = answer
+        kept = self._answers[question] = answer.copy()  # it may be a view of a frame, with the answers of others
+        kept.setflags(write=False)
         self._count(question, answer, 1)
         while self.num_rows > self._max_rows or self.num_bytes > self._max_bytes:
             self._forget(next(iter(self._answers)))

@@ -7,7 +7,7 @@ from models.preprocess import Tensors
 from models.preprocess.tensors import Array
 from service.domain import Ref
 from service.errors import BrokenContract
-from service.inference import Answered, Asked, Asking, answers_in, asked_in, infer_frame, result_frames
+from service.inference import MOST_BYTES, Answered, Asked, Asking, answers_in, asked_in, infer_frame, result_frames
 from service.wire import Frame, FrameBuffer, Kind, encode
 
 REF = Ref("m", 1)
@@ -81,6 +81,8 @@ def test_answers_arrive_as_they_were_sent(drawn: list[tuple[int, int, int, float
     expected = sorted(answers, key=lambda one: [one.outputs.shape[1] for one in answers].index(one.outputs.shape[1]))
     for one, other in zip(found, expected, strict=True):
         assert (one.request_id, one.outputs.tolist()) == (other.request_id, other.outputs.tolist())
+        if [each.request_id for each in answers].count(one.request_id) == 1:
+            assert one.failures == other.failures
         assert (one.queue_seconds, one.compute_seconds) == pytest.approx(other[3:], abs=2e-6)
 
 
@@ -93,6 +95,13 @@ def test_failures_are_told_to_whose_rows_they_are() -> None:
     ]
     (frame,) = result_frames(answers)
     assert [answer.failures for answer in answers_in(sent(frame))] == [{}, {0: "a", 1: "b"}, {1: "c"}]
+
+
+def test_large_answers_travel_by_themselves() -> None:
+    large, small = np.zeros((1, MOST_BYTES // 4), np.float32), np.zeros((1, 3), np.float32)
+    answers = [Answered(number, outputs, {}, 0, 0) for number, outputs in enumerate([large, small, large, small])]
+    frames = result_frames(answers)
+    assert [[one.request_id for one in answers_in(sent(frame))] for frame in frames] == [[0], [1, 3], [2]]
 
 
 def heads(*rows: tuple[int, ...]) -> Array:
@@ -143,6 +152,8 @@ def test_what_is_no_request_is_refused(meta: dict[str, object], arrays: list[Arr
         ({}, [heads((1, 2, 0, 0)), np.zeros(2, np.float32)]),
         ({}, [heads((1, 2, 0, 0)), np.zeros((), np.float32)]),
         ({"failures": {"1": {"x": ""}}}, [heads((1, 2, 0, 0)), VALUES]),
+        ({"failures": {"1": ["x"]}}, [heads((1, 2, 0, 0)), VALUES]),
+        ({"failures": "x"}, [heads((1, 2, 0, 0)), VALUES]),
     ],
 )
 def test_what_is_no_answer_is_refused(meta: dict[str, object], arrays: list[Array]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import uvicorn
 
-from service.api.connection import HEAD_SECONDS, Connection, Draining, HttpServerState
+from service.api.connection import HEAD_SECONDS, MAX_HEADER_BYTES, Connection, Draining, HttpServerState
 
 
 class Timer:
@@ -93,6 +93,18 @@ async def test_a_head_that_trickles_in_is_answered_408(connection: Connection, l
     timer.callback()
     assert wire.sent.startswith(b"HTTP/1.1 408 Request Timeout\r\nContent-Type: application/problem+json")
     assert b"urn:servoloop:problem:head-too-slow" in wire.sent
+
+
+@pytest.mark.parametrize(("more", "is_refused"), [(0, False), (1, True)])
+async def test_the_address_and_all_headers_count_together(
+    connection: Connection, wire: Wire, more: int, is_refused: bool
+) -> None:
+    half = MAX_HEADER_BYTES // 2
+    address, header = b"/" + b"x" * (half - 1), b"X-Long: " + b"x" * (half - 10 + more)
+    pieces = b"GET " + address[:-9], address[-9:] + b" HTTP/1.1\r\n" + header[:-9], header[-9:] + b"\r\n\r\n"
+    for piece in pieces:
+        connection.data_received(piece)
+    assert wire.sent.startswith(b"HTTP/1.1 431 ") is is_refused
 
 
 async def test_a_whole_head_ends_the_wait(connection: Connection, loop: Loop) -> None:

@@ -6,10 +6,11 @@ import pytest
 
 from models.preprocess import Tensors
 from service.domain import Deadline, Ref
-from service.inference import asked_in
+from service.errors import BrokenContract
+from service.inference import MOST_BYTES, asked_in
 from service.serving.held import Held
 from service.serving.outbox import Outbox
-from service.wire import Frame
+from service.wire import Frame, encode
 from tests.service.serving.fake_engine import Sent, sent_in
 
 REF, OTHER = Ref("m", 1), Ref("m", 2)
@@ -77,27 +78,35 @@ async def test_what_was_sent_late_has_no_time_left_and_not_less(sending: Sending
 
 
 async def test_large_requests_travel_by_themselves(sending: Sending) -> None:
-    large = Tensors(np.zeros((1, 200_000), np.float32))
+    large = Tensors(np.zeros((1, MOST_BYTES), np.uint8))
     for number in range(3):
         sending.outbox.add(number, held(large))
     assert [[one.request_id for one in requests] for requests in await sending.sent()] == [[0], [1], [2]]
     assert np.shares_memory(asked_in(sending.frames[0])[1][0].tensors.values, large.values)
 
 
-async def test_what_was_taken_back_is_not_sent(sending: Sending) -> None:
-    sending.outbox.add(1, held())
-    sending.outbox.add(2, held())
-    assert sending.outbox.remove(1)
-    assert not sending.outbox.remove(1)
-    ((request,),) = await sending.sent()
-    assert request.request_id == 2
-    assert not sending.outbox.remove(2)
+async def test_suspects_travel_by_themselves_also_beside_their_like(sending: Sending) -> None:
+    for number in range(2):
+        suspect = held()
+        suspect.digest = b"d" * 16
+        sending.outbox.add(number, suspect)
+    assert [[one.request_id for one in requests] for requests in await sending.sent()] == [[0], [1]]
 
 
-async def test_an_outbox_of_which_all_was_taken_back_sends_nothing(sending: Sending) -> None:
-    sending.outbox.add(1, held())
-    sending.outbox.clear()
-    assert await sending.sent() == []
-    sending.outbox.add(2, held())
-    ((request,),) = await sending.sent()
-    assert request.request_id == 2
+async def test_what_is_too_large_for_a_frame_is_its_own_callers_trouble(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("service.wire.MAX_PAYLOAD_BYTES", 2 * MOST_BYTES)
+    frames: list[Frame] = []
+
+    def send(frame: Frame) -> None:
+        encode(frame)
+        frames.append(frame)
+
+    outbox = Outbox(send, lambda: None)
+    outbox.add(1, held())
+    with pytest.raises(BrokenContract, match="frame size"):
+        outbox.add(2, held(Tensors(np.zeros((1, MOST_BYTES), np.float32))))
+    outbox.add(3, held())
+    await asyncio.sleep(0)
+    assert [[one.request_id for one in sent_in(frame)] for frame in frames] == [[1, 3]]

@@ -216,6 +216,18 @@ async def test_rows_are_not_decoded_once_the_time_is_up(journey: Journey) -> Non
     assert journey.measured("servoloop_requests_total", outcome="deadline_exceeded") == 1
 
 
+async def test_rows_are_not_decoded_once_the_time_that_the_body_names_is_up(journey: Journey) -> None:
+    class Slow(Sent):
+        async def read(self) -> bytes:
+            journey.clock.advance(1.0)
+            return await super().read()
+
+    with pytest.raises(DeadlineExceeded) as raised:
+        await journey.send(Slow({"instances": FLATS, "parameters": {"timeout_ms": 500}}))
+    assert raised.value.where == "decoding"
+    assert journey.engines.calls == []
+
+
 async def test_a_body_that_does_not_arrive_within_the_requests_time_is_not_waited_for(journey: Journey) -> None:
     class Stalled(Sent):
         async def read(self) -> bytes:

@@ -34,6 +34,14 @@ def test_the_answer_that_was_not_used_for_longest_goes_first() -> None:
     assert [cache.get(question(number)) is not None for number in (1, 2, 3)] == [True, False, True]
 
 
+def test_an_answer_keeps_nothing_alive_that_came_with_it() -> None:
+    cache, frame = ResultCache(max_rows=2, max_bytes=1000), np.zeros((9, 1), np.float32)
+    cache.keep(question(1), frame[:1])
+    kept = cache.get(question(1))
+    assert kept is not None
+    assert not np.shares_memory(kept, frame)
+
+
 def test_inputs_and_outputs_count_as_bytes() -> None:
     cache = ResultCache(max_rows=100, max_bytes=4 * ROW_BYTES)
     for number in (1, 2, 3):

@@ -152,6 +152,20 @@ async def test_a_suspect_is_known_when_it_comes_again(engines: Engines, client: 
     assert alone(other) == alone(again) != b""
 
 
+async def test_equal_suspects_are_asked_for_one_by_one(engines: Engines, client: EngineClient) -> None:
+    first = ask(client, rows(7))
+    (sent,) = await engines.receive(1)
+    await engines.die()
+    await engines.start({1: {(sent.request_id, 0)}})
+    (again,) = await engines.receive(1)
+    asked = [ask(client, rows(7, 7)), ask(client, rows(7))]
+    suspects = await engines.receive(3)
+    assert [(values_of(one), alone(one)) for one in suspects] == [([7], alone(again))] * 3
+    for one in (again, *suspects):
+        engines.answer(one)
+    assert [len((await each).values) for each in (first, *asked)] == [1, 2, 1]
+
+
 async def test_what_is_quarantined_is_refused_and_its_neighbours_are_answered(
     engines: Engines, client: EngineClient
 ) -> None:
