@@ -200,7 +200,7 @@ class EngineClient:
         finally:
             if self._held.pop(request_id, None) is not None:
                 # Nobody waits for this answer any more: the caller was cancelled, or the time is up. What is in the
-                # outbox leaves before: it was to leave before this was to run.
+                # outbox leaves first: the event loop was to send it before it was to run this.
                 self._send_frame(Frame(Kind.CANCEL, request_id))
 
     async def _row_by_row(self, ref: Ref, tensors: Tensors, deadline: Deadline, priority: int) -> Outputs:
