@@ -23,7 +23,7 @@ _WATCH_AGAIN_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Child:
-    """How a process is started. It inherits `sockets`, and reads its parent's death from stdin."""
+    """How a process is started. It inherits `sockets`, and its stdin is a socket at whose end its parent is gone."""
 
     slot: str
     module: str
@@ -33,6 +33,8 @@ class Child:
     stop_seconds: float
     """How long it may take to stop before it is killed."""
     keeper: EngineKeeper | None = None
+    stops_in_order: bool = False
+    """Whether it calls `processes.can_stop` once it can end in order; before that it is not asked to."""
 
 
 class ProcessTree:
@@ -97,35 +99,53 @@ class ProcessTree:
 
     async def _run(self, child: Child) -> int:
         """Run a process to its end. Cancelled, ask it to stop, wait, and in the end kill it."""
-        numbers = [str(sock.fileno()) for sock in child.sockets]
-        watched = child.keeper.begin() if child.keeper is not None else []
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-P",  # a folder named `models` where the operator stands must not be taken for ours
-            *("-m", child.module, "--slot", child.slot, "--listen-fd", *numbers, *child.arguments, *watched),
-            stdin=asyncio.subprocess.PIPE,
-            pass_fds=[sock.fileno() for sock in child.sockets],
-            env=child.environment,
-            start_new_session=True,  # a Ctrl-C is for the supervisor, which stops the others in order
-        )
-        self._running.add(process)
-        watching = asyncio.create_task(_watch(child.keeper, process)) if child.keeper is not None else None
-        try:
-            return await process.wait()
-        except asyncio.CancelledError:
-            with contextlib.suppress(ProcessLookupError):
-                process.terminate()
+        ours, theirs = socket.socketpair()
+        with ours:
+            with theirs:
+                process = await _start(child, theirs)
+            self._running.add(process)
+            watching = asyncio.create_task(_watch(child.keeper, process)) if child.keeper is not None else None
             try:
-                await asyncio.wait_for(process.wait(), child.stop_seconds)
-            except TimeoutError:
-                log.error("a process did not stop in time and is killed", extra={"slot": child.slot})
-                process.kill()
-                await process.wait()
-            raise
-        finally:
-            self._running.discard(process)
-            if watching is not None:
-                watching.cancel()
+                return await process.wait()
+            except asyncio.CancelledError:
+                try:
+                    await asyncio.wait_for(_stop(process, ours if child.stops_in_order else None), child.stop_seconds)
+                except TimeoutError:
+                    log.error("a process did not stop in time and is killed", extra={"slot": child.slot})
+                    process.kill()
+                    await process.wait()
+                raise
+            finally:
+                self._running.discard(process)
+                if watching is not None:
+                    watching.cancel()
+
+
+async def _start(child: Child, stdin: socket.socket) -> asyncio.subprocess.Process:
+    numbers = [str(sock.fileno()) for sock in child.sockets]
+    watched = child.keeper.begin() if child.keeper is not None else []
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-P",  # a folder named `models` where the operator stands must not be taken for ours
+        *("-m", child.module, "--slot", child.slot, "--listen-fd", *numbers, *child.arguments, *watched),
+        stdin=stdin.fileno(),
+        pass_fds=[sock.fileno() for sock in child.sockets],
+        env=child.environment,
+        start_new_session=True,  # a Ctrl-C is for the supervisor, which stops the others in order
+    )
+
+
+async def _stop(process: asyncio.subprocess.Process, says: socket.socket | None) -> None:
+    """Ask a process to stop, where it says when it can only then, and wait for its end.
+
+    One that is ended while it starts leaves connections that the kernel made for it to be reset.
+    """
+    if says is not None:
+        says.setblocking(False)
+        await asyncio.get_running_loop().sock_recv(says, 1)  # nothing, where it has ended meanwhile
+    with contextlib.suppress(ProcessLookupError):
+        process.terminate()
+    await process.wait()
 
 
 async def _watch(keeper: EngineKeeper, process: asyncio.subprocess.Process) -> None:

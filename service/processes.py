@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import os
 import sys
 from contextvars import ContextVar
 from typing import Any
@@ -73,6 +74,11 @@ EXIT_MISCONFIGURED = 78
 EXIT_DEVICE_LOST = 71
 # EX_TEMPFAIL: what was to be measured could not be, because others keep the machine busy.
 EXIT_NOT_QUIET = 75
+
+
+def can_stop() -> None:
+    """Tell the parent that from now on SIGTERM ends this process in order."""
+    os.write(0, b".")
 
 
 async def parent_gone() -> None:

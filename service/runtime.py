@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import signal
 import socket
 import sys
 import time
@@ -26,7 +27,7 @@ from service.api.deps import Services
 from service.api.server import DrainPolicy, HttpServer
 from service.domain import Ref
 from service.errors import Misconfigured, StoreUnavailable
-from service.processes import EXIT_MISCONFIGURED, configure_logging, parent_gone, settle
+from service.processes import EXIT_MISCONFIGURED, can_stop, configure_logging, parent_gone, settle
 from service.registry.aliases import LiveAliases
 from service.registry.fleet import EngineInfo
 from service.registry.fleet_client import FleetClient
@@ -75,6 +76,8 @@ def main() -> None:
         log.error("the aliases can't be read", extra={"reason": error.reason})
         sys.exit(1)
     server = HttpServer(app, draining, DrainPolicy(settings.unready_seconds, settings.drain_seconds))
+    signal.signal(signal.SIGTERM, server.handle_exit)  # as uvicorn does itself, but only in a moment
+    can_stop()
     settle()
     server.run(sockets=[socket.socket(fileno=arguments.listen_fd)])
 

@@ -83,7 +83,15 @@ class Supervisor:
             http_arguments = ("--supervisor-socket", str(own_path), "--recorder-socket", str(recorder_path))
             http_seconds = settings.unready_seconds + drain_seconds + _KILL_AFTER_SECONDS
             https = [
-                Child(f"http-{number}", "service.runtime", http_arguments, (listener,), environment, http_seconds)
+                Child(
+                    f"http-{number}",
+                    "service.runtime",
+                    http_arguments,
+                    (listener,),
+                    environment,
+                    http_seconds,
+                    stops_in_order=True,
+                )
                 for number, listener in enumerate(listeners)
             ]
             control = ControlClient(recorder_path)

@@ -123,7 +123,12 @@ class Connection(HttpToolsProtocol):
         return self.cycle is None or self.cycle.response_complete
 
     def announce_close(self) -> None:
-        """Make the answer to the last request that arrived the connection's last."""
+        """Make the answer to the last request that arrived the connection's last, where it can still say so."""
+        if not self.idle and not self.cycle.response_started:
+            self.cycle.keep_alive = False
+
+    def _end_after_answer(self) -> None:
+        """Make the answer to the last request that arrived the connection's last, whatever it has said."""
         if not self.idle:
             self.cycle.keep_alive = False
 
@@ -136,7 +141,7 @@ class Connection(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            self.announce_close()  # the request is answered as HTTP/1.1, and what comes behind it can't be
+            self._end_after_answer()  # the request is answered as HTTP/1.1, and what comes behind it can't be
         except httptools.HttpParserError as error:
             match error.__context__:
                 case _HeadersTooLarge():
@@ -283,7 +288,7 @@ class Connection(HttpToolsProtocol):
         """Close, unless an answer is due: the client may have closed its sending half only."""
         if self._refused or self.idle or self.cycle.more_body:
             return None
-        self.announce_close()
+        self._end_after_answer()
         # Interim answers came with HTTP/1.1, and none may stand within another answer.
         if self.parser.get_http_version() == "1.1" and not self.pipeline and not self.cycle.response_started:
             self.transport.write(_PROBE)
@@ -324,7 +329,7 @@ class Connection(HttpToolsProtocol):
         """Answer what never became a request, and close once the client had time to read the answer."""
         self._refused = True
         if not self.idle and not self.cycle.more_body:
-            self.announce_close()  # earlier requests are answered first, and then the connection ends
+            self._end_after_answer()  # earlier requests are answered first, and then the connection ends
             return
         if not self.idle:
             if self.pipeline or self.cycle.response_started:

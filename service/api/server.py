@@ -56,12 +56,21 @@ class HttpServer(uvicorn.Server):
         self.server_state: HttpServerState = HttpServerState(draining, predict)
         self._draining = draining
         self._policy = policy
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to serve."""
+        self._loop = asyncio.get_running_loop()
+        await super().startup(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """On SIGTERM: unready from now on. The supervisor alone decides on SIGINT, and kills where force is needed."""
         if sig == signal.SIGTERM:
             self._draining.begun = self.should_exit = True
-            self._announce_close()  # at once: requests that have arrived are answered before the drain is begun
+            if self._loop is not None:
+                # Soon: requests that have arrived are answered before the drain is begun. But not here, where an answer
+                # may be half written, which would then end its connection without having said so.
+                self._loop.call_soon_threadsafe(self._announce_close)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drain, within the policy's seconds."""

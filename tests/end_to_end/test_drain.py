@@ -35,6 +35,16 @@ async def test_while_it_is_unready_it_still_answers_and_says_that_it_closes(new_
         assert await stopping == 0
 
 
+async def test_stopped_while_its_http_process_starts_it_answers_who_is_connected(new_home: Homes) -> None:
+    with drains.start(new_home()) as service:
+        await asyncio.to_thread(service.child, "http-0")
+        async with connect(service.port) as client:
+            client.send(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+            service.signal(signal.SIGTERM)
+            assert (await client.receive()).closes
+        assert await asyncio.to_thread(service.exit_code) == 0
+
+
 async def test_a_request_that_outlasts_the_drain_is_told_so(new_home: Homes) -> None:
     home = new_home()
     slow.write(home / "data" / "models")

@@ -105,6 +105,8 @@ async def drain(home: Path, **settings: object) -> tuple[Load, int, float, float
                 unready = time.monotonic()
                 if answer.status == 503:
                     break
+                if answer.closes:  # it was asked just before
+                    probe = await stack.enter_async_context(connect(service.port))
             code = await stopping
             ended = time.monotonic()
             await asyncio.gather(*clients)

@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+import os
+import socket
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,9 @@ PATIENCE = 10.0
 
 
 class FakeProcess:
-    def __init__(self, slot: str) -> None:
+    def __init__(self, slot: str, stdin: int) -> None:
         self.slot = slot
+        self.stdin = socket.socket(fileno=os.dup(stdin))
         self.pid = 0
         self.is_told_to_stop = False
         self.code: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -30,6 +33,7 @@ class FakeProcess:
         return await asyncio.shield(self.code)
 
     def end(self, code: int) -> None:
+        self.stdin.close()
         self.code.set_result(code)
 
     def terminate(self) -> None:
@@ -73,15 +77,17 @@ class World:
         self.tree = ProcessTree(SupervisorTelemetry(registry), self.given_up.append)
         self.keeper = FakeKeeper()
 
-    async def start(self, *command: str, **_: Any) -> FakeProcess:
+    async def start(self, *command: str, stdin: int, **_: Any) -> FakeProcess:
         if self.failing_forks:
             self.failing_forks -= 1
             raise BlockingIOError(11, "Resource temporarily unavailable")
-        self.processes.append(FakeProcess(command[command.index("--slot") + 1]))
+        self.processes.append(FakeProcess(command[command.index("--slot") + 1], stdin))
         return self.processes[-1]
 
-    def keep(self, slot: str = "a", *, keeper: Any = None) -> None:
-        self.tree.keep(Child(slot, "none", (), (), {}, PATIENCE, keeper))
+    def keep(
+        self, slot: str = "a", *, keeper: Any = None, stops_in_order: bool = False, patience: float = PATIENCE
+    ) -> None:
+        self.tree.keep(Child(slot, "none", (), (), {}, patience, keeper, stops_in_order))
 
     async def until(self, condition: Callable[[], object]) -> None:
         async with asyncio.timeout(PATIENCE):
@@ -90,13 +96,15 @@ class World:
 
 
 @pytest.fixture
-def world(registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> World:
+def world(registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[World]:
     world = World(registry)
     monkeypatch.setenv(MULTIPROCESS_DIR, str(tmp_path))
     monkeypatch.setattr(asyncio, "create_subprocess_exec", world.start)
     monkeypatch.setattr(service.process_tree, "_FIRST_DELAY", 0.001)
     monkeypatch.setattr(service.process_tree, "_WATCH_AGAIN_SECONDS", 0.001)
-    return world
+    yield world
+    for process in world.processes:
+        process.stdin.close()
 
 
 async def test_a_process_that_ends_is_started_again(world: World, registry: CollectorRegistry) -> None:
@@ -166,6 +174,36 @@ async def test_at_the_end_all_are_waited_for_whatever_becomes_of_one(
         world.processes[0].terminate = fail  # type: ignore[method-assign]
     assert world.processes[1].is_told_to_stop
     assert "could not be stopped in order" in caplog.text
+
+
+async def test_a_process_is_asked_to_stop_once_it_can(world: World) -> None:
+    async with world.tree:
+        world.keep(stops_in_order=True)
+        await world.until(lambda: world.processes)
+        (process,) = world.processes
+        leaving = asyncio.create_task(world.tree.__aexit__())
+        await asyncio.sleep(0.01)
+        assert not process.is_told_to_stop
+        process.stdin.send(b".")
+        await leaving
+        assert process.is_told_to_stop
+
+
+async def test_a_process_that_ends_before_it_can_stop_is_not_waited_for(world: World) -> None:
+    async with world.tree:
+        world.keep(stops_in_order=True)
+        await world.until(lambda: world.processes)
+        asyncio.get_running_loop().call_later(0.01, world.processes[0].end, 1)
+    assert len(world.processes) == 1
+
+
+async def test_a_process_that_never_can_stop_is_killed_in_the_end(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with world.tree:
+        world.keep(stops_in_order=True, patience=0.01)
+        await world.until(lambda: world.processes)
+    assert "did not stop in time and is killed" in caplog.text
 
 
 async def test_a_process_that_is_misconfigured_is_given_up(world: World) -> None:

@@ -1,12 +1,60 @@
 """What the server sets up for its connections."""
 
-from starlette.types import Receive, Scope, Send
+import asyncio
+import signal
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.lifespan.off import LifespanOff
 
 from service.api.connection import Connection, Draining
 from service.api.middleware import ContextMiddleware, RequestContext
 from service.api.server import DrainPolicy, HttpServer
 from service.processes import request_id
 from tests.service.api.support import Wire, turn
+
+
+async def streams(scope: Scope, receive: Receive, send: Send) -> None:
+    """An answer in two parts, with a turn of the event loop before each."""
+    await asyncio.sleep(0)
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+    for more in (True, False):
+        await asyncio.sleep(0)
+        await send({"type": "http.response.body", "body": b".", "more_body": more})
+
+
+def serve(app: ASGIApp) -> tuple[HttpServer, Connection, Wire]:
+    """A server with one connection, as uvicorn makes them."""
+    server = HttpServer(app, Draining(), DrainPolicy(unready=0.0, finish=0.0))
+    server.config.load()
+    connection, wire = Connection(config=server.config, server_state=server.server_state, app_state={}), Wire()
+    connection.connection_made(wire)
+    return server, connection, wire
+
+
+async def test_told_to_stop_within_an_answer_it_closes_after_the_next_one_which_says_so() -> None:
+    server, connection, wire = serve(streams)
+    connection.data_received(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    while not connection.cycle.response_started:
+        await asyncio.sleep(0)
+    server.handle_exit(signal.SIGTERM, None)
+    connection.announce_close()
+    await turn()
+    assert b"".join(wire.writes).endswith(b"\r\n\r\n..")
+    assert (b"connection: close" in b"".join(wire.writes), wire.closed) == (False, False)
+    connection.data_received(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    await turn()
+    assert (b"connection: close" in b"".join(wire.writes), wire.closed) == (True, True)
+
+
+async def test_told_to_stop_it_touches_no_connection_before_the_event_loops_next_turn() -> None:
+    server, connection, wire = serve(streams)
+    server.lifespan = LifespanOff(server.config)  # type: ignore[assignment]
+    await server.startup(sockets=[])
+    connection.data_received(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    server.handle_exit(signal.SIGTERM, None)
+    assert (connection.cycle.keep_alive, server.should_exit) == (True, True)
+    await turn()
+    assert (b"connection: close" in b"".join(wire.writes), wire.closed) == (True, True)
 
 
 async def test_a_request_that_is_sent_behind_another_begins_without_its_id() -> None:
@@ -24,10 +72,7 @@ async def test_a_request_that_is_sent_behind_another_begins_without_its_id() -> 
         begun.append(request_id.get())
         await context(scope, receive, send)
 
-    server = HttpServer(outermost, Draining(), DrainPolicy(unready=0.0, finish=0.0))
-    server.config.load()
-    connection = Connection(config=server.config, server_state=server.server_state, app_state={})
-    connection.connection_made(Wire())
+    _, connection, _ = serve(outermost)
     head = "GET /livez HTTP/1.1\r\nHost: x\r\nX-Request-Id: {}\r\n\r\n"
     connection.data_received("".join(map(head.format, ("one", "two", "three"))).encode())
     for _ in range(3):
