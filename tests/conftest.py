@@ -45,6 +45,7 @@ def _missing() -> dict[str, str | None]:
         "onnxruntime": OnnxRuntime().why_not(cpu),
         "openvino": OpenVino(Precision.BFLOAT16).why_not(cpu),
         "compiler": Inductor().why_not(cpu),
+        "gpu": None if torch.cuda.is_available() else f"torch {torch.__version__} sees no GPU",
     }
 
 

@@ -34,7 +34,7 @@ def optimize(
     """
     settings = load_settings(data_dir=data_dir)
     folder, number = _find(model, version, settings)
-    found = _run(folder, settings.optimized, tolerance)
+    found = _run(folder, settings.optimized, tolerance, settings.devices[0])
     evidence = found["evidence"]
     console().print(table(evidence))
     for title, reason in found["missing"].items():
@@ -101,13 +101,14 @@ def _find(model: str, version: int | None, settings: "Settings") -> tuple[Path, 
     return found.versions[number].folder, number
 
 
-def _run(folder: Path, cache: Path, tolerance: float) -> dict[str, Any]:
-    """Try the back ends; what the process says at its end. Exits where it fails."""
+def _run(folder: Path, cache: Path, tolerance: float, device: str) -> dict[str, Any]:
+    """Try the back ends on a device; what the process says at its end. Exits where it fails."""
     from rich.progress import Progress
 
     from service.processes import ENGINE_DEFAULTS
 
-    command = module_command("service.engine.optimize", folder, "--cache", cache, "--tolerance", tolerance)
+    arguments = ("--cache", cache, "--tolerance", tolerance, "--device", device)
+    command = module_command("service.engine.optimize", folder, *arguments)
     environment = {**ENGINE_DEFAULTS, **os.environ}  # it must be as fast as in an engine
     said: dict[str, Any] = {}
     with (

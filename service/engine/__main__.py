@@ -15,7 +15,7 @@ import uvloop
 from prometheus_client import CollectorRegistry
 
 from service.engine.core import Engine
-from service.engine.devices import open_device, ordinary_thread, own_device
+from service.engine.devices import GPU_LANES, open_device, ordinary_thread, own_device
 from service.engine.failures import DeviceLost
 from service.engine.loading import Loader
 from service.engine.optimized import Cache, environment_of
@@ -66,12 +66,11 @@ async def _serve(
     log.info("engine starts", extra={"device": own.name, "title": own.title, "budget": own.budget})
     telemetry = EngineTelemetry(CollectorRegistry())
     telemetry.memory_budget.labels(own.name).set(own.budget)
-    # A GPU's batches run one after another. What is shown of more than was foreseen would have no place, and the last
-    # place is the loader's.
+    # What is shown of more than was foreseen would have no place, and the last place is the loader's.
     *lanes, loaders = range(box.lanes)
-    threads = min(torch.get_num_threads(), len(lanes)) if device.type == "cpu" else 1
+    threads = min(torch.get_num_threads() if device.type == "cpu" else GPU_LANES, len(lanes))
     engine = Engine(settings.batch_policy, telemetry, show=box.write, threads=threads)
-    planner = _planner(device, settings)
+    planner = _planner(device, settings, settings.threads if device.type == "cpu" else threads)
     loader = Loader(
         engine,
         lambda wanted: Replica.load(wanted, device, planner),
@@ -102,14 +101,14 @@ async def _serve(
             await task
 
 
-def _planner(device: torch.device, settings: Settings) -> Planner:
+def _planner(device: torch.device, settings: Settings, threads: int) -> Planner:
     """To be called in a thread of ordinary priority."""
     cores = len(os.sched_getaffinity(0))
     cache = Cache(settings.optimized, environment_of(device), cores)
     starter = ordinary_thread()
     return Chooser(
         cache,
-        threads=settings.threads,
+        threads=threads,
         enabled=settings.optimize != "off",
         automatic=settings.optimize == "auto",
         elsewhere=lambda do: starter.submit(do).result(),

@@ -24,6 +24,12 @@ _GPU_BLOCK_BYTES = 512
 # How much others go before the thread that loads: what it does may take a little longer, a batch may not.
 _LOADER_NICENESS = 10
 
+GPU_LANES = 2
+"""Batches of a GPU under way at once: while one computes, another is sent or answered."""
+
+device_at_large = threading.Lock()
+"""Whoever records a CUDA graph holds it, and whoever waits for a whole device: while anything records, that fails."""
+
 
 def open_device(name: str, threads: int) -> torch.device:
     """The device called `name` (auto, cpu, cuda, cuda:N); auto is a GPU where there is one.
@@ -40,6 +46,9 @@ def open_device(name: str, threads: int) -> torch.device:
         if not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count():
             raise ValueError(f"there is no device {name}; torch sees {torch.cuda.device_count()} GPUs")
         device = torch.device("cuda", device.index or 0)
+        # By default cuDNN multiplies what is float32 with ten bits, and another number of rows takes another kernel: a
+        # row's answer would depend on its neighbours by more than promise 1 allows.
+        torch.backends.cudnn.allow_tf32 = False
     elif device.type != "cpu":
         raise ValueError(f"{name!r} is not supported; expected auto, cpu, cuda or cuda:N")
     torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
@@ -135,14 +144,16 @@ def peak_of(run: Callable[[], None], device: torch.device) -> int:
     torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device)
     run()
-    torch.cuda.synchronize(device)
+    with device_at_large:
+        torch.cuda.synchronize(device)
     return max(0, torch.cuda.max_memory_allocated(device) - before)
 
 
 def free_memory() -> None:
     """Give back what PyTorch and the C library keep of the device's and the machine's memory for later."""
     if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+        with device_at_large:
+            torch.cuda.empty_cache()
     elif sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
         # The supervisor has glibc keep what large tensors leave, which is right for batches and not for a replica.
         trim(0)

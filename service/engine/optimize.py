@@ -21,6 +21,7 @@ from models.manifest import WEIGHTS, BrokenCheckpoint, CheckpointFiles
 from service.engine.backends.base import Backend
 from service.engine.backends.registry import BACKENDS, SLOW_TO_BUILD
 from service.engine.choosing import choose
+from service.engine.devices import GPU_LANES, open_device
 from service.engine.heldout import rows_of
 from service.engine.optimized import Cache, Evidence, environment_of
 from service.engine.quiet import NotQuiet, Timing, in_background
@@ -36,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m service.engine.optimize", description=__doc__)
     parser.add_argument("folder", type=Path, metavar="DIR", help="a checkpoint")
     parser.add_argument("--cache", type=Path, required=True, help="where evidence is kept")
+    parser.add_argument("--device", default="cpu", metavar="NAME", help="auto, cpu, cuda or cuda:N: what computes")
     parser.add_argument("--tolerance", type=float, default=0.2, help="points that the metric may be worse")
     parser.add_argument(
         "--max-busy",
@@ -46,13 +48,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     warnings.simplefilter("ignore")  # stderr is for the reason
-    backends, timing = [b for b in BACKENDS if b.why_not(CPU) is None], AS_IT_COMES
+    try:
+        device = open_device(options.device, torch.get_num_threads())
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 1
+    backends, timing = [b for b in BACKENDS if b.why_not(device) is None], AS_IT_COMES
     if options.max_busy is not None:
         threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
         backends = [b for b in backends if b.name not in SLOW_TO_BUILD]
         timing = in_background(options.max_busy)
     try:
-        optimize(options.folder, options.cache, options.tolerance, backends, timing)
+        optimize(options.folder, options.cache, options.tolerance, backends, timing, device)
     except NotQuiet:
         return EXIT_NOT_QUIET
     except (BrokenCheckpoint, OSError) as error:
@@ -62,18 +69,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def optimize(
-    folder: Path, cache_folder: Path, tolerance: float, backends: Sequence[Backend], timing: Timing = AS_IT_COMES
+    folder: Path,
+    cache_folder: Path,
+    tolerance: float,
+    backends: Sequence[Backend],
+    timing: Timing = AS_IT_COMES,
+    device: torch.device = CPU,
 ) -> Evidence:
     """Try the back ends, keep the evidence, and print it. Raises BrokenCheckpoint, OSError and NotQuiet."""
     cores = len(os.sched_getaffinity(0))
     torch.set_num_threads(cores)
-    cache = Cache(cache_folder, environment_of(CPU), cores)
+    threads = cores if device.type == "cpu" else GPU_LANES
+    cache = Cache(cache_folder, environment_of(device), cores)
     files = CheckpointFiles(folder)
     manifest, weights = files.manifest, files.read(WEIGHTS)
     network = network_of(weights, manifest)
     rows = rows_of(files, network)
-    subject = Subject(manifest, lambda: network_of(weights, manifest), samples_of(files), rows, tolerance)
-    tried = candidates(backends, cores)
+    subject = Subject(manifest, lambda: network_of(weights, manifest), samples_of(files), rows, tolerance, device)
+    tried = candidates(backends, threads, device)
     step = 0
 
     def tell(doing: str) -> None:
@@ -82,7 +95,7 @@ def optimize(
         _say({"step": step, "of": num_steps(tried, timing), "doing": doing})
 
     trials = try_all(subject, tried, tell, timing)
-    chosen = choose(trials, max_threads=cores)
+    chosen = choose(trials, max_threads=threads)
     evidence = Evidence(
         model=manifest.model,
         version=manifest.version,
@@ -98,7 +111,7 @@ def optimize(
         chosen=None if chosen is None else trials.index(chosen),
     )
     path = cache.write(manifest, evidence)
-    missing = {f"{b.name} {b.precision}": reason for b in BACKENDS if (reason := b.why_not(CPU)) is not None}
+    missing = {f"{b.name} {b.precision}": reason for b in BACKENDS if (reason := b.why_not(device)) is not None}
     _say({"evidence": evidence.model_dump(mode="json"), "path": str(path), "missing": missing})
     return evidence
 

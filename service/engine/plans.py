@@ -55,12 +55,13 @@ def _here(do: Callable[[], None]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Chooser:
-    """Plans by what was found out about versions on this machine; a CPU alone has anything to choose from.
+    """Plans by what was found out about versions on this machine.
 
     A version that is wished in float32, as all are until somebody says otherwise, may run in bfloat16 where that was
     measured to be as good. One that is wished in a lower precision runs in that.
 
-    `automatic`: what nothing was tried for yet will be tried without anybody asking for it.
+    `threads` are the device's: of a GPU, its lanes. `automatic`: what nothing was tried for yet will be tried without
+    anybody asking for it, on a CPU.
     `elsewhere` runs something in a thread of ordinary priority, and waits for it.
     """
 
@@ -76,8 +77,6 @@ class Chooser:
         def plain(reason: str) -> Plan:
             return eager(device, precision, self.threads if device.type == "cpu" else 0, reason)
 
-        if device.type != "cpu":
-            return plain("on a GPU nothing else is tried")
         if not self.enabled:
             return plain("SERVOLOOP_OPTIMIZE is off")
         try:
@@ -85,7 +84,7 @@ class Chooser:
         except Unusable as error:
             log.warning("what was found out about a version is not used", extra={"reason": str(error)})
             return plain(f"what was found out about it is not used: {error}")
-        if evidence is None and self.automatic:
+        if evidence is None and self.automatic and device.type == "cpu":
             soon = plain("nothing was tried here yet; it will be in the background, once the machine is quiet")
             return replace(soon, pending=True)
         if evidence is None:

@@ -154,12 +154,15 @@ class Replica:
 
     def _compare(self, network: Network) -> None:
         """Raise ValueError unless what was built answers the samples as PyTorch does, but for rounding."""
+        # Some back ends take the network itself to their device, others take a copy.
+        device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
         for tensors in self._samples:
             rows, ragged = tensors.rows(), tensors.lengths is not None
             x, lengths = _pad(rows, len(rows), max(map(len, rows)) if ragged else 1, ragged=ragged)
+            placed = [None if each is None else torch.from_numpy(each).to(device) for each in (x, lengths)]
             with torch.inference_mode():
-                found = network(torch.from_numpy(x), None if lengths is None else torch.from_numpy(lengths))
-            expected = found.float().numpy()
+                found = network(*placed)
+            expected = found.float().cpu().numpy()
             apart = np.abs(self.run(rows, ragged=ragged)[0] - expected).max()
             if not apart <= _ALIKE * max(1.0, float(np.abs(expected).max())):
                 raise ValueError(f"it answers {apart:.2g} away from PyTorch")

@@ -29,9 +29,10 @@ from service.engine.plans import Plan
 from service.engine.quiet import Timing, Watch
 from service.engine.replica import Replica
 
+CPU = torch.device("cpu")
 BATCH = 32
 # Promise 1, of the logits' scale.
-TOLERANCES = {Precision.FLOAT32: 1e-5, Precision.BFLOAT16: 2e-2}
+TOLERANCES = {Precision.FLOAT32: 1e-5, Precision.BFLOAT16: 2e-2, Precision.FLOAT16: 2e-2}
 _ROUND_SECONDS = 0.02
 _ALONE = 12
 AS_IT_COMES = Timing()
@@ -53,13 +54,14 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A version that back ends are tried on. `fresh` makes its network anew; `tolerance` is in points."""
+    """A version that back ends are tried on, on a device. `fresh` makes its network anew; `tolerance` is in points."""
 
     manifest: Manifest
     fresh: Callable[[], Network]
     samples: Sequence[Tensors]
     rows: Rows
     tolerance: float = 0.2
+    device: torch.device = CPU
 
     def typical(self) -> Sequence[Array]:
         """The rows that an engine would find with the version too."""
@@ -107,8 +109,13 @@ def undisturbed(seconds: Sequence[float]) -> float:
     return sorted(seconds)[len(seconds) // 10]
 
 
-def candidates(backends: Sequence[Backend], cores: int) -> list[Candidate]:
-    """Every back end with one thread, half the cores, and all; what compiles for long with all only."""
+def candidates(backends: Sequence[Backend], cores: int, device: torch.device = CPU) -> list[Candidate]:
+    """Every back end with one thread, half the cores, and all; what compiles for long with all only.
+
+    On a GPU `cores` are its lanes. There is nothing to share out: each with one, and as many batches at once as lanes.
+    """
+    if device.type != "cpu":
+        return [Candidate(backend, 1, cores) for backend in backends]
     numbers = sorted({1, max(1, cores // 2), cores})
     return [
         Candidate(backend, threads, cores // threads)
@@ -199,7 +206,7 @@ def _time_round(timed: Sequence[_Timed], watch: Watch) -> bool:
 
 
 def _replica(subject: Subject, candidate: Candidate) -> Replica:
-    place = Place(torch.device("cpu"), candidate.threads, candidate.at_once)
+    place = Place(subject.device, candidate.threads, candidate.at_once)
     plan = Plan(candidate.backend, place, "it is tried")
     replica = Replica(
         subject.manifest, subject.fresh(), place.device, Precision.FLOAT32, subject.samples, plan, subject.typical

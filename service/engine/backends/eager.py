@@ -108,10 +108,14 @@ class EagerNetwork:
     def __call__(self, x: Array, lengths: Array | None) -> Array:
         """(B, O) float32."""
         use_threads(self._threads)
-        with torch.inference_mode(), self._precision():
-            outputs = self._run(self._place(x), None if lengths is None else torch.from_numpy(lengths).to(self._device))
-            logits: Array = outputs.float().cpu().numpy()
+        outputs = self.forward(torch.from_numpy(x), None if lengths is None else torch.from_numpy(lengths))
+        logits: Array = outputs.cpu().numpy()
         return logits
+
+    def forward(self, x: torch.Tensor, lengths: torch.Tensor | None) -> torch.Tensor:
+        """(B, O) float32 on the device, from wherever the inputs are."""
+        with torch.inference_mode(), self._precision():
+            return self._run(self._place(x), None if lengths is None else lengths.to(self._device)).float()
 
     def _run(self, x: torch.Tensor, lengths: torch.Tensor | None) -> torch.Tensor:
         outputs: torch.Tensor = self.network(x, lengths)
@@ -120,12 +124,11 @@ class EagerNetwork:
     def _precision(self) -> AbstractContextManager[object]:
         return nullcontext() if self._autocast is None else torch.autocast(self._device.type, self._autocast)
 
-    def _place(self, x: Array) -> torch.Tensor:
-        tensor = torch.from_numpy(x)
-        dtype = self._takes if tensor.is_floating_point() else tensor.dtype
-        if self._image_like and tensor.ndim == 4:
-            return tensor.to(self._device, dtype, memory_format=torch.channels_last)
-        return tensor.to(self._device, dtype)
+    def _place(self, x: torch.Tensor) -> torch.Tensor:
+        dtype = self._takes if x.is_floating_point() else x.dtype
+        if self._image_like and x.ndim == 4:
+            return x.to(self._device, dtype, memory_format=torch.channels_last)
+        return x.to(self._device, dtype)
 
 
 def use_threads(number: int) -> None:

@@ -1,4 +1,7 @@
-"""torch.compile: the network's operations fused into C++ for this processor. It needs a C++ compiler here."""
+"""torch.compile: the network's operations fused into C++ for this processor. It needs a C++ compiler here.
+
+What is compiled takes the weights as inputs: within a process another version of the same architecture reuses it.
+"""
 
 import atexit
 import os
@@ -34,9 +37,9 @@ class Inductor:
     name: str = "compile"
 
     def why_not(self, device: torch.device) -> str | None:
-        """On a CPU, as far as is tried here."""
+        """By itself it is for CPUs: on a GPU starting what it compiles costs as much as without."""
         if device.type != "cpu":
-            return f"torch.compile is used on CPUs alone, and this engine's device is {device}"
+            return f"torch.compile is used on {device} under CUDA graphs alone: cuda-graphs-compile"
         if not os.environ.get("CXX") and not any(map(shutil.which, _COMPILERS)):
             return f"torch.compile needs a C++ compiler ({' or '.join(_COMPILERS)})"
         return None
@@ -53,20 +56,25 @@ class Inductor:
         typical: Typical = none_shipped,
     ) -> Compiled:
         """Compile; raises NotBuilt for recurrent networks, and with what the compiler says."""
-        if any(isinstance(module, nn.RNNBase) for module in network.modules()):
-            raise NotBuilt("torch.compile leaves LSTM and GRU as they are")
-        _set_up()
-        threads = place.threads or torch.get_num_threads()
-        try:
-            # The number is part of the code that is made, and the thread that makes it may have another.
-            with torch._inductor.config.patch({"cpp.threads": threads}), warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # PyTorch's compiler uses what PyTorch deprecates
-                built = InductorNetwork(network, place, self.precision)
-                for num_rows in _SIZES:
-                    built.compile(*padded_batch(samples[0], num_rows))
-        except Exception as error:
-            raise NotBuilt(f"torch.compile can't compile this network: {in_brief(error)}") from error
-        return built
+        return compiled(network, place, self.precision, samples[0])
+
+
+def compiled(network: Network, place: Place, precision: Precision, sample: Tensors) -> "InductorNetwork":
+    """A network on its device, compiled there. Raises NotBuilt for recurrent ones, and with what the compiler says."""
+    if any(isinstance(module, nn.RNNBase) for module in network.modules()):
+        raise NotBuilt("torch.compile leaves LSTM and GRU as they are")
+    _set_up()
+    threads = place.threads or torch.get_num_threads()
+    try:
+        # The number is part of the code that is made, and the thread that makes it may have another.
+        with torch._inductor.config.patch({"cpp.threads": threads}), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PyTorch's compiler uses what PyTorch deprecates
+            built = InductorNetwork(network, place, precision)
+            for num_rows in _SIZES:
+                built.compile(*padded_batch(sample, num_rows))
+    except Exception as error:
+        raise NotBuilt(f"torch.compile can't compile this network: {in_brief(error)}") from error
+    return built
 
 
 class InductorNetwork(EagerNetwork):
@@ -80,8 +88,11 @@ class InductorNetwork(EagerNetwork):
 
     def compile(self, x: Array, lengths: Array | None) -> None:
         """Run a batch, and compile what this takes."""
+        # Made outside of inference mode, as those that will come are: what is compiled is for one of the two kinds.
+        rows = torch.from_numpy(x).to(self._device)
+        num_steps = None if lengths is None else torch.from_numpy(lengths).to(self._device)
         with torch.inference_mode(), self._precision():
-            self._compiled(self._place(x), None if lengths is None else torch.from_numpy(lengths))
+            self._compiled(self._place(rows), num_steps)
 
     def _run(self, x: torch.Tensor, lengths: torch.Tensor | None) -> torch.Tensor:
         outputs: torch.Tensor = self._as_compiled(x, lengths)

@@ -6,6 +6,7 @@ import torch
 
 from service.domain import Precision
 from service.engine.backends.base import Backend
+from service.engine.backends.cuda_graphs import CudaGraphs
 from service.engine.backends.eager import Eager, EagerCast
 from service.engine.backends.inductor import Inductor
 from service.engine.backends.onnxruntime import OnnxRuntime
@@ -19,11 +20,16 @@ BACKENDS: tuple[Backend, ...] = (
     OpenVino(Precision.BFLOAT16),
     OpenVino(Precision.BFLOAT16, "openvino-int8", int8=True),
     OnnxRuntime(),
+    CudaGraphs(),
+    CudaGraphs(Precision.BFLOAT16),
+    CudaGraphs(Precision.FLOAT16),
     Inductor(),
     Inductor(Precision.BFLOAT16),
+    CudaGraphs(Precision.FLOAT32, "cuda-graphs-compile", compile=True),
+    CudaGraphs(Precision.BFLOAT16, "cuda-graphs-compile", compile=True),
 )
 
-SLOW_TO_BUILD = frozenset({"compile"})
+SLOW_TO_BUILD = frozenset({"compile", "cuda-graphs-compile"})
 """What takes so long to build that it is only tried where somebody asks for it."""
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from models.architectures import Family, FamilyConfig, InvalidConfig, Network, UnknownArchitecture, build, registry
+from models.architectures.common import as_steps
 
 
 def test_an_unknown_family_names_those_known() -> None:
@@ -69,6 +70,14 @@ def test_lengths_must_fit() -> None:
         network(torch.zeros(2, 7, 3), torch.tensor([7, 8]))
     with pytest.raises(ValueError, match=r"shape \(2,\), got \(3,\)"):
         network(torch.zeros(2, 7, 3), torch.tensor([7, 7, 7]))
+
+
+def test_lengths_on_another_device_are_not_waited_for() -> None:
+    x, lengths = (
+        torch.zeros(2, 7, 3, device="meta"),
+        torch.tensor([7, 8], device="meta"),
+    )  # it has no numbers to look at
+    assert as_steps(x, lengths)[1].device.type == "meta"
 
 
 class TwiceConfig(FamilyConfig):

@@ -44,6 +44,14 @@ def test_a_gpu_that_is_not_there_is_refused() -> None:
         open_device("cuda:99", 1)
 
 
+@pytest.mark.gpu
+def test_on_a_gpu_float32_is_not_rounded_to_ten_bits() -> None:
+    torch.backends.cudnn.allow_tf32 = True
+    open_device("cuda", 1)
+    assert not torch.backends.cudnn.allow_tf32
+    assert not torch.backends.cuda.matmul.allow_tf32
+
+
 # Memory
 
 

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from service.engine import optimize
 from service.engine.backends.base import Backend
@@ -32,7 +33,10 @@ class Run:
         # The parent of a test is not the supervisor.
         monkeypatch.setattr(optimize, "_end_with_parent", lambda: None)
 
-    def _optimize(self, _: Path, __: Path, ___: float, backends: list[Backend], timing: Timing) -> None:
+    def _optimize(
+        self, _: Path, __: Path, ___: float, backends: list[Backend], timing: Timing, device: torch.device
+    ) -> None:
+        assert device.type == "cpu"
         self.tried, self.timing = [backend.name for backend in backends], timing
         if self._error is not None:
             raise self._error
@@ -45,6 +49,15 @@ def test_in_the_background_what_is_slow_to_build_is_left_out(monkeypatch: pytest
     assert run.timing.rounds < Timing().rounds
     assert optimize.main(words) == 0
     assert (run.tried, run.timing) == (["fake", "compile"], Timing())
+
+
+def test_a_device_that_is_not_there_is_a_reason(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Run(monkeypatch)
+    assert optimize.main([str(tmp_path), "--cache", str(tmp_path), "--device", "cuda:99"]) == 1
+    assert "there is no device cuda:99" in capsys.readouterr().err
+    assert run.tried == []
 
 
 def test_a_machine_that_is_not_quiet_has_an_exit_status_of_its_own(

@@ -212,6 +212,19 @@ def test_pytorch_answers_where_nothing_else_is_known_and_the_reason_says_what_to
     assert reason(cache) == "OpenVINO is not installed: pip install 'servoloop[openvino]'"
 
 
-def test_on_a_gpu_pytorch_answers(cache: Cache) -> None:
-    plan = Chooser(cache, threads=2)(torch.device("cuda", 0), MANIFEST, Precision.FLOAT16)
-    assert (plan.backend.name, plan.backend.precision) == ("eager", Precision.FLOAT16)
+GPU = torch.device("cuda", 0)
+
+
+def test_on_a_gpu_pytorch_answers_until_somebody_tries_the_others(cache: Cache) -> None:
+    plan = Chooser(cache, threads=2, automatic=True)(GPU, MANIFEST, Precision.FLOAT16)
+    assert (plan.backend.name, plan.backend.precision, plan.place.threads) == ("eager", Precision.FLOAT16, 0)
+    assert (plan.pending, plan.reason) == (False, "nothing was tried here: servoloop optimize m --version 1")
+
+
+def test_on_a_gpu_what_was_fastest_there_runs_as_many_batches_at_once_as_it_has_lanes(cache: Cache) -> None:
+    cache.write(
+        MANIFEST, evidence(TRIALS[0], {"backend": "cuda-graphs", "precision": "bfloat16", "rows_per_second": 1e5})
+    )
+    plan = Chooser(cache, threads=2)(GPU, MANIFEST, Precision.FLOAT32)
+    assert (plan.backend.name, plan.backend.precision) == ("cuda-graphs", Precision.BFLOAT16)
+    assert (plan.place.device, plan.place.threads, plan.place.at_once) == (GPU, 1, 2)

@@ -222,6 +222,12 @@ def test_one_thread_half_the_cores_and_all_are_tried() -> None:
     assert [each.threads for each in candidates([replace(Eager(), name="compile")], 8)] == [8]
 
 
+def test_on_a_gpu_batches_are_as_many_at_once_as_it_has_lanes() -> None:
+    backends = [Eager(), replace(Eager(), name="compile")]
+    tried = candidates(backends, 2, torch.device("cuda", 0))
+    assert [(each.backend, each.threads, each.at_once) for each in tried] == [(each, 1, 2) for each in backends]
+
+
 def test_the_fastest_that_passed_is_chosen_from_real_trials() -> None:
     tried = [Candidate(Fake(error="no"), 1), Candidate(Eager(), 1)]
     chosen = choose(try_all(subject(), tried, lambda _: None), max_threads=2)

@@ -16,6 +16,7 @@ from service.engine.backends.base import Backend, NotBuilt, Place
 from service.engine.backends.eager import Eager
 from service.engine.backends.openvino import OpenVino
 from service.engine.backends.registry import BACKENDS
+from service.engine.devices import open_device
 from service.engine.plans import Plan
 from service.engine.replica import Replica
 from tests.service.engine.networks import MAX_STEPS, NETWORKS, TOKENS, VECTORS, manifest_of, rows_for
@@ -28,6 +29,8 @@ MARKS = {
     "openvino-int8": [pytest.mark.openvino],
     "onnxruntime": [pytest.mark.onnxruntime],
     "compile": [pytest.mark.compiler],
+    "cuda-graphs": [pytest.mark.gpu],
+    "cuda-graphs-compile": [pytest.mark.gpu],
 }
 # Compiling takes seconds, and half a minute on a busy machine.
 COMPILED = {Precision.FLOAT32: ("mlp", "transformer pre-norm, mean"), Precision.BFLOAT16: ("mlp", "cnn")}
@@ -39,8 +42,10 @@ def title(backend: Backend) -> str:
 
 def names_for(backend: Backend) -> Sequence[str]:
     match backend.name:
-        case "compile":
+        case "compile" | "cuda-graphs-compile":
             return COMPILED[backend.precision]
+        case "cuda-graphs":
+            return [name for name in NETWORKS if "both" not in name]
         case "openvino-int8":
             # Of a width of 8 and with such weights, those with post-norm are too far away: PyTorch would run them.
             return ["cnn", "mlp", "linear", *(name for name in NETWORKS if name.startswith("transformer pre-norm"))]
@@ -74,7 +79,9 @@ def made(backend: Backend, name: str, threads: int = 1, place: Place | None = No
     network = build(architecture["family"], architecture["config"])
     for parameter in network.parameters():  # larger than fresh ones, so that a leak would show
         parameter.data.mul_(2.0)
-    plan = Plan(backend, place or Place(CPU, threads), "it was asked for")
+    if place is None:
+        place = Place(CPU, threads) if backend.why_not(CPU) is None else Place(open_device("cuda", threads), threads)
+    plan = Plan(backend, place, "it was asked for")
 
     def typical() -> Sequence[Array]:
         return rows_of(name, LENGTHS * 9, seed=1)[0]
@@ -115,6 +122,32 @@ def test_a_batch_runs_with_the_threads_of_its_plan(backend: Backend) -> None:
     made(backend, "mlp", threads=0).run(rows, ragged=False)
     assert torch.get_num_threads() == 2
     torch.set_num_threads(before)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("backend", [each for each in BACKENDS if each.name.startswith("eager")], ids=title)
+@pytest.mark.parametrize("name", ["cnn", "gru over features both ways", "transformer pre-norm, mean"])
+def test_pytorch_itself_answers_alike_on_a_gpu(backend: Backend, name: str) -> None:
+    replica = made(backend, name, place=Place(open_device("cuda", 1), 1, at_once=2))
+    assert replica.execution.backend == backend.name, replica.execution.reason
+    rows, ragged = rows_of(name)
+    tolerance = TOLERANCE_FP32 if backend.precision is Precision.FLOAT32 else 5e-2
+    assert_the_same(replica.run(rows, ragged=ragged)[0], reference(name), tolerance)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["cnn", "lstm over features", "transformer pre-norm, mean"])
+def test_on_a_gpu_batches_side_by_side_get_their_own_answers_while_others_are_recorded(name: str) -> None:
+    backend = next(each for each in BACKENDS if each.name == "cuda-graphs")
+    replica = made(backend, name, place=Place(open_device("cuda", 1), 1, at_once=2))
+    batches = [rows_of(name, [step + 1, 40 - step, step % 7 + 1], seed=step)[0] for step in range(30)]
+    ragged = rows_of(name)[1]
+    plain = made(Eager(), name)
+    expected = [plain.run(rows, ragged=ragged)[0] for rows in batches]
+    with ThreadPoolExecutor(4) as threads:
+        found = [threads.submit(replica.run, rows, ragged=ragged) for rows in batches * 10]
+    for number, answer in enumerate(found):
+        assert_the_same(answer.result()[0], expected[number % len(batches)], TOLERANCE_FP32)
 
 
 @pytest.mark.parametrize("name", ["cnn", "mlp", "lstm over features"])
@@ -173,9 +206,10 @@ def test_what_openvino_computes_with_bfloat16_is_not_float32_under_another_name(
 
 
 @pytest.mark.parametrize("backend", BACKENDS, ids=title)
-def test_what_is_made_for_cpus_says_so_on_a_gpu(backend: Backend) -> None:
+def test_what_is_made_for_cpus_says_so_on_a_gpu(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.engine.backends.cuda_graphs.find_spec", lambda name: name)  # Triton is there
     why = backend.why_not(torch.device("cuda", 0))
-    assert (why is None) == backend.name.startswith("eager"), why
+    assert (why is None) == backend.name.startswith(("eager", "cuda-graphs")), why
 
 
 def test_float16_is_for_gpus() -> None:

@@ -1,5 +1,6 @@
 """When torch.compile compiles, and when it does not: with a compiler that counts in place of the slow one."""
 
+import gc
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,13 +11,16 @@ import numpy as np
 import pytest
 import torch
 import torch._dynamo
+from torch._dynamo.utils import counters
 
 from models.architectures import build
+from models.preprocess import Tensors
 from service.domain import Precision
 from service.engine.backends.base import Place
-from service.engine.backends.inductor import InductorNetwork
-from tests.service.engine.networks import NETWORKS
+from service.engine.backends.inductor import Inductor, InductorNetwork
+from tests.service.engine.networks import NETWORKS, manifest_of
 
+CPU = torch.device("cpu")
 PATIENCE = 10.0
 
 
@@ -52,7 +56,7 @@ def compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[Compiler]:
 def network() -> InductorNetwork:
     _, architecture = NETWORKS["mlp"]
     made = build(architecture["family"], architecture["config"])
-    return InductorNetwork(made, Place(torch.device("cpu"), 1), Precision.FLOAT32)
+    return InductorNetwork(made, Place(CPU, 1), Precision.FLOAT32)
 
 
 def rows(number: int) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -81,3 +85,25 @@ def test_another_network_is_compiled_while_one_runs(compiler: Compiler) -> None:
         compiler.gate.set()
         assert compiler.num_compiled == before + 1
         assert answer.result().shape == (2, 3)
+
+
+@pytest.mark.compiler
+def test_other_weights_of_the_same_architecture_reuse_what_was_compiled() -> None:
+    torch._dynamo.reset()
+    contract, architecture = NETWORKS["mlp"]
+    x, graphs = rows(3), []
+    for seed in range(3):
+        torch.manual_seed(seed)
+        retrained = build(architecture["family"], architecture["config"])
+        with torch.inference_mode():
+            expected = retrained(torch.from_numpy(x)).numpy()
+        before = counters["stats"]["unique_graphs"]
+        built = Inductor().build(retrained, manifest_of(contract, architecture), [Tensors(rows(1))], Place(CPU, 1))
+        graphs.append(counters["stats"]["unique_graphs"] - before)
+        np.testing.assert_allclose(built(x, None), expected, rtol=1e-5, atol=1e-6)
+        if seed == 0:  # the second comes when the first is gone, the third beside the second
+            del built, retrained
+            gc.collect()
+    torch._dynamo.reset()
+    assert graphs[0] > 0
+    assert graphs[1:] == [0, 0]
