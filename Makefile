@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run install install-test test faults bench-check check format clean
+.PHONY: help run install install-test test faults bench-check gpu check format clean
 
 help: ## say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,11 @@ faults: $(VENV)/.installed-test ## break a running service in every way, and pri
 
 bench-check: $(VENV)/.installed-test ## compare speed with a no-op server and with bare forwards, by ratios (under a minute; needs wrk)
 	@$(BIN)/python -m benchmarks check
+
+gpu: $(VENV)/.installed-test ## on a machine with an NVIDIA GPU: the tests that need one, then the benchmark (GPU='--json FILE')
+	@$(BIN)/python -c 'import sys, torch; torch.cuda.is_available() or sys.exit(f"make gpu needs a GPU; torch {torch.__version__} sees none")'
+	@$(BIN)/python -m pytest -m gpu
+	@$(BIN)/python -m benchmarks gpu $(GPU)
 
 check: $(VENV)/.installed-test ## lint, types, layers
 	@$(BIN)/ruff check .

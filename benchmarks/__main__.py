@@ -17,7 +17,7 @@ from benchmarks.report import cores
 def main() -> None:
     """Read the command line and run one benchmark."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("what", choices=("limits", "serve", "start", "peers", "texts", "check"))
+    parser.add_argument("what", choices=("limits", "serve", "start", "peers", "texts", "check", "gpu"))
     parser.add_argument("--quick", action="store_true", help="short windows: for a look, not for a claim")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results to this file too")
     parser.add_argument("--plot", type=Path, metavar="PNG", help="peers: draw the throughput")
@@ -66,6 +66,10 @@ def main() -> None:
             from benchmarks import check
 
             check.run(console)
+        case "gpu":
+            from benchmarks import gpu
+
+            gpu.run(console, path, quick=quick)
         case _:
             from benchmarks import compare
             from benchmarks.peers.environments import install
