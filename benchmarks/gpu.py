@@ -1,7 +1,7 @@
 """How close the engine comes to a GPU's limit: its rows a second, beside those of a bare loop over a CUDA graph.
 
 Both run the same batches of 32 rows in one process, in turns. The loop has nothing around it: fixed memory, pinned on
-the host, copied to the GPU and back. The engine is driven directly, with whole batches as requests, and without HTTP: its
+the host, copied to the GPU and back. The engine is driven directly, with whole batches as requests: what it adds is its
 queue, its lanes and its back end. The networks have random weights.
 """
 

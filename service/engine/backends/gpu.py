@@ -146,15 +146,24 @@ class CudaGpu:
                 graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
                 try:
                     step()
+                    graph.capture_end()
                 except BaseException:
-                    with suppress(Exception):  # it says again that the recording is broken
-                        graph.capture_end()
+                    self._abandon(graph)
                     raise
-                graph.capture_end()
         except Exception as error:
             self._raise_if_lost(error)
             raise NotCaptured(in_brief(error)) from error
         return graph.replay
+
+    def _abandon(self, graph: torch.cuda.CUDAGraph) -> None:
+        """End a recording that is broken, which each of these calls may say once more.
+
+        A PyTorch without its pull request 180395 would take it to be under way for ever, and give back no memory then.
+        """
+        with suppress(Exception):
+            graph.capture_end()
+        with suppress(Exception):
+            torch._C._cuda_endAllocateToPool(self._recording.device_index, self._pool)
 
     def _raise_if_lost(self, error: Exception) -> None:
         """What can't be recorded and what breaks the device are both CUDA errors; only the latter stay."""
@@ -168,11 +177,13 @@ class CudaGpu:
 
 @cache
 def _recording_stream(device: torch.device) -> torch.cuda.Stream:
-    return _new_stream(device)
+    # Of a priority of its own: PyTorch has 32 streams of each and hands them out in turn, and what another thread
+    # copied on this one would be recorded.
+    return _new_stream(device, priority=-1)
 
 
-def _new_stream(device: torch.device) -> torch.cuda.Stream:
-    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+def _new_stream(device: torch.device, priority: int = 0) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device, priority=priority)  # type: ignore[no-untyped-call]
 
 
 def _new_event() -> torch.cuda.Event:
