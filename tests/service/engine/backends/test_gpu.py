@@ -1,11 +1,13 @@
 """What is asked of a GPU, of a real one and of the host's memory in its place."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 
 from service.engine.backends.gpu import CudaGpu, Gpu, NotCaptured
+from service.engine.devices import free_memory, peak_of
 from tests.service.engine.backends.host_gpu import HostGpu
 
 Open = Callable[[], Gpu]
@@ -88,3 +90,27 @@ def test_a_step_that_waits_for_the_gpu_is_not_captured_and_the_gpu_goes_on() -> 
 @pytest.mark.gpu
 def test_what_is_pinned_is_pinned() -> None:
     assert CudaGpu(torch.device("cuda", 0)).pinned(8, torch.float32).is_pinned()
+
+
+@pytest.mark.gpu
+def test_recording_goes_well_beside_batches_of_others_and_waits_for_the_whole_gpu() -> None:
+    device = torch.device("cuda", 0)
+    gpu = CudaGpu(device)
+    x, y = gpu.memory(SIZE, torch.float32), gpu.memory(SIZE, torch.float32)
+    weights = torch.eye(64, device=device)
+
+    def batch() -> None:
+        assert float((weights @ weights).sum()) == 64
+
+    with ThreadPoolExecutor(2) as threads:
+        recorded = threads.submit(lambda: [gpu.capture(lambda: y.copy_(x + 1)) for _ in range(100)])
+        others = threads.submit(lambda: [batch() for _ in range(1000)])
+        while not (recorded.done() and others.done()):
+            peak_of(batch, device)
+            free_memory()
+        line = gpu.line()
+        for step in recorded.result():
+            line.compute(step)
+        line.wait()
+    others.result()
+    assert y.min() == y.max() == 1
