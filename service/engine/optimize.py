@@ -111,9 +111,17 @@ def optimize(
         chosen=None if chosen is None else trials.index(chosen),
     )
     path = cache.write(manifest, evidence)
-    missing = {f"{b.name} {b.precision}": reason for b in BACKENDS if (reason := b.why_not(device)) is not None}
-    _say({"evidence": evidence.model_dump(mode="json"), "path": str(path), "missing": missing})
+    _say({"evidence": evidence.model_dump(mode="json"), "path": str(path), "missing": _missing(device)})
     return evidence
+
+
+def _missing(device: torch.device) -> dict[str, str]:
+    """Why back ends were not tried; those of one name and reason in one line."""
+    alike: dict[tuple[str, str], list[str]] = {}
+    for backend in BACKENDS:
+        if (reason := backend.why_not(device)) is not None:
+            alike.setdefault((backend.name, reason), []).append(backend.precision)
+    return {f"{name} {', '.join(precisions)}": reason for (name, reason), precisions in alike.items()}
 
 
 def _end_with_parent() -> None:

@@ -25,7 +25,7 @@ def test_what_was_tried_is_shown_and_kept(run: Run, data_dir: Path) -> None:
     assert "rent/1 on " in result.stdout
     assert "eager" in result.stdout
     assert "chosen" in result.stdout
-    assert "Not tried: compile float32: torch.compile needs a C++ compiler" in result.stdout
+    assert "Not tried: compile float32, bfloat16: torch.compile needs a C++ compiler" in result.stdout
     assert "A running service takes it up with: servoloop reload rent 1" in result.stdout
     (kept,) = (data_dir / "optimized").iterdir()
     evidence = orjson.loads(kept.read_bytes())
