@@ -22,11 +22,11 @@ from models.preprocess.tensors import Array
 from service.domain import Precision
 from service.engine.backends.base import Compiled, NotBuilt, Place, Typical, in_brief, none_shipped
 from service.engine.backends.buckets import padded_batch
-from service.engine.backends.eager import EagerNetwork
+from service.engine.backends.eager import EagerNetwork, use_threads
 
 _COMPILERS = ("g++", "clang++")
-# One size each for the graphs of one row, and of several.
-_SIZES = (2, 1, 8, 3)
+# One size each for the graphs of one row, and of several; convolutions have another for many.
+_SIZES = (2, 1, 8, 3, 32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class InductorNetwork(EagerNetwork):
 
     def __init__(self, network: Network, place: Place, precision: Precision) -> None:
         super().__init__(network, place, precision)
-        self._compiled = torch.compile(self.network, dynamic=True)
+        self._compiled = torch.compile(self.network)
         # A stance would do the same for all threads, also for one that compiles meanwhile.
         self._as_compiled = torch._dynamo.run(self.network)
 
@@ -91,12 +91,24 @@ class InductorNetwork(EagerNetwork):
         # Made outside of inference mode, as those that will come are: what is compiled is for one of the two kinds.
         rows = torch.from_numpy(x).to(self._device)
         num_steps = None if lengths is None else torch.from_numpy(lengths).to(self._device)
+        use_threads(self._threads)
         with torch.inference_mode(), self._precision():
-            self._compiled(self._place(rows), num_steps)
+            placed = self._place(rows)
+            _free(placed, 1 if num_steps is None else 2)
+            if num_steps is not None:
+                _free(num_steps, 1)
+            self._compiled(placed, num_steps)
 
     def _run(self, x: torch.Tensor, lengths: torch.Tensor | None) -> torch.Tensor:
         outputs: torch.Tensor = self._as_compiled(x, lengths)
         return outputs
+
+
+def _free(tensor: torch.Tensor, num_axes: int) -> None:
+    """Have what is compiled take any size of the first axes, and no other of the rest, which networks check."""
+    for axis in range(num_axes):
+        if tensor.shape[axis] > 1:  # 1 is always compiled for by itself
+            torch._dynamo.maybe_mark_dynamic(tensor, axis)
 
 
 @cache

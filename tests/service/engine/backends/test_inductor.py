@@ -4,6 +4,7 @@ import gc
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from functools import partial
 from typing import Any
 
@@ -11,13 +12,14 @@ import numpy as np
 import pytest
 import torch
 import torch._dynamo
-from torch._dynamo.utils import counters
 
 from models.architectures import build
 from models.preprocess import Tensors
 from service.domain import Precision
 from service.engine.backends.base import Place
+from service.engine.backends.buckets import padded_batch
 from service.engine.backends.inductor import Inductor, InductorNetwork
+from tests.service.engine.backends.test_backends import rows_of, samples_of
 from tests.service.engine.networks import NETWORKS, manifest_of
 
 CPU = torch.device("cpu")
@@ -28,7 +30,7 @@ class Compiler:
     """Compiles to the network as it is; what was compiled says that it runs, and in other threads waits for `gate`."""
 
     def __init__(self) -> None:
-        self.num_compiled = self.num_run = 0
+        self.num_compiled = self.num_run = self.most_operations = 0
         self.runs, self.gate = threading.Event(), threading.Event()
         self.gate.set()
 
@@ -37,6 +39,7 @@ class Compiler:
 
         def run(*inputs: Any) -> Any:
             self.num_run += 1
+            self.most_operations = max(self.most_operations, len(graph.graph.nodes))
             self.runs.set()
             assert threading.current_thread() is threading.main_thread() or self.gate.wait(PATIENCE)
             return graph.forward(*inputs)
@@ -88,22 +91,30 @@ def test_another_network_is_compiled_while_one_runs(compiler: Compiler) -> None:
 
 
 @pytest.mark.compiler
-def test_other_weights_of_the_same_architecture_reuse_what_was_compiled() -> None:
-    torch._dynamo.reset()
-    contract, architecture = NETWORKS["mlp"]
-    x, graphs = rows(3), []
+@pytest.mark.parametrize(("name", "operations"), [("mlp", 15), ("cnn", 25), ("transformer pre-norm, mean", 50)])
+def test_every_size_runs_compiled_and_other_weights_of_the_same_architecture_reuse_that(
+    name: str, operations: int, compiler: Compiler
+) -> None:
+    contract, architecture = NETWORKS[name]
+    num_compiled = []
     for seed in range(3):
         torch.manual_seed(seed)
-        retrained = build(architecture["family"], architecture["config"])
-        with torch.inference_mode():
-            expected = retrained(torch.from_numpy(x)).numpy()
-        before = counters["stats"]["unique_graphs"]
-        built = Inductor().build(retrained, manifest_of(contract, architecture), [Tensors(rows(1))], Place(CPU, 1))
-        graphs.append(counters["stats"]["unique_graphs"] - before)
-        np.testing.assert_allclose(built(x, None), expected, rtol=1e-5, atol=1e-6)
+        retrained = build(architecture["family"], architecture["config"]).eval()
+        before = compiler.num_compiled
+        manifest, samples = manifest_of(contract, architecture), samples_of(name)
+        built = Inductor().build(deepcopy(retrained), manifest, samples, Place(CPU, 1))
+        num_compiled.append(compiler.num_compiled - before)
+        for number in (1, 5, 20, 32):
+            some, ragged = rows_of(name, [9 + number])
+            x, lengths = padded_batch(Tensors.packed(some) if ragged else Tensors(np.stack(some)), number)
+            compiler.most_operations = 0
+            found = built(x, lengths)
+            assert compiler.most_operations >= operations  # not in small pieces, with PyTorch between them
+            with torch.inference_mode():
+                expected = retrained(*(None if each is None else torch.from_numpy(each) for each in (x, lengths)))
+            np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4, atol=1e-5)
         if seed == 0:  # the second comes when the first is gone, the third beside the second
             del built, retrained
             gc.collect()
-    torch._dynamo.reset()
-    assert graphs[0] > 0
-    assert graphs[1:] == [0, 0]
+    assert num_compiled[0] > 0
+    assert num_compiled[1:] == [0, 0]
