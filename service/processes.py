@@ -1,6 +1,7 @@
 """What each of our processes does at its start: logging, a tie to its parent's life, memory that is there to stay."""
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
@@ -78,7 +79,8 @@ EXIT_NOT_QUIET = 75
 
 def can_stop() -> None:
     """Tell the parent that from now on SIGTERM ends this process in order."""
-    os.write(0, b".")
+    with contextlib.suppress(OSError):  # a parent that is gone is found out by `parent_gone`
+        os.write(0, b".")
 
 
 async def parent_gone() -> None:
@@ -87,7 +89,9 @@ async def parent_gone() -> None:
     loop = asyncio.get_running_loop()
     transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     try:
-        await reader.read()
+        # Where it ended with something of ours unread, we hear of a reset.
+        with contextlib.suppress(ConnectionError):
+            await reader.read()
     finally:
         transport.close()
 

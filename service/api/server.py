@@ -88,6 +88,7 @@ class HttpServer(uvicorn.Server):
         await self._cancel_rest()
         log.info("drained", extra={"seconds": round(time.monotonic() - started, 3)})
         await self.lifespan.shutdown()
+        self._loop = None  # a second signal may come when it is closed
 
     def _connections(self) -> list[Connection]:
         connections: Iterable[Connection] = self.server_state.connections  # type: ignore[assignment]

@@ -44,6 +44,8 @@ class Death:
     cause: Cause
     running: tuple[Running, ...]
     at: float
+    is_explained: bool = False
+    """Whether it was of an input that is quarantined for it."""
 
     @property
     def hung(self) -> float:
@@ -98,12 +100,11 @@ class Evidence:
         self._hung += death.hung
         death = replace(death, at=death.at - self._hung)
         self._counted = [each for each in self._counted if death.at - each.at < _WINDOW_SECONDS]
-        if (tried := death.tried) is None:
-            self._weigh_versions(death)
-        elif self._is_poison(tried):
-            # The deaths that this input explains count once against its version.
-            self._counted = [each for each in self._counted if not set(tried.rows) & set(each.suspects)]
-            self._weigh_versions(death)
+        if (tried := death.tried) is not None:
+            self._weigh_input(death, tried)
+        else:
+            self._counted.append(death)
+        self._weigh_versions(death)
 
     def pardon(self, ref: Ref) -> None:
         """Hold nothing against a version any more, nor against its inputs: an operator had it loaded anew."""
@@ -114,26 +115,37 @@ class Evidence:
             del self._alone[name]
         self._counted = [each for each in self._counted if ref not in each.versions]
 
-    def _is_poison(self, tried: Running) -> bool:
-        """Whether this is the death after which the input is quarantined."""
-        name = tried.digest, tried.ref
+    def _weigh_input(self, death: Death, running: Running) -> None:
+        name = running.digest, running.ref
         self._alone[name] += 1
         if self._alone[name] < _LONE_DEATHS:
-            return False
+            return
         del self._alone[name]
         if len(self.verdicts.quarantined) >= _MAX_QUARANTINED:
             del self.verdicts.quarantined[next(iter(self.verdicts.quarantined))]
-        self.verdicts.quarantined[tried.digest] = tried.ref
-        return True
+        self.verdicts.quarantined[running.digest] = running.ref
+        # The deaths that this input explains count once against its version, as does the input.
+        left = [each for each in self._counted if not set(running.rows) & set(each.suspects)]
+        if len(left) == len(self._counted):
+            # Requests that were taken apart come again under other ids. What made it a suspect was its version's death.
+            own = [each for each in left if running.ref in each.versions and not each.is_explained]
+            left = [each for each in left if each is not own[-1]] if own else left
+        self._counted = [*left, replace(death, is_explained=True)]
 
     def _weigh_versions(self, death: Death) -> None:
-        """Count a death, and take out the version that was running at each of the last ones, where there is one."""
-        self._counted.append(death)
-        last = self._counted[-_VERSION_DEATHS:]
-        always = frozenset.intersection(*(each.versions for each in last))
-        if len(last) == _VERSION_DEATHS and len(always) == 1:
+        """Take out the version that was running at every death, this one too, where there is one and no other.
+
+        Of deaths that an input explains only those of the version itself are looked at: they excuse no other.
+        """
+        # That an earlier death fell out of the window says nothing against who had no part in this one.
+        always = [ref for ref in death.versions if self._ran_at_all(ref)]
+        if len(always) == 1:
             (ref,) = always
             within = f"{_VERSION_DEATHS} times within {_WINDOW_SECONDS:.0f} seconds"
             self.verdicts.withdrawn[ref] = (
                 f"it was taken out: its engine ended {within} while running it ({death.cause})"
             )
+
+    def _ran_at_all(self, ref: Ref) -> bool:
+        telling = [each for each in self._counted if ref in each.versions or not each.is_explained]
+        return len(telling) >= _VERSION_DEATHS and all(ref in each.versions for each in telling)

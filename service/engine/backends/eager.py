@@ -107,13 +107,13 @@ class EagerNetwork:
 
     def __call__(self, x: Array, lengths: Array | None) -> Array:
         """(B, O) float32."""
-        use_threads(self._threads)
         outputs = self.forward(torch.from_numpy(x), None if lengths is None else torch.from_numpy(lengths))
         logits: Array = outputs.cpu().numpy()
         return logits
 
     def forward(self, x: torch.Tensor, lengths: torch.Tensor | None) -> torch.Tensor:
         """(B, O) float32 on the device, from wherever the inputs are."""
+        use_threads(self._threads)
         with torch.inference_mode(), self._precision():
             return self._run(self._place(x), None if lengths is None else lengths.to(self._device)).float()
 

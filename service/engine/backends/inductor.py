@@ -27,6 +27,8 @@ from service.engine.backends.eager import EagerNetwork, use_threads
 _COMPILERS = ("g++", "clang++")
 # One size each for the graphs of one row, and of several; convolutions have another for many.
 _SIZES = (2, 1, 8, 3, 32)
+# Of one family, in a process: two or three for each architecture, precision and number of threads.
+_MOST_COMPILED = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,5 +127,9 @@ def _set_up() -> None:
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder
     torch._inductor.config.fx_graph_cache = False
+    # All networks of a family share one count. Past it PyTorch would run them as they are, and say nothing.
+    torch._dynamo.config.recompile_limit = _MOST_COMPILED
+    torch._dynamo.config.accumulated_recompile_limit = _MOST_COMPILED
+    torch._dynamo.config.fail_on_recompile_limit_hit = True
     torch._inductor.config.compile_threads = 1  # more would be processes, and what goes between them is pickled
     torch._functorch.config.enable_autograd_cache = False

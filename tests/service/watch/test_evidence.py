@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from service.domain import Ref
@@ -273,23 +275,43 @@ def test_of_two_versions_that_ran_at_every_death_none_is_taken_out() -> None:
     assert set(evidence.verdicts.withdrawn) == set()
 
 
-def test_a_version_is_not_taken_out_for_the_death_of_another(deaths: Deaths) -> None:
-    deaths.of((1, 0))
-    deaths.of((2, 0))
+def test_a_version_is_not_taken_out_for_the_death_of_another() -> None:
+    evidence = Evidence()
+    evidence.weigh(Death(1, Cause.CRASH, (), 1000.0))
+    for incarnation in range(2, 5):
+        evidence.weigh(replace(side_by_side(incarnation, REF), at=1000.0 + 5 * incarnation))
+    alone = Running(Doing.BATCH, OTHER, 1.0, rows=((1, 0),), digest=POISON)
+    evidence.weigh(Death(5, Cause.CRASH, (alone,), 1061.0))  # the first death is too long ago by now
+    assert set(evidence.verdicts.withdrawn) == set()
+    evidence.weigh(replace(side_by_side(6, REF), at=1062.0))
+    assert set(evidence.verdicts.withdrawn) == {REF}
+
+
+def test_an_input_of_another_version_is_no_excuse_for_one_that_ends_its_engines(deaths: Deaths) -> None:
+    deaths.of((1, 0), (1, 1), ref=OTHER)
     for _ in range(2):
-        deaths.of((3, 0), ref=OTHER, digest=POISON)
-        assert deaths.withdrawn == set()
+        deaths.of((9, 0), ref=OTHER, digest=POISON)  # under another id, as its request was taken apart
     assert deaths.quarantined == {POISON}
-
-
-def test_what_engines_died_of_before_is_no_excuse_for_a_version_that_ends_them_again_and_again(deaths: Deaths) -> None:
-    for _ in range(2):
-        deaths.of((1, 0), ref=OTHER, digest=POISON)
-    deaths.idle()
     for _ in range(3):
         assert deaths.withdrawn == set()
         deaths.of(doing=Doing.LOAD, after=1)
     assert deaths.withdrawn == {REF}
+
+
+def test_an_input_of_a_request_that_was_taken_apart_counts_once_against_its_version(deaths: Deaths) -> None:
+    deaths.of((1, 0), (1, 1))
+    for _ in range(2):
+        deaths.of((9, 0), digest=POISON)
+    deaths.of((10, 0))
+    assert (deaths.quarantined, deaths.withdrawn) == ({POISON}, set())
+    deaths.of((11, 0))
+    assert deaths.withdrawn == {REF}
+
+
+def test_a_device_that_fails_under_whatever_runs_costs_no_version(deaths: Deaths) -> None:
+    for number, ref in enumerate((REF, REF, OTHER, OTHER, OTHER, REF, OTHER, OTHER, REF, REF, REF)):
+        deaths.of((number, 0), ref=ref, cause=Cause.DEVICE, after=5.5)
+    assert deaths.withdrawn == set()
 
 
 def loading(ref: Ref, beside: Running) -> tuple[Running, ...]:
