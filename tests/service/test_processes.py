@@ -1,8 +1,22 @@
 """What processes do at their start."""
 
+import asyncio
 import gc
+import socket
+import sys
 
-from service.processes import settle
+import pytest
+
+from service.processes import parent_gone, settle
+
+
+async def test_a_parent_that_ends_with_something_unread_is_gone_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    parents, childs = socket.socketpair()
+    monkeypatch.setattr(sys, "stdin", childs)
+    childs.send(b".")
+    parents.close()
+    async with asyncio.timeout(10):
+        await parent_gone()
 
 
 def test_what_is_there_at_the_start_is_collected_no_more_and_the_rest_less_often() -> None:

@@ -16,7 +16,7 @@ import torch._dynamo
 from models.architectures import build
 from models.preprocess import Tensors
 from service.domain import Precision
-from service.engine.backends.base import Place
+from service.engine.backends.base import NotBuilt, Place
 from service.engine.backends.buckets import padded_batch
 from service.engine.backends.inductor import Inductor, InductorNetwork
 from tests.service.engine.backends.test_backends import rows_of, samples_of
@@ -88,6 +88,32 @@ def test_another_network_is_compiled_while_one_runs(compiler: Compiler) -> None:
         compiler.gate.set()
         assert compiler.num_compiled == before + 1
         assert answer.result().shape == (2, 3)
+
+
+@pytest.mark.compiler
+def test_past_the_most_that_is_compiled_a_network_is_not_built(compiler: Compiler) -> None:
+    contract, architecture = NETWORKS["mlp"]
+    made = build(architecture["family"], architecture["config"]).eval()
+    manifest, samples = manifest_of(contract, architecture), samples_of("mlp")
+    Inductor().build(deepcopy(made), manifest, samples, Place(CPU, 1))
+    torch._dynamo.reset()
+    with torch._dynamo.config.patch(recompile_limit=1), pytest.raises(NotBuilt, match="limit"):
+        Inductor().build(deepcopy(made), manifest, samples, Place(CPU, 1))
+
+
+def test_what_is_compiled_runs_with_the_threads_it_was_made_for(compiler: Compiler) -> None:
+    built = network()
+    built.compile(rows(2), None)
+
+    def run_elsewhere() -> int:
+        torch.set_num_threads(2)
+        compiler.num_run = 0
+        built.forward(torch.from_numpy(rows(2)), None)
+        return compiler.num_run
+
+    compiler.gate.set()
+    with ThreadPoolExecutor(1) as lane:
+        assert lane.submit(run_elsewhere).result() == 1
 
 
 @pytest.mark.compiler
