@@ -35,6 +35,7 @@ from service.engine.devices import GPU_LANES, open_device
 from service.engine.jobs import Answer
 from service.engine.plans import Plan
 from service.engine.replica import Replica
+from service.engine.requests import Request
 from service.engine.wanted import Wanted
 from service.telemetry import EngineTelemetry
 
@@ -131,8 +132,9 @@ class Driven:
     async def ask(self) -> Answer:
         """One batch. Raises whatever the engine answers instead."""
         answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        deadline = Deadline.after(_PATIENCE, now=time.monotonic())
-        self._engine.submit(self._ref, self._batch, deadline, answered.set_result)
+        now = time.monotonic()
+        deadline = Deadline.after(_PATIENCE, now=now)
+        self._engine.submit(Request(self._ref, self._batch, deadline, now, answered.set_result))
         result = await answered
         if not isinstance(result, Answer):
             raise result

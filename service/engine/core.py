@@ -12,10 +12,10 @@ from models.preprocess.tensors import Array
 from service.domain import BatchPolicy, Deadline, Ref
 from service.engine.devices import device_thread
 from service.engine.failures import DeviceLost
-from service.engine.isolation import Results, RowFailure, run_isolating
-from service.engine.jobs import Answer, Job, Order, Reply
+from service.engine.isolation import Results, run_isolating
+from service.engine.jobs import Answer
 from service.engine.lanes import Lanes
-from service.engine.requests import Request, Row
+from service.engine.requests import Request, Row, RowFailure
 from service.engine.scheduler import Scheduler, Work
 from service.engine.wanted import Fill, Runner, Wanted
 from service.errors import DeadlineExceeded, Overloaded, QueueFull, ServoloopError
@@ -34,7 +34,6 @@ _SMALLER_SECONDS = 60.0
 # To wake a thread and be woken by it takes a few tenths of it; for so long the event loop may be held up.
 _SHORT_SECONDS = 0.001
 _UNHURRIED = Deadline(float("inf"))
-_AS_USUAL = Order()
 
 
 @dataclass(slots=True, eq=False)
@@ -161,8 +160,8 @@ class Engine:
         self._retiring[ref] = asyncio.Event()
         self._scheduler.close(ref)
         if (canary := self._canaries.pop(ref, None)) is not None:
-            canary.payload.closed = True
-            self._scheduler.remove(ref, canary)
+            canary.closed = True
+            self._scheduler.remove(canary)
         self._news.set()
         self._check_answered(ref)
 
@@ -180,40 +179,28 @@ class Engine:
         """Wait until what the device runs at this moment has ended, and holds no replica any more."""
         await self._lanes.let_pass()
 
-    def submit(
-        self, ref: Ref, tensors: Tensors, deadline: Deadline, reply: Reply, order: Order = _AS_USUAL
-    ) -> Request | None:
-        """Enqueue a request; `reply` is called exactly once, unless it is cancelled. None where it was refused."""
-        job = Job(tensors.rows(), tensors.lengths is not None, order, reply)
-        request = Request(
-            len(job.rows),
-            deadline,
-            self._clock(),
-            None if tensors.lengths is None else tensors.lengths.tolist(),
-            job,
-            order.priority,
-            order.alone,
-            tensors.values.nbytes,
-        )
-        if not order.is_canary and ref in self._residents:
+    def submit(self, request: Request) -> bool:
+        """Enqueue a request, unless it is refused; it is answered exactly once, unless it is cancelled."""
+        ref = request.ref
+        if not request.is_canary and ref in self._residents:
             self._residents[ref].last_asked = request.arrived
         try:
-            self._scheduler.put(ref, request)
+            self._scheduler.put(request)
         except ServoloopError as error:
             if (reason := _shed_reason(error)) is not None:
                 self._count_dropped(ref, reason, request.num_rows)
             if isinstance(error, DeadlineExceeded):
                 self._telemetry.deadline_misses.labels(ref.model, ref.version, "before").inc()
-            job.close(error)
-            return None
+            request.close(error)
+            return False
         self._depth_changed.add(ref)
         self._news.set()
-        return request
+        return True
 
-    def cancel(self, ref: Ref, request: Request) -> None:
+    def cancel(self, request: Request) -> None:
         """Forget a request: nobody waits for its answer any more."""
-        request.payload.closed = True
-        self._count_dropped(ref, "cancelled", self._scheduler.remove(ref, request))
+        ref, request.closed = request.ref, True
+        self._count_dropped(ref, "cancelled", self._scheduler.remove(request))
         self._depth_changed.add(ref)
         self._news.set()
         self._check_answered(ref)
@@ -250,11 +237,12 @@ class Engine:
                 batch.cancel()
 
     def _drop_late(self, now: float) -> None:
-        for ref, request, num_rows in self._scheduler.drop_late(now):
+        for request, num_rows in self._scheduler.drop_late(now):
+            ref = request.ref
             self._count_dropped(ref, "deadline", num_rows)
             self._telemetry.deadline_misses.labels(ref.model, ref.version, "before").inc()
             self._depth_changed.add(ref)
-            request.payload.close(DeadlineExceeded(ref, "the queue"))
+            request.close(DeadlineExceeded(ref, "the queue"))
             self._check_answered(ref)
 
     async def _until_news(self, seconds: float | None) -> None:
@@ -306,12 +294,12 @@ class Engine:
             self._scheduler.learn(work, seconds, now)
         if results.too_many is not None:
             self._make_smaller(work, results.too_many, now)
-        if not rows[0].request.payload.order.is_canary:
+        if not rows[0].request.is_canary:
             self._observe(ref, len(rows), seconds, results.fill)
         if not all(isinstance(result, RowFailure) for result in results.rows):
             resident.last_forward = now
         for row, result in zip(rows, results.rows, strict=True):
-            is_last = row.request.payload.deliver(row.request, row.position, result, started, seconds)
+            is_last = row.request.deliver(row.position, result, started, seconds)
             if is_last and row.request.deadline.expired(now):
                 self._telemetry.deadline_misses.labels(ref.model, ref.version, "after").inc()
         self._running[ref] -= 1
@@ -320,14 +308,13 @@ class Engine:
     def _run(self, work: Work, runner: Runner, lane: int) -> Results:
         """Run a batch, in whatever thread computes it."""
         self._check_device()
-        first: Job = work.batch.rows[0].request.payload
+        first = work.batch.rows[0].request
 
         def run(rows: Sequence[Row]) -> tuple[Array, Fill]:
-            ids = tuple([(row.request.payload.order.request_id, row.position) for row in rows])
-            digest = first.order.digest
-            self._show(Running(Doing.BATCH, work.ref, self._clock(), work.predicted, ids, digest), lane)
-            arrays = [row.request.payload.rows[row.position] for row in rows]
-            return runner.run(arrays, ragged=first.ragged)
+            ids = tuple([(row.request.request_id, row.position) for row in rows])
+            self._show(Running(Doing.BATCH, work.ref, self._clock(), work.predicted, ids, first.digest), lane)
+            arrays = [row.request.rows[row.position] for row in rows]
+            return runner.run(arrays, ragged=first.lengths is not None)
 
         try:
             results = run_isolating(run, work.batch.rows)
@@ -343,8 +330,8 @@ class Engine:
         def done(_: Answer | ServoloopError) -> None:
             self._canaries.pop(ref, None)
 
-        request = self.submit(ref, tensors, _UNHURRIED, done, Order(is_canary=True))
-        if request is not None:
+        request = Request(ref, tensors, _UNHURRIED, self._clock(), done, is_canary=True)
+        if self.submit(request):
             self._canaries[ref] = request
 
     def _check_answered(self, ref: Ref) -> None:

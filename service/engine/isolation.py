@@ -10,19 +10,13 @@ import numpy as np
 from models.preprocess.tensors import Array
 from service.engine.devices import free_memory
 from service.engine.failures import DeviceLost, Failure, failure_of
+from service.engine.requests import RowFailure
 from service.engine.wanted import Fill
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Run = Callable[[Sequence[T]], tuple[Array, Fill]]
-
-
-@dataclass(frozen=True, slots=True)
-class RowFailure:
-    """Why a row has no answer, in words that tell a client nothing of our insides."""
-
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)

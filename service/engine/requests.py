@@ -1,37 +1,79 @@
-"""What waits in a queue: requests, and their rows."""
+"""A request's way through the engine: its rows, where they wait, the answers so far, and where they go."""
 
 import heapq
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import InitVar, dataclass, field
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from service.domain import DEFAULT_PRIORITY, Deadline
+import numpy as np
+
+from models.preprocess import Tensors
+from models.preprocess.tensors import Array
+from service.domain import DEFAULT_PRIORITY, Deadline, Ref
+from service.engine.jobs import Answer
+from service.errors import ServoloopError
 
 # What a step of priority is worth. Because it is a head start and not a rank, a low priority is late but never starves.
 PRIORITY_SECONDS = 1.0
 _MIDDLE_PRIORITY = 5
 
+Reply = Callable[[Answer | ServoloopError], None]
+
+
+@dataclass(frozen=True, slots=True)
+class RowFailure:
+    """Why a row has no answer, in words that tell a client nothing of our insides."""
+
+    reason: str
+
 
 @dataclass(slots=True, eq=False)
 class Request:
-    """Rows that came together. `lengths` of sequences, None for dense rows; `payload` is the caller's own.
+    """Rows that came together for a version, and what is known of their answers.
 
-    The rows of a request that is to run `alone` share their batches with nobody, not even with one another.
+    `request_id` names it to processes other than this one. `digest` is there when its only row is suspected of having
+    ended an engine.
     """
 
-    num_rows: int
+    ref: Ref
+    tensors: InitVar[Tensors]
     deadline: Deadline
     arrived: float
-    lengths: Sequence[int] | None = None
-    payload: Any = None
+    reply: Reply
+    request_id: int = 0
     priority: int = DEFAULT_PRIORITY
-    alone: bool = False
-    num_bytes: int = 0
+    digest: bytes = b""
+    is_canary: bool = False
+
+    rows: list[Array] = field(init=False)
+    lengths: list[int] | None = field(init=False)
+    """Of sequences; None for dense rows."""
+    num_rows: int = field(init=False)
+    num_bytes: int = field(init=False)
+    level: int = field(init=False)
+    """Its priority, from 1 to 9."""
+    alone: bool = field(init=False)
+    """Whether its rows share their batches with nobody, not even with one another."""
+
     first_row: int = field(default=-1, init=False)
     """The queue's number of row 0, set when it is put."""
     row_seconds: float = field(default=0.0, init=False)
     """What a row of it was expected to take when it was put."""
+
+    outputs: Array | None = field(default=None, init=False)
+    failures: dict[int, str] = field(default_factory=dict, init=False)
+    answered_rows: int = field(default=0, init=False)
+    closed: bool = field(default=False, init=False)
+    """Whether it was answered, or nobody waits for its answer any more."""
+
+    def __post_init__(self, tensors: Tensors) -> None:
+        self.rows = tensors.rows()
+        self.lengths = None if tensors.lengths is None else tensors.lengths.tolist()
+        self.num_rows = len(self.rows)
+        self.num_bytes = tensors.values.nbytes
+        self.level = self.priority or _MIDDLE_PRIORITY
+        self.alone = bool(self.digest) or self.is_canary
 
     def length(self, index: int) -> int:
         return 1 if self.lengths is None else self.lengths[index]
@@ -41,14 +83,32 @@ class Request:
         return 1 if self.lengths is None else max(self.lengths)
 
     @property
-    def level(self) -> int:
-        """Its priority, from 1 to 9."""
-        return self.priority or _MIDDLE_PRIORITY
-
-    @property
     def turn(self) -> float:
         """When it would have come to have its place among requests of the middle priority."""
         return self.arrived + PRIORITY_SECONDS * (self.level - _MIDDLE_PRIORITY)
+
+    def close(self, result: Answer | ServoloopError) -> None:
+        """Answer, once: what comes after a timeout or a cancel is dropped."""
+        if not self.closed:
+            self.closed = True
+            self.reply(result)
+
+    def deliver(self, index: int, result: Array | RowFailure, started: float, seconds: float) -> bool:
+        """Take a row's result; answer, and say so, when it was the last one."""
+        if isinstance(result, RowFailure):
+            self.failures[index] = result.reason
+        elif self.num_rows == 1:
+            self.outputs = result[None]
+        else:
+            if self.outputs is None:
+                self.outputs = np.zeros((self.num_rows, *result.shape), np.float32)
+            self.outputs[index] = result
+        self.answered_rows += 1
+        if self.answered_rows < self.num_rows:
+            return False
+        outputs = np.zeros((self.num_rows, 0), np.float32) if self.outputs is None else self.outputs
+        self.close(Answer(outputs, self.failures, started - self.arrived, seconds))
+        return True
 
 
 class Row(NamedTuple):

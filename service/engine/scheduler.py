@@ -94,8 +94,9 @@ class Scheduler:
         """Seconds that a version's oldest row has waited."""
         return self._queues[ref].age(now)
 
-    def put(self, ref: Ref, request: Request) -> None:
+    def put(self, request: Request) -> None:
         """Enqueue. Raises QueueFull, Overloaded, DeadlineExceeded, or NotReady for a version that has no queue here."""
+        ref = request.ref
         queue = self._queues.get(ref)
         if queue is None:
             raise NotReady(ref, "it is not loaded on this engine")
@@ -107,13 +108,13 @@ class Scheduler:
             self._asked[ref] = request.arrived
         queue.put(request, busy=self._busy(self._width(queue, alone=request.alone), request.arrived))
 
-    def remove(self, ref: Ref, request: Request) -> int:
+    def remove(self, request: Request) -> int:
         """Take back the request's waiting rows; how many there were."""
-        return self._queues[ref].remove(request)
+        return self._queues[request.ref].remove(request)
 
-    def drop_late(self, now: float) -> list[tuple[Ref, Request, int]]:
+    def drop_late(self, now: float) -> list[tuple[Request, int]]:
         """Take back every request that can't be answered in time, and how many of its rows were waiting."""
-        return [(ref, *late) for ref, queue in self._queues.items() for late in queue.drop_late(now)]
+        return [late for queue in self._queues.values() for late in queue.drop_late(now)]
 
     def take(self, now: float, room: int) -> Work | float | None:
         """The next batch; or the seconds until there is one; or None until something comes, or a batch has ended.

@@ -13,7 +13,7 @@ from service.domain import Deadline, Precision, Ref
 from service.engine.core import Engine
 from service.engine.devices import OwnDevice
 from service.engine.failures import DeviceLost
-from service.engine.jobs import Answer, Order
+from service.engine.jobs import Answer
 from service.engine.loading import Loader, LoadFailed
 from service.engine.requests import Request
 from service.engine.wanted import Wanted
@@ -179,14 +179,14 @@ class Connection:
 
     def __init__(self, server: EngineServer) -> None:
         self._server = server
-        self._open: dict[int, tuple[Ref, Request]] = {}
+        self._open: dict[int, Request] = {}
         self._answers: list[Answered] = []
         self.link = Link(self._receive, opened=lambda: server.opened(self), closed=self._closed)
 
     def _closed(self) -> None:
         self._server.closed(self)
-        for ref, request in self._open.values():
-            self._server.engine.cancel(ref, request)
+        for request in self._open.values():
+            self._server.engine.cancel(request)
         self._open.clear()
 
     def _receive(self, frame: Frame) -> None:
@@ -194,8 +194,8 @@ class Connection:
             case Kind.INFER:
                 self._infer(frame)
             case Kind.CANCEL:
-                if (entry := self._open.pop(frame.request_id, None)) is not None:
-                    self._server.engine.cancel(*entry)
+                if (request := self._open.pop(frame.request_id, None)) is not None:
+                    self._server.engine.cancel(request)
             case Kind.LOAD:
                 wanted, pardon = _wanted(frame), frame.meta.get("pardon", False) is True
                 self._server.load(wanted, self.link.send, frame.request_id, pardon=pardon)
@@ -208,12 +208,11 @@ class Connection:
         asking, requests = asked_in(frame)
         now = time.monotonic()
         for request_id, time_left, tensors in requests:
-            order = Order(request_id, asking.priority, asking.digest)
             reply = functools.partial(self._reply, request_id)
             deadline = Deadline.after(time_left, now=now)
-            request = self._server.engine.submit(asking.ref, tensors, deadline, reply, order)
-            if request is not None:
-                self._open[request_id] = (asking.ref, request)
+            request = Request(asking.ref, tensors, deadline, now, reply, request_id, asking.priority, asking.digest)
+            if self._server.engine.submit(request):
+                self._open[request_id] = request
 
     def _reply(self, request_id: int, result: Answer | ServoloopError) -> None:
         self._open.pop(request_id, None)

@@ -15,6 +15,7 @@ from service.domain import BatchPolicy, Deadline, Execution, Precision, Ref
 from service.engine.core import Engine
 from service.engine.jobs import Answer
 from service.engine.loading import Loader
+from service.engine.requests import Reply, Request
 from service.engine.wanted import Fill, Wanted
 from service.errors import ServoloopError
 from service.telemetry import EngineTelemetry
@@ -125,8 +126,14 @@ class Bench:
 
     def ask(self, *values: float, seconds: float = PATIENCE, ref: Ref = REF) -> asyncio.Future[Result]:
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self.engine.submit(ref, rows(*values), Deadline.after(seconds, now=self.clock()), future.set_result)
+        self.submit(future.set_result, *values, seconds=seconds, ref=ref)
         return future
+
+    def submit(self, reply: Reply, *values: float, seconds: float = PATIENCE, ref: Ref = REF) -> Request:
+        now = self.clock()
+        request = Request(ref, rows(*values), Deadline.after(seconds, now=now), now, reply)
+        self.engine.submit(request)
+        return request
 
     async def answered_by(self, asked: asyncio.Future[Result]) -> set[int]:
         """The generations that answered a request's rows."""

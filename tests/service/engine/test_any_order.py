@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from service.domain import Deadline, Ref
+from service.domain import Ref
 from service.engine.core import Engine
 from service.engine.jobs import Answer
 from service.engine.wanted import Wanted
 from service.errors import NotReady
-from tests.service.engine.bench import OTHER, PATIENCE, REF, Bench, Numbered, Result, rows, wanted
+from tests.service.engine.bench import OTHER, PATIENCE, REF, Bench, Numbered, Result, wanted
 
 step = st.one_of(
     st.tuples(st.just("load"), st.integers(0, 3)),
@@ -61,9 +61,9 @@ async def _carry_out(steps: Sequence[tuple[tuple[str, int], Ref]], threads: int)
                     answers.append((next(moments), result))
 
                 asked = next(moments)
-                request = bench.engine.submit(ref, rows(*range(number)), Deadline(1e9), reply)
-                if what == "cancel" and request is not None:
-                    bench.engine.cancel(ref, request)
+                request = bench.submit(reply, *range(number), ref=ref)
+                if what == "cancel" and not request.closed:
+                    bench.engine.cancel(request)
                     cancelled.append(answers)
                 else:
                     open_requests.append((ref, number, asked, answers))

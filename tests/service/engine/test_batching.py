@@ -1,24 +1,17 @@
-from collections.abc import Sequence
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, precondition, rule
 
-from service.domain import BatchPolicy, Deadline, Ref
+from service.domain import BatchPolicy
 from service.engine.backends.buckets import pad_rows, pad_steps
 from service.engine.batching import Batch, BatchQueue, Sizes, as_they_are
 from service.engine.cost import CostModel
 from service.engine.requests import Request
 from service.errors import QueueFull
+from tests.service.engine.asked import NOW, REF, request
 
-REF = Ref("fashion", 1)
-NOW = 100.0
 SLACK = 8  # elements of padding that are never worth a batch of their own
-
-
-def request(num_rows: int = 1, *, deadline: float = 1e9, arrived: float = NOW, lengths: Sequence[int] = ()) -> Request:
-    return Request(len(lengths) or num_rows, Deadline(deadline), arrived, lengths or None)
 
 
 def queue_of(policy: BatchPolicy, *requests: Request) -> BatchQueue:

@@ -1,5 +1,6 @@
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Awaitable
 from typing import Protocol
 
@@ -11,6 +12,7 @@ from models.preprocess import Tensors
 from service.domain import BatchPolicy, Deadline, Ref
 from service.engine.core import Engine
 from service.engine.jobs import Answer
+from service.engine.requests import Reply, Request
 from service.errors import DeadlineExceeded, NotReady, QueueFull, ServoloopError
 from service.telemetry import EngineTelemetry
 from tests.fakes import FakeRunner, ManualClock, install, sample
@@ -45,8 +47,14 @@ class Harness:
 
     def ask(self, tensors: Tensors, *, seconds: float = GENEROUS, ref: Ref = REF) -> asyncio.Future[Result]:
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self.engine.submit(ref, tensors, Deadline.after(seconds, now=self.clock()), future.set_result)
+        self.submit(tensors, future.set_result, seconds=seconds, ref=ref)
         return future
+
+    def submit(self, tensors: Tensors, reply: Reply, *, seconds: float = GENEROUS, ref: Ref = REF) -> Request:
+        now = self.clock()
+        request = Request(ref, tensors, Deadline.after(seconds, now=now), now, reply)
+        self.engine.submit(request)
+        return request
 
     async def answer(self, asked: asyncio.Future[Result]) -> Answer:
         result = await asyncio.wait_for(asked, GENEROUS)
@@ -186,10 +194,9 @@ async def test_a_cancelled_request_never_runs_and_is_never_answered(start: Start
     harness = await start()
     held = await busy(harness)
     answers: list[Result] = []
-    request = harness.engine.submit(REF, dense(1, 2), Deadline(1e9), answers.append)
+    request = harness.submit(dense(1, 2), answers.append)
     stays = harness.ask(dense(3))
-    assert request is not None
-    harness.engine.cancel(REF, request)
+    harness.engine.cancel(request)
     harness.gate.set()
     await harness.answer(stays)
     await harness.answer(held)
@@ -202,10 +209,9 @@ async def test_a_request_cancelled_while_it_runs_is_never_answered(start: Start)
     harness = await start()
     harness.gate.clear()
     answers: list[Result] = []
-    request = harness.engine.submit(REF, dense(1), Deadline(1e9), answers.append)
-    assert request is not None
+    request = harness.submit(dense(1), answers.append)
     await harness.until_begun()
-    harness.engine.cancel(REF, request)
+    harness.engine.cancel(request)
     harness.gate.set()
     await harness.answer(harness.ask(dense(2)))
     assert answers == []
@@ -270,7 +276,7 @@ async def test_a_delay_is_waited_for_and_ends_by_itself(registry: CollectorRegis
     running = asyncio.create_task(engine.run())
     futures: list[asyncio.Future[Result]] = [asyncio.get_running_loop().create_future() for _ in range(2)]
     for future in futures:
-        engine.submit(REF, dense(1), Deadline(1e9), future.set_result)
+        engine.submit(Request(REF, dense(1), Deadline(1e9), time.monotonic(), future.set_result))
         await asyncio.sleep(0)
     await asyncio.wait_for(asyncio.gather(*futures), GENEROUS)
     running.cancel()

@@ -1,24 +1,26 @@
 """What queue and scheduler do with deadlines, priorities, bytes, and what they know of the cost."""
 
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.domain import BatchPolicy, Deadline, Ref
+from service.domain import BatchPolicy, Ref
 from service.engine.batching import Batch, BatchQueue
 from service.engine.requests import Request, Row
 from service.engine.scheduler import Scheduler, Work
 from service.errors import DeadlineExceeded, Overloaded, QueueFull
+from tests.service.engine import asked
+from tests.service.engine.asked import NOW
 
 REF, OTHER = Ref("transformer", 1), Ref("cnn", 1)
-NOW = 100.0
 FIXED, A_ROW = 0.01, 0.01
 
 
-def request(num_rows: int = 1, *, seconds: float = math.inf, arrived: float = NOW, **more: object) -> Request:
-    return Request(num_rows, Deadline(arrived + seconds), arrived, **more)  # type: ignore[arg-type]
+def request(num_rows: int = 1, *, seconds: float = math.inf, arrived: float = NOW, **more: Any) -> Request:
+    return asked.request(num_rows, deadline=arrived + seconds, arrived=arrived, **more)
 
 
 def teach(queue: BatchQueue) -> None:
@@ -237,7 +239,7 @@ def test_rows_leave_in_the_order_of_their_turns(asked: list[tuple[int, int]], ma
 @pytest.mark.parametrize("lengths", [None, [5]])
 def test_a_row_that_runs_alone_shares_its_batch_with_nobody(lengths: list[int] | None) -> None:
     queue = BatchQueue(REF, BatchPolicy())
-    requests = [request(lengths=lengths, alone=alone) for alone in (False, True, False, True)]
+    requests = [request(lengths=lengths, digest=digest) for digest in (b"", b"d" * 16, b"", b"d" * 16)]
     for each in requests:
         queue.put(each)
     batches = [[requests.index(row.request) for row in batch(queue).rows] for _ in range(3)]
@@ -250,19 +252,19 @@ def test_a_row_that_runs_alone_shares_its_batch_with_nobody(lengths: list[int] |
 
 def test_bytes_are_bounded_and_given_back() -> None:
     queue = BatchQueue(REF, BatchPolicy(max_queued_bytes=100))
-    queue.put(request(2, num_bytes=80))
+    queue.put(request(2, row_bytes=40))
     with pytest.raises(QueueFull) as raised:
-        queue.put(request(num_bytes=30))
+        queue.put(request(row_bytes=30))
     assert (raised.value.queued, raised.value.limit, raised.value.unit) == (80, 100, "bytes")
     batch(queue)
-    queue.put(request(num_bytes=30))
+    queue.put(request(row_bytes=30))
 
 
 def test_a_request_larger_than_the_bound_is_let_in_where_nothing_waits() -> None:
     queue = BatchQueue(REF, BatchPolicy(max_queued_bytes=100))
-    queue.put(request(num_bytes=1000))
+    queue.put(request(row_bytes=1000))
     with pytest.raises(QueueFull):
-        queue.put(request(num_bytes=1))
+        queue.put(request(row_bytes=1))
 
 
 # Limits of a batch
@@ -288,7 +290,7 @@ def scheduler() -> Scheduler:
     scheduler = Scheduler(BatchPolicy(max_batch_seconds=0.1))
     for ref in (REF, OTHER):
         scheduler.add(ref)
-        scheduler.put(ref, request())
+        scheduler.put(request(ref=ref))
     for num_rows in (1, 2, 4, 8, 16, 32) * 20:
         rows = Batch([Row(request(num_rows), index) for index in range(num_rows)])
         scheduler.learn(Work(REF, rows, predicted=0.0, width=1, until=NOW), FIXED + A_ROW * num_rows, NOW)
@@ -301,8 +303,8 @@ def scheduler() -> Scheduler:
 
 def test_while_another_version_wants_the_device_a_batch_is_capped() -> None:
     shared = scheduler()
-    shared.put(REF, request(64))
-    shared.put(OTHER, request(arrived=NOW))
+    shared.put(request(64, ref=REF))
+    shared.put(request(ref=OTHER, arrived=NOW))
     sizes = {}
     for _ in range(2):
         work = shared.take(NOW, 1)
@@ -315,7 +317,7 @@ def test_while_another_version_wants_the_device_a_batch_is_capped() -> None:
 
 def sole_work(shared: Scheduler, *, after: float) -> Work:
     """What runs when 64 rows of one version come so many seconds later, and none of another's wait."""
-    shared.put(REF, request(64, arrived=NOW + after))
+    shared.put(request(64, ref=REF, arrived=NOW + after))
     work = shared.take(NOW + after, 1)
     assert isinstance(work, Work)
     return work
@@ -333,17 +335,17 @@ def test_a_version_that_has_the_device_to_itself_is_not_capped() -> None:
 
 def test_the_canary_of_a_version_that_nobody_asks_keeps_no_batch_small() -> None:
     shared = scheduler()
-    shared.put(OTHER, Request(1, Deadline(math.inf), arrived=NOW + 60, alone=True))
+    shared.put(request(ref=OTHER, arrived=NOW + 60, is_canary=True))
     assert isinstance(shared.take(NOW + 60, 1), Work)
     assert len(sole_work(shared, after=61).batch) == 32
 
 
 def test_what_runs_now_delays_who_comes_now() -> None:
     shared = scheduler()
-    shared.put(REF, request(32, arrived=NOW + 61))
+    shared.put(request(32, ref=REF, arrived=NOW + 61))
     work = shared.take(NOW + 61, 1)
     assert isinstance(work, Work)
     with pytest.raises(Overloaded):
-        shared.put(REF, request(seconds=0.05, arrived=NOW + 61))
+        shared.put(request(ref=REF, seconds=0.05, arrived=NOW + 61))
     shared.charge(work, 0.33)
-    shared.put(REF, request(seconds=0.05, arrived=NOW + 61))
+    shared.put(request(ref=REF, seconds=0.05, arrived=NOW + 61))

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.preprocess.tensors import Array
-from service.engine.isolation import Results, RowFailure, run_isolating
+from service.engine.isolation import Results, run_isolating
+from service.engine.requests import RowFailure
 from service.engine.wanted import Fill
 from tests.fakes import FakeRunner
 

@@ -12,7 +12,7 @@ import torch
 from prometheus_client import CollectorRegistry
 
 from models.manifest import BrokenCheckpoint
-from service.domain import BatchPolicy, Deadline, Execution, Precision, Ref
+from service.domain import BatchPolicy, Execution, Precision, Ref
 from service.engine.core import CANARY_SECONDS
 from service.engine.devices import device_thread, loader_thread
 from service.engine.failures import DeviceLost
@@ -21,7 +21,7 @@ from service.engine.loading import LoadFailed
 from service.errors import DeadlineExceeded, NotReady
 from service.watch.blackbox import Doing, Running
 from tests.fakes import FakeRunner
-from tests.service.engine.bench import OTHER, PATIENCE, REF, Bench, Numbered, rows, wanted
+from tests.service.engine.bench import OTHER, PATIENCE, REF, Bench, Numbered, wanted
 
 
 @pytest.fixture(params=[1, 3], ids=["one thread", "three threads"])
@@ -334,11 +334,10 @@ async def test_what_waits_for_a_version_that_is_unloaded_keeps_its_deadline(benc
 async def test_an_unload_does_not_wait_for_rows_that_nobody_wants_any_more(bench: Bench) -> None:
     await bench.loader.load(wanted())
     await bench.busy()
-    request = bench.engine.submit(REF, rows(1), Deadline(1e9), lambda _: None)
-    assert request is not None
+    request = bench.submit(lambda _: None, 1)
     unloading = asyncio.create_task(bench.loader.unload(REF))
     await asyncio.sleep(0)
-    bench.engine.cancel(REF, request)
+    bench.engine.cancel(request)
     bench.run_gate.set()
     assert await asyncio.wait_for(unloading, PATIENCE) == FakeRunner.num_bytes
 
@@ -349,11 +348,10 @@ async def test_an_unload_ends_once_nobody_waits_while_another_version_runs(bench
     bench.run_gate.clear()
     held = bench.ask(0, ref=OTHER)
     await bench.until(lambda: bench.num_running > 0)
-    request = bench.engine.submit(REF, rows(1), Deadline(1e9), lambda _: None)
-    assert request is not None
+    request = bench.submit(lambda _: None, 1)
     unloading = asyncio.create_task(bench.loader.unload(REF))
     await asyncio.sleep(0)
-    bench.engine.cancel(REF, request)
+    bench.engine.cancel(request)
     bench.run_gate.set()
     assert await asyncio.wait_for(unloading, PATIENCE) == FakeRunner.num_bytes
     await held

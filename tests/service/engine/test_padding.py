@@ -7,10 +7,10 @@ from random import Random
 
 import pytest
 
-from service.domain import BatchPolicy, Deadline, Ref
+from service.domain import BatchPolicy, Ref
 from service.engine.backends.buckets import pad_rows, pad_steps
 from service.engine.batching import Batch, BatchQueue, Sizes, as_they_are
-from service.engine.requests import Request
+from tests.service.engine.asked import request
 
 CLIENTS = 64
 BATCHES = 400
@@ -44,7 +44,7 @@ class Crowd:
     def arrive(self, now: float) -> None:
         while self.coming and self.coming[0][0] <= now:
             at, length = self.coming.pop(0)
-            self.queue.put(Request(1, Deadline(1e9), at, [length]))
+            self.queue.put(request(arrived=at, lengths=[length]))
 
     def length(self) -> int:
         if self.chance.random() < SHARE_CUT:

@@ -1,18 +1,21 @@
+from typing import Any
+
 import pytest
 
-from service.domain import BatchPolicy, Deadline, Ref
+from service.domain import BatchPolicy, Ref
 from service.engine.batching import Batch
 from service.engine.requests import Request, Row
 from service.engine.scheduler import Scheduler, Work
 from service.errors import NotReady, Overloaded, QueueFull
+from tests.service.engine import asked
+from tests.service.engine.asked import NOW
 
 CHEAP, COSTLY, OTHER = Ref("cnn", 1), Ref("transformer", 1), Ref("mlp", 1)
 SECONDS = {CHEAP: 0.002, COSTLY: 0.1, OTHER: 0.01}
-NOW = 100.0
 
 
-def request(num_rows: int = 1, *, deadline: float = 1e9, arrived: float = NOW) -> Request:
-    return Request(num_rows, Deadline(deadline), arrived)
+def request(ref: Ref, num_rows: int = 1, **more: Any) -> Request:
+    return asked.request(num_rows, ref=ref, **more)
 
 
 def scheduler_of(*refs: Ref, policy: BatchPolicy | None = None) -> Scheduler:
@@ -30,14 +33,14 @@ def serve(scheduler: Scheduler, seconds: float) -> dict[Ref, float]:
         assert isinstance(work, Work)
         scheduler.charge(work, SECONDS[work.ref])
         used[work.ref] += SECONDS[work.ref]
-        scheduler.put(work.ref, request())  # its callers ask again
+        scheduler.put(request(work.ref))  # its callers ask again
     return used
 
 
 def test_versions_that_always_have_work_share_the_time_evenly() -> None:
     scheduler = scheduler_of(CHEAP, COSTLY)
     for ref in (CHEAP, COSTLY):
-        scheduler.put(ref, request())
+        scheduler.put(request(ref))
     used = serve(scheduler, 10)
     assert used[CHEAP] == pytest.approx(used[COSTLY], abs=2 * SECONDS[COSTLY])
 
@@ -45,9 +48,9 @@ def test_versions_that_always_have_work_share_the_time_evenly() -> None:
 def test_a_cheap_version_waits_for_one_costly_batch_at_most() -> None:
     scheduler = scheduler_of(CHEAP, COSTLY)
     for _ in range(50):
-        scheduler.put(COSTLY, request())
+        scheduler.put(request(COSTLY))
     serve(scheduler, 1)
-    scheduler.put(CHEAP, request())
+    scheduler.put(request(CHEAP))
     work = scheduler.take(NOW, 1)
     assert isinstance(work, Work)
     assert work.ref == CHEAP
@@ -55,68 +58,68 @@ def test_a_cheap_version_waits_for_one_costly_batch_at_most() -> None:
 
 def test_a_version_that_was_idle_has_saved_up_no_time() -> None:
     scheduler = scheduler_of(CHEAP, COSTLY, OTHER)
-    scheduler.put(COSTLY, request())
+    scheduler.put(request(COSTLY))
     serve(scheduler, 10)  # OTHER asks for nothing meanwhile
-    scheduler.put(OTHER, request())
+    scheduler.put(request(OTHER))
     used = serve(scheduler, 4)
     assert used[OTHER] == pytest.approx(used[COSTLY], abs=2 * SECONDS[COSTLY])
 
 
 def test_a_version_that_is_added_late_has_saved_up_no_time() -> None:
     scheduler = scheduler_of(COSTLY)
-    scheduler.put(COSTLY, request())
+    scheduler.put(request(COSTLY))
     serve(scheduler, 10)
     scheduler.add(OTHER)
-    scheduler.put(OTHER, request())
+    scheduler.put(request(OTHER))
     used = serve(scheduler, 4)
     assert used[OTHER] == pytest.approx(used[COSTLY], abs=2 * SECONDS[COSTLY])
 
 
 def test_a_version_that_had_the_device_to_itself_does_not_pay_for_it_later() -> None:
     scheduler = scheduler_of(COSTLY, OTHER)
-    scheduler.put(COSTLY, request())
+    scheduler.put(request(COSTLY))
     serve(scheduler, 10)
-    scheduler.put(OTHER, request())
+    scheduler.put(request(OTHER))
     chosen = []
     for _ in range(24):
         work = scheduler.take(NOW, 1)
         assert isinstance(work, Work)
         scheduler.charge(work, SECONDS[work.ref])
-        scheduler.put(work.ref, request())
+        scheduler.put(request(work.ref))
         chosen.append(work.ref)
     assert COSTLY in chosen
 
 
 def test_what_waits_is_counted_by_version() -> None:
     scheduler = scheduler_of(CHEAP, COSTLY)
-    gone = request(3)
-    scheduler.put(CHEAP, gone)
-    scheduler.put(COSTLY, request(2))
+    gone = request(CHEAP, 3)
+    scheduler.put(gone)
+    scheduler.put(request(COSTLY, 2))
     assert (scheduler.waiting(CHEAP), scheduler.waiting(COSTLY)) == (3, 2)
-    assert scheduler.remove(CHEAP, gone) == 3
+    assert scheduler.remove(gone) == 3
     assert scheduler.waiting(CHEAP) == 0
 
 
 def test_an_unknown_version_is_not_ready() -> None:
     with pytest.raises(NotReady) as raised:
-        scheduler_of(CHEAP).put(COSTLY, request())
+        scheduler_of(CHEAP).put(request(COSTLY))
     assert (raised.value.ref, raised.value.reason) == (COSTLY, "it is not loaded on this engine")
 
 
 def test_each_version_has_its_own_bound() -> None:
     scheduler = scheduler_of(CHEAP, COSTLY, policy=BatchPolicy(max_queued_rows=2))
-    scheduler.put(CHEAP, request(2))
+    scheduler.put(request(CHEAP, 2))
     with pytest.raises(QueueFull):
-        scheduler.put(CHEAP, request())
-    scheduler.put(COSTLY, request(2))
+        scheduler.put(request(CHEAP))
+    scheduler.put(request(COSTLY, 2))
 
 
 @pytest.mark.parametrize("refs", [(CHEAP, COSTLY), (COSTLY, CHEAP)])
 def test_where_all_are_held_back_the_shortest_wait_counts(refs: tuple[Ref, Ref]) -> None:
     scheduler = scheduler_of(*refs, policy=BatchPolicy(max_delay=1.0))
     assert scheduler.take(NOW, 1) is None
-    scheduler.put(CHEAP, request(arrived=NOW))
-    scheduler.put(COSTLY, request(arrived=NOW - 0.75))
+    scheduler.put(request(CHEAP, arrived=NOW))
+    scheduler.put(request(COSTLY, arrived=NOW - 0.75))
     assert scheduler.take(NOW, 1) == 0.25
     work = scheduler.take(NOW + 0.25, 1)
     assert isinstance(work, Work)
@@ -126,8 +129,8 @@ def test_where_all_are_held_back_the_shortest_wait_counts(refs: tuple[Ref, Ref])
 
 def test_a_version_that_is_held_back_keeps_no_other_waiting() -> None:
     scheduler = scheduler_of(CHEAP, COSTLY, policy=BatchPolicy(max_delay=1.0, max_rows=2))
-    scheduler.put(CHEAP, request())
-    scheduler.put(COSTLY, request(2))
+    scheduler.put(request(CHEAP))
+    scheduler.put(request(COSTLY, 2))
     work = scheduler.take(NOW, 1)
     assert isinstance(work, Work)
     assert work.ref == COSTLY
@@ -135,11 +138,10 @@ def test_a_version_that_is_held_back_keeps_no_other_waiting() -> None:
 
 def test_late_requests_of_all_versions_are_dropped() -> None:
     scheduler = scheduler_of(CHEAP, COSTLY)
-    first, second, third = request(deadline=NOW), request(2, deadline=NOW), request(deadline=NOW + 1)
-    scheduler.put(CHEAP, first)
-    scheduler.put(COSTLY, second)
-    scheduler.put(COSTLY, third)
-    assert scheduler.drop_late(NOW) == [(CHEAP, first, 1), (COSTLY, second, 2)]
+    first, second = request(CHEAP, deadline=NOW), request(COSTLY, 2, deadline=NOW)
+    for each in (first, second, request(COSTLY, deadline=NOW + 1)):
+        scheduler.put(each)
+    assert scheduler.drop_late(NOW) == [(first, 1), (second, 2)]
     assert scheduler.waiting(COSTLY) == 1
 
 
@@ -154,7 +156,7 @@ def wide() -> Scheduler:
 
 def test_batches_run_side_by_side_as_far_as_there_are_threads() -> None:
     scheduler = wide()
-    scheduler.put(CHEAP, Request(3, Deadline(1e9), arrived=NOW))
+    scheduler.put(request(CHEAP, 3))
     for room in (4, 3, 2):
         work = scheduler.take(NOW, room)
         assert isinstance(work, Work)
@@ -164,12 +166,12 @@ def test_batches_run_side_by_side_as_far_as_there_are_threads() -> None:
 
 def test_who_needs_more_threads_than_are_free_is_not_overtaken() -> None:
     scheduler = wide()
-    scheduler.put(CHEAP, Request(2, Deadline(1e9), arrived=NOW))
+    scheduler.put(request(CHEAP, 2))
     running = scheduler.take(NOW, 4)
     assert isinstance(running, Work)
     scheduler.charge(running, 1.0)
-    scheduler.put(COSTLY, Request(1, Deadline(1e9), arrived=NOW))
-    scheduler.put(CHEAP, Request(2, Deadline(1e9), arrived=NOW))
+    scheduler.put(request(COSTLY))
+    scheduler.put(request(CHEAP, 2))
     assert scheduler.take(NOW, 2) is None
     work = scheduler.take(NOW, 3)
     assert isinstance(work, Work)
@@ -179,7 +181,7 @@ def test_who_needs_more_threads_than_are_free_is_not_overtaken() -> None:
 def test_time_on_more_threads_counts_for_more() -> None:
     scheduler = wide()
     for ref in (CHEAP, COSTLY):
-        scheduler.put(ref, Request(40, Deadline(1e9), arrived=NOW))
+        scheduler.put(request(ref, 40))
     taken = []
     for _ in range(20):
         work = scheduler.take(NOW, 4)
@@ -191,7 +193,7 @@ def test_time_on_more_threads_counts_for_more() -> None:
 
 def test_what_runs_alone_takes_all_threads() -> None:
     scheduler = wide()
-    scheduler.put(CHEAP, Request(1, Deadline(1e9), arrived=NOW, alone=True))
+    scheduler.put(request(CHEAP, is_canary=True))
     assert scheduler.take(NOW, 3) is None
     work = scheduler.take(NOW, 4)
     assert isinstance(work, Work)
@@ -203,12 +205,12 @@ def test_who_comes_while_a_thread_is_free_waits_for_no_batch() -> None:
     scheduler.add(CHEAP)
     scheduler.set_width(CHEAP, 1)
     for _ in range(40):
-        scheduler.learn(Work(CHEAP, Batch([Row(Request(1, Deadline(1e9), NOW), 0)]), 0.0, 1, NOW), 1.0, NOW)
+        scheduler.learn(Work(CHEAP, Batch([Row(request(CHEAP), 0)]), 0.0, 1, NOW), 1.0, NOW)
     for _ in range(2):
-        scheduler.put(CHEAP, Request(1, Deadline(NOW + 0.9), arrived=NOW))
+        scheduler.put(request(CHEAP, deadline=NOW + 0.9))
         assert isinstance(scheduler.take(NOW, 1), Work)
     with pytest.raises(Overloaded):
-        scheduler.put(CHEAP, Request(1, Deadline(NOW + 0.9), arrived=NOW))
+        scheduler.put(request(CHEAP, deadline=NOW + 0.9))
 
 
 def side_by_side(seconds: float, *, max_rows: int = 4) -> Scheduler:
@@ -218,17 +220,17 @@ def side_by_side(seconds: float, *, max_rows: int = 4) -> Scheduler:
         scheduler.add(ref)
         scheduler.set_width(ref, 1)
     for _ in range(40):
-        scheduler.learn(Work(CHEAP, Batch([Row(request(), 0)]), 0.0, 1, NOW), seconds, NOW)
-    scheduler.put(CHEAP, request())
+        scheduler.learn(Work(CHEAP, Batch([Row(request(CHEAP), 0)]), 0.0, 1, NOW), seconds, NOW)
+    scheduler.put(request(CHEAP))
     assert isinstance(scheduler.take(NOW, 2), Work)
     return scheduler
 
 
 def test_rows_wait_for_a_short_batch_of_their_version_and_leave_together() -> None:
     scheduler = side_by_side(0.004)
-    scheduler.put(CHEAP, request())
+    scheduler.put(request(CHEAP))
     assert scheduler.take(NOW, 1) == pytest.approx(0.004)
-    scheduler.put(CHEAP, request())
+    scheduler.put(request(CHEAP))
     work = scheduler.take(NOW + 0.004, 1)
     assert isinstance(work, Work)
     assert len(work.batch) == 2
@@ -236,27 +238,27 @@ def test_rows_wait_for_a_short_batch_of_their_version_and_leave_together() -> No
 
 def test_rows_do_not_wait_for_a_long_batch_of_their_version() -> None:
     scheduler = side_by_side(0.006)
-    scheduler.put(CHEAP, request())
+    scheduler.put(request(CHEAP))
     assert isinstance(scheduler.take(NOW, 1), Work)
 
 
 def test_a_full_batch_waits_for_none() -> None:
     scheduler = side_by_side(0.004)
-    scheduler.put(CHEAP, request(4))
+    scheduler.put(request(CHEAP, 4))
     assert isinstance(scheduler.take(NOW, 1), Work)
 
 
 def test_a_version_that_is_closed_waits_for_nothing() -> None:
     scheduler = side_by_side(0.004)
-    scheduler.put(CHEAP, request())
+    scheduler.put(request(CHEAP))
     scheduler.close(CHEAP)
     assert isinstance(scheduler.take(NOW, 1), Work)
 
 
 def test_who_waits_for_its_own_batch_keeps_no_other_version_waiting() -> None:
     scheduler = side_by_side(0.004)
-    scheduler.put(CHEAP, request())
-    scheduler.put(COSTLY, request())
+    scheduler.put(request(CHEAP))
+    scheduler.put(request(COSTLY))
     work = scheduler.take(NOW, 1)
     assert isinstance(work, Work)
     assert work.ref == COSTLY
@@ -264,23 +266,23 @@ def test_who_waits_for_its_own_batch_keeps_no_other_version_waiting() -> None:
 
 def test_a_row_waits_so_long_once_and_not_for_one_batch_after_another() -> None:
     scheduler = side_by_side(0.004)
-    scheduler.put(CHEAP, request(4))
+    scheduler.put(request(CHEAP, 4))
     second = scheduler.take(NOW + 0.002, 1)
     assert isinstance(second, Work)  # a full batch, and ends at 0.006
-    scheduler.put(CHEAP, request(arrived=NOW + 0.0005))
+    scheduler.put(request(CHEAP, arrived=NOW + 0.0005))
     assert scheduler.take(NOW + 0.003, 1) == pytest.approx(0.001)
     assert isinstance(scheduler.take(NOW + 0.0041, 1), Work)
 
 
 def test_a_row_does_not_wait_past_its_deadline() -> None:
     scheduler = side_by_side(0.004)
-    scheduler.put(CHEAP, request(deadline=NOW + 0.0055))
+    scheduler.put(request(CHEAP, deadline=NOW + 0.0055))
     assert isinstance(scheduler.take(NOW, 1), Work)
 
 
 def test_a_batch_that_is_full_by_its_elements_waits_for_none() -> None:
     scheduler = side_by_side(0.004, max_rows=8)
-    scheduler.put(CHEAP, request(2))
+    scheduler.put(request(CHEAP, 2))
     assert scheduler.take(NOW, 1) == pytest.approx(0.004)
     scheduler.limit_elements(CHEAP, 2, until=NOW + 60)
     assert isinstance(scheduler.take(NOW, 1), Work)
@@ -291,8 +293,8 @@ def test_a_wide_version_that_is_held_back_keeps_no_narrow_one_waiting() -> None:
     for ref, width in ((CHEAP, 1), (COSTLY, 2)):
         scheduler.add(ref)
         scheduler.set_width(ref, width)
-    scheduler.put(COSTLY, request())
-    scheduler.put(CHEAP, request(4))
+    scheduler.put(request(COSTLY))
+    scheduler.put(request(CHEAP, 4))
     work = scheduler.take(NOW, 1)
     assert isinstance(work, Work)
     assert work.ref == CHEAP

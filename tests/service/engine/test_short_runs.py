@@ -14,7 +14,8 @@ from models.preprocess.tensors import Array
 from service.domain import BatchPolicy, Deadline, Ref
 from service.engine.core import Engine
 from service.engine.failures import DeviceLost
-from service.engine.jobs import Answer, Order
+from service.engine.jobs import Answer
+from service.engine.requests import Request
 from service.engine.wanted import Fill
 from service.errors import ServoloopError
 from service.telemetry import EngineTelemetry
@@ -70,14 +71,14 @@ class Short:
         self.shown.clear()
         return runner
 
-    def ask(self, *values: float, ref: Ref = REF, order: Order | None = None) -> asyncio.Future[Result]:
+    def ask(self, *values: float, ref: Ref = REF, digest: bytes = b"") -> asyncio.Future[Result]:
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         rows = Tensors(np.array([[value] for value in values or (5,)], np.float32))
-        self.engine.submit(ref, rows, Deadline(1e9), future.set_result, order or Order(7))
+        self.engine.submit(Request(ref, rows, Deadline(1e9), self.clock(), future.set_result, 7, digest=digest))
         return future
 
-    async def answer(self, *values: float, ref: Ref = REF, order: Order | None = None) -> Answer:
-        result = await asyncio.wait_for(self.ask(*values, ref=ref, order=order), PATIENCE)
+    async def answer(self, *values: float, ref: Ref = REF, digest: bytes = b"") -> Answer:
+        result = await asyncio.wait_for(self.ask(*values, ref=ref, digest=digest), PATIENCE)
         assert isinstance(result, Answer), result
         return result
 
@@ -150,7 +151,7 @@ async def of_a_long_network(short: Short, runner: Timed) -> None:
 
 
 async def a_suspect(short: Short, runner: Timed) -> None:
-    await short.answer(order=Order(7, digest=b"d" * 16))
+    await short.answer(digest=b"d" * 16)
 
 
 async def without_threads_of_its_own(short: Short, runner: Timed) -> None:

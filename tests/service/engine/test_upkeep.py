@@ -14,7 +14,8 @@ from service.domain import BatchPolicy, Deadline, Ref
 from service.engine.core import CANARY_SECONDS, Engine
 from service.engine.failures import DeviceLost
 from service.engine.isolation import run_isolating
-from service.engine.jobs import Answer, Order
+from service.engine.jobs import Answer
+from service.engine.requests import Reply, Request
 from service.engine.wanted import Fill
 from service.errors import ServoloopError
 from service.telemetry import EngineTelemetry
@@ -38,10 +39,16 @@ class Upkeep:
             policy, EngineTelemetry(registry), self.clock, lambda running, _: self.shown.append(running)
         )
 
-    async def answer(self, *values: float, order: Order | None = None) -> Answer:
+    def submit(
+        self, reply: Reply, *values: float, seconds: float = 1e9, request_id: int = 7, digest: bytes = b""
+    ) -> None:
+        tensors, now = Tensors(np.array([[value] for value in values], np.float32)), self.clock()
+        deadline = Deadline.after(seconds, now=now)
+        self.engine.submit(Request(REF, tensors, deadline, now, reply, request_id, digest=digest))
+
+    async def answer(self, *values: float, request_id: int = 7, digest: bytes = b"") -> Answer:
         future: asyncio.Future[Answer | ServoloopError] = asyncio.get_running_loop().create_future()
-        tensors = Tensors(np.array([[value] for value in values], np.float32))
-        self.engine.submit(REF, tensors, Deadline(1e9), future.set_result, order or Order(7))
+        self.submit(future.set_result, *values, request_id=request_id, digest=digest)
         await self.run_until(future)
         answer = future.result()
         assert isinstance(answer, Answer)
@@ -138,7 +145,7 @@ async def test_what_runs_is_shown_before_it_runs(upkeep: Upkeep) -> None:
     assert upkeep.shown == [Running(Doing.LOAD, REF, 100.0), None]
     upkeep.shown.clear()
     await upkeep.answer(1.0, 2.0)
-    await upkeep.answer(3.0, order=Order(9, digest=b"d" * 16))
+    await upkeep.answer(3.0, request_id=9, digest=b"d" * 16)
     batch, nothing, alone, _ = upkeep.shown
     assert batch == Running(Doing.BATCH, REF, 100.0, 0.0, ((7, 0), (7, 1)))
     assert nothing is None
@@ -205,20 +212,18 @@ def test_a_lost_device_is_not_asked_again() -> None:
 async def test_answers_that_come_too_late_are_counted(upkeep: Upkeep, registry: CollectorRegistry) -> None:
     upkeep.runner._before = lambda: upkeep.clock.advance(5)
     future: asyncio.Future[Answer | ServoloopError] = asyncio.get_running_loop().create_future()
-    deadline = Deadline.after(1.0, now=upkeep.clock())
-    upkeep.engine.submit(REF, Tensors(np.zeros((2, 1), np.float32)), deadline, future.set_result)
+    upkeep.submit(future.set_result, 0.0, 0.0, seconds=1.0)
     await upkeep.run_until(future)
     assert sample(registry, "servoloop_deadline_misses_total", {**LABELS, "when": "after"}) == 1
     # And from what was learned, the next one with as little time is refused at once.
     refused: list[Answer | ServoloopError] = []
-    hopeless = Deadline.after(1.0, now=upkeep.clock())
-    upkeep.engine.submit(REF, Tensors(np.zeros((2, 1), np.float32)), hopeless, refused.append)
+    upkeep.submit(refused.append, 0.0, 0.0, seconds=1.0)
     assert len(refused) == 1
     assert sample(registry, "servoloop_deadline_misses_total", {**LABELS, "when": "before"}) == 1
 
 
 async def test_the_age_of_the_oldest_row_is_shown(upkeep: Upkeep, registry: CollectorRegistry) -> None:
-    upkeep.engine.submit(REF, Tensors(np.zeros((1, 1), np.float32)), Deadline(1e9), lambda _: None)
+    upkeep.submit(lambda _: None, 0.0)
     upkeep.clock.advance(3)
     upkeep.engine.tick()
     assert sample(registry, "servoloop_queue_age_seconds", LABELS) == 3
