@@ -58,11 +58,12 @@ class BatchQueue:
     The row whose turn it is is in every batch, so no length can starve another.
     """
 
-    def __init__(self, ref: Ref, policy: BatchPolicy, cost: CostModel | None = None) -> None:
+    def __init__(
+        self, ref: Ref, policy: BatchPolicy, cost: CostModel | None = None, sizes: Sizes = as_they_are
+    ) -> None:
         self.ref = ref
         self.policy = policy
-        self.cost = cost or CostModel()
-        self.sizes: Sizes = as_they_are
+        self.fit(cost or CostModel(), sizes)
         self._waiting = Waiting()
         self._by_length: list[tuple[int, int]] = []  # (length, number), sequences only
         # A heap of (instant, first row, rows): numbers alone, so that it keeps no answered request's data alive.
@@ -73,8 +74,6 @@ class BatchQueue:
         self._seconds = [0.0] * 10  # of the rows that wait, by level
         self._max_elements = policy.max_elements
         self._limited_until = -math.inf
-        self.at_once = 1
-        """Batches that run beside one another."""
         self.is_closed = False
 
     def __len__(self) -> int:
@@ -84,12 +83,18 @@ class BatchQueue:
     @property
     def backlog(self) -> float:
         """Seconds that what waits will take, as far as is known."""
-        return sum(self._seconds) / self.at_once
+        return sum(self._seconds) / self._at_once
 
     @property
     def is_next_alone(self) -> bool:
         """Whether the row whose turn it is, which there must be, runs alone."""
         return self._waiting.first()[1].request.alone
+
+    def fit(self, cost: CostModel, sizes: Sizes = as_they_are, at_once: int = 1) -> None:
+        """From now on batches take what is known to `cost`, are run in such sizes, and as many beside one another."""
+        self.cost = cost
+        self._sizes = sizes
+        self._at_once = at_once
 
     def age(self, now: float) -> float:
         """Seconds that the oldest row has waited; 0 where none does."""
@@ -109,7 +114,7 @@ class BatchQueue:
         if time_left < own:
             raise DeadlineExceeded(self.ref, "the queue")
         if own > 0:
-            ahead = busy + sum(self._seconds[: request.level + 1]) / self.at_once
+            ahead = busy + sum(self._seconds[: request.level + 1]) / self._at_once
             if time_left < own + self.cost.trust(longest, request.arrived) * ahead:
                 raise Overloaded(self.ref, wait=busy + self.backlog)
         request.first_row = self._next
@@ -170,15 +175,11 @@ class BatchQueue:
         until = max(until, first.request.arrived + self.policy.max_delay)
         return max(0.0, self._in_time(first, until) - now) if until > now else 0.0
 
-    def take(self, now: float, max_seconds: float = math.inf) -> Batch | float | None:
-        """A batch; or the seconds until there is one; or None while nothing waits.
+    def take(self, now: float, max_seconds: float = math.inf) -> Batch:
+        """The next batch. Something must wait; whether it may leave yet is for `held` to say.
 
         A batch of several rows is kept to an expected `max_seconds`, and to what its first row has left.
         """
-        if not len(self):
-            return None
-        if (wait := self.held(now)) > 0:
-            return wait
         number, first = self._waiting.first()
         max_seconds = min(max_seconds, _DEADLINE_SHARE * max(0.0, first.request.deadline.remaining(now)))
         if first.request.alone:
@@ -288,7 +289,7 @@ class BatchQueue:
             return fills and fits and self.cost.seconds(longest, num_rows) <= max_seconds
 
         def price(low: int, high: int, elements: int) -> float:
-            return (overhead + math.prod(self.sizes(high - low, self._by_length[high - 1][0]))) / elements
+            return (overhead + math.prod(self._sizes(high - low, self._by_length[high - 1][0]))) / elements
 
         low = bisect_left(self._by_length, (anchor, number))
         high, elements = low + 1, anchor

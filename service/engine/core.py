@@ -70,7 +70,6 @@ class Engine:
         self._show = show
         self._residents: dict[Ref, Resident] = {}
         self._retiring: dict[Ref, asyncio.Event] = {}
-        self._costs_at: dict[Ref, tuple[object, ...]] = {}
         self._canaries: dict[Ref, Request] = {}
         self._running: Counter[Ref] = Counter()
         self._batches: set[asyncio.Task[None]] = set()
@@ -143,14 +142,9 @@ class Engine:
         ref, now = wanted.ref, self._clock()
         replaced = self._residents.get(ref)
         self._residents[ref] = Resident(runner, wanted, now, None if replaced is None else replaced.last_asked)
-        if replaced is None:
-            self._scheduler.add(ref)
-        self._scheduler.use_sizes(ref, runner.padded)
-        how = (wanted.precision, runner.execution.backend, runner.execution.precision, runner.execution.threads)
-        if self._costs_at.setdefault(ref, how) != how:
-            self._costs_at[ref] = how
-            self._scheduler.forget_cost(ref)
-        self._scheduler.set_width(ref, runner.execution.threads)
+        execution = runner.execution
+        how = (wanted.precision, execution.backend, execution.precision, execution.threads)
+        self._scheduler.install(ref, runner.padded, execution.threads, how)
         self._telemetry.replicas.labels(ref.model, ref.version).set(1)
         self._telemetry.queue_rows.labels(ref.model, ref.version).set(self._scheduler.waiting(ref))
         return replaced

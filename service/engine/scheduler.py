@@ -1,7 +1,9 @@
 """Which version's batch a device runs next. Pure, like the queues that it picks from."""
 
 import math
+from collections.abc import Hashable
 from dataclasses import dataclass
+from operator import attrgetter
 
 from service.domain import BatchPolicy, Ref
 from service.engine.batching import Batch, BatchQueue, Sizes, as_they_are
@@ -29,6 +31,26 @@ class Work:
     """When it is expected to have ended."""
 
 
+@dataclass(slots=True, eq=False)
+class _Version:
+    """What waits for a version, and its share of the device."""
+
+    queue: BatchQueue
+    width: int
+    """Threads that a batch takes."""
+    used: float
+    """Seconds of the device's time, on the clock of all versions."""
+    asked: float | None = None
+    """When a caller last asked it."""
+
+    def wants_device(self, now: float) -> bool:
+        """Whether its callers wait, or are likely to ask soon."""
+        return self.asked is not None and (len(self.queue) > 0 or now - self.asked < _LATELY_SECONDS)
+
+
+_BY_USE = attrgetter("used")
+
+
 class Scheduler:
     """Shares the time of a device's threads among the queues that have work: who has used the least goes first.
 
@@ -39,82 +61,72 @@ class Scheduler:
     def __init__(self, policy: BatchPolicy, threads: int = 1) -> None:
         self._policy = policy
         self._threads = threads
-        self._widths: dict[Ref, int] = {}
-        self._queues: dict[Ref, BatchQueue] = {}
-        self._costs: dict[Ref, CostModel] = {}
-        self._used: dict[Ref, float] = {}
-        self._asked: dict[Ref, float] = {}
+        self._versions: dict[Ref, _Version] = {}
+        self._costs: dict[Ref, tuple[Hashable, CostModel]] = {}
         self._virtual_now = 0.0
         self._running: list[Work] = []
 
-    def add(self, ref: Ref) -> None:
-        """Give a version its queue; what its batches cost is known already where it had one before."""
-        self._queues[ref] = BatchQueue(ref, self._policy, self._costs.setdefault(ref, CostModel()))
-        self._used[ref] = self._virtual_now
+    def install(self, ref: Ref, sizes: Sizes = as_they_are, threads: int = 0, how: Hashable = None) -> None:
+        """Give a version its queue, or fit the one that it has to what computes from now on.
 
-    def use_sizes(self, ref: Ref, sizes: Sizes) -> None:
-        """Fit a version's batches to the sizes in which they are run."""
-        self._queues[ref].sizes = sizes
+        Its batches are run in such `sizes` and on so many threads; 0 are all of the device's. What they cost is kept,
+        also while it has no queue, until another `how` says that they will take other times.
+        """
+        width = min(threads, self._threads) or self._threads
+        known = self._costs.get(ref)
+        if known is None or known[0] != how:
+            known = self._costs[ref] = (how, CostModel())
+        version = self._versions.get(ref)
+        if version is None:
+            version = self._versions[ref] = _Version(BatchQueue(ref, self._policy, known[1]), width, self._virtual_now)
+        version.width = width
+        version.queue.fit(known[1], sizes, self._threads // width)
 
     def close(self, ref: Ref) -> None:
         """Take nothing more for a version, and hold nothing of it back."""
-        self._queues[ref].close()
+        self._versions[ref].queue.close()
 
     def discard(self, ref: Ref) -> None:
         """Take away a version's queue, in which nothing may wait; what its batches cost is kept."""
-        queue = self._queues.pop(ref)
+        queue = self._versions.pop(ref).queue
         assert not len(queue), f"{len(queue)} rows of {ref} wait"
-        queue.sizes = as_they_are  # whoever keeps an error that the queue raised would keep the replica too
-        del self._used[ref]
-        self._widths.pop(ref, None)
-        self._asked.pop(ref, None)
-
-    def forget_cost(self, ref: Ref) -> None:
-        """A version's batches will take other times than they did."""
-        cost = self._costs[ref] = CostModel()
-        if (queue := self._queues.get(ref)) is not None:
-            queue.cost = cost
-
-    def set_width(self, ref: Ref, threads: int) -> None:
-        """Say how many threads a version's batches take from now on; 0 are all of the device's."""
-        width = min(threads, self._threads) or self._threads
-        self._widths[ref] = width
-        self._queues[ref].at_once = self._threads // width
+        queue.fit(queue.cost)  # whoever keeps an error that the queue raised would keep the replica too, by its sizes
 
     @property
     def has_waiting(self) -> bool:
         """Whether any row waits."""
-        return any(map(len, self._queues.values()))
+        return any(len(version.queue) for version in self._versions.values())
 
     def waiting(self, ref: Ref) -> int:
         """Rows that wait for a version."""
-        return len(self._queues[ref])
+        return len(self._versions[ref].queue)
 
     def age(self, ref: Ref, now: float) -> float:
         """Seconds that a version's oldest row has waited."""
-        return self._queues[ref].age(now)
+        return self._versions[ref].queue.age(now)
 
     def put(self, request: Request) -> None:
         """Enqueue. Raises QueueFull, Overloaded, DeadlineExceeded, or NotReady for a version that has no queue here."""
         ref = request.ref
-        queue = self._queues.get(ref)
-        if queue is None:
+        version = self._versions.get(ref)
+        if version is None:
             raise NotReady(ref, "it is not loaded on this engine")
+        queue = version.queue
         if queue.is_closed:
             raise NotReady(ref, "it is being unloaded")
         if not len(queue):
-            self._used[ref] = max(self._used[ref], self._virtual_now)
+            version.used = max(version.used, self._virtual_now)
         if not request.alone:  # a canary's wish is no caller's, and it has no hurry
-            self._asked[ref] = request.arrived
-        queue.put(request, busy=self._busy(self._width(queue, alone=request.alone), request.arrived))
+            version.asked = request.arrived
+        queue.put(request, busy=self._busy(self._width(version, alone=request.alone), request.arrived))
 
     def remove(self, request: Request) -> int:
         """Take back the request's waiting rows; how many there were."""
-        return self._queues[request.ref].remove(request)
+        return self._versions[request.ref].queue.remove(request)
 
     def drop_late(self, now: float) -> list[tuple[Request, int]]:
         """Take back every request that can't be answered in time, and how many of its rows were waiting."""
-        return [late for queue in self._queues.values() for late in queue.drop_late(now)]
+        return [late for version in self._versions.values() for late in version.queue.drop_late(now)]
 
     def take(self, now: float, room: int) -> Work | float | None:
         """The next batch; or the seconds until there is one; or None until something comes, or a batch has ended.
@@ -122,36 +134,36 @@ class Scheduler:
         `room` is how many threads are free. Whoever is next waits for as many as it needs, and all others for it.
         """
         shortest: float | None = None
-        for ref in sorted((ref for ref, queue in self._queues.items() if len(queue)), key=self._used.__getitem__):
-            queue = self._queues[ref]
+        for version in sorted([each for each in self._versions.values() if len(each.queue)], key=_BY_USE):
+            queue = version.queue
             if (wait := queue.held(now, self._joined_at(queue, now))) > 0:
                 shortest = wait if shortest is None else min(shortest, wait)
                 continue
-            width = self._width(queue, alone=queue.is_next_alone)
+            width = self._width(version, alone=queue.is_next_alone)
             if width > room:
                 return shortest
-            batch = queue.take(now, self._policy.max_batch_seconds if self._is_wanted_by_others(ref, now) else math.inf)
-            assert isinstance(batch, Batch), "what is not held back leaves"
-            self._virtual_now = max(self._virtual_now, self._used[ref])
+            is_shared = any(other is not version and other.wants_device(now) for other in self._versions.values())
+            batch = queue.take(now, self._policy.max_batch_seconds if is_shared else math.inf)
+            self._virtual_now = max(self._virtual_now, version.used)
             predicted = queue.cost.seconds(batch.longest, len(batch))
-            work = Work(ref, batch, predicted, width, now + predicted)
+            work = Work(queue.ref, batch, predicted, width, now + predicted)
             self._running.append(work)
             return work
         return shortest
 
     def charge(self, work: Work, seconds: float) -> None:
         """Account for what a batch took that has ended now."""
-        if work.ref in self._used:
-            self._used[work.ref] += seconds * work.width / self._threads
+        if (version := self._versions.get(work.ref)) is not None:
+            version.used += seconds * work.width / self._threads
         self._running = [other for other in self._running if other is not work]
 
     def learn(self, work: Work, seconds: float, now: float) -> None:
         """Learn from a batch that ran in one piece what the next ones will take."""
-        self._queues[work.ref].cost.learn(work.batch.longest, len(work.batch), seconds, now)
+        self._versions[work.ref].queue.cost.learn(work.batch.longest, len(work.batch), seconds, now)
 
     def limit_elements(self, ref: Ref, max_elements: int, until: float) -> None:
         """Keep a version's batches to so many rows, or padded elements, for a while."""
-        self._queues[ref].limit_elements(max_elements, until)
+        self._versions[ref].queue.limit_elements(max_elements, until)
 
     def _joined_at(self, queue: BatchQueue, now: float) -> float:
         """When a batch of the same version ends that is worth waiting for; in the past where there is none."""
@@ -159,9 +171,9 @@ class Scheduler:
         # Of its time in the queue a row spends no more on this, however many batches end one after another.
         return ends if ends <= now - queue.age(now) + _SOON_SECONDS else -math.inf
 
-    def _width(self, queue: BatchQueue, *, alone: bool) -> int:
+    def _width(self, version: _Version, *, alone: bool) -> int:
         """The threads that a version's next batch takes: what runs alone has the device for itself."""
-        return self._threads if alone else self._widths.get(queue.ref, self._threads)
+        return self._threads if alone else version.width
 
     def _busy(self, width: int, now: float) -> float:
         """Seconds until so many threads are free, as far as can be told."""
@@ -173,9 +185,3 @@ class Scheduler:
             if free >= width:
                 return max(0.0, work.until - now)
         return 0.0
-
-    def _is_wanted_by_others(self, ref: Ref, now: float) -> bool:
-        return any(
-            other != ref and (len(self._queues[other]) or now - asked < _LATELY_SECONDS)
-            for other, asked in self._asked.items()
-        )

@@ -58,8 +58,7 @@ def padding(sizes: Sizes, fixed: float, slope: float, *, is_busy: bool) -> float
 
     On a machine that is busy some batches are held up for longer than they take.
     """
-    queue, chance = BatchQueue(Ref("sentiment", 1), BatchPolicy()), Random(1)
-    queue.sizes = sizes
+    queue, chance = BatchQueue(Ref("sentiment", 1), BatchPolicy(), sizes=sizes), Random(1)
     crowd, now, run, used = Crowd(queue), 0.0, 0, 0
     for _ in range(CLIENTS):
         crowd.ask(now)

@@ -21,7 +21,7 @@ def request(ref: Ref, num_rows: int = 1, **more: Any) -> Request:
 def scheduler_of(*refs: Ref, policy: BatchPolicy | None = None) -> Scheduler:
     scheduler = Scheduler(policy or BatchPolicy(max_rows=1))
     for ref in refs:
-        scheduler.add(ref)
+        scheduler.install(ref)
     return scheduler
 
 
@@ -69,7 +69,7 @@ def test_a_version_that_is_added_late_has_saved_up_no_time() -> None:
     scheduler = scheduler_of(COSTLY)
     scheduler.put(request(COSTLY))
     serve(scheduler, 10)
-    scheduler.add(OTHER)
+    scheduler.install(OTHER)
     scheduler.put(request(OTHER))
     used = serve(scheduler, 4)
     assert used[OTHER] == pytest.approx(used[COSTLY], abs=2 * SECONDS[COSTLY])
@@ -149,8 +149,7 @@ def wide() -> Scheduler:
     """Four threads; batches of CHEAP take one, and those of COSTLY three."""
     scheduler = Scheduler(BatchPolicy(max_rows=1), threads=4)
     for ref, width in ((CHEAP, 1), (COSTLY, 3)):
-        scheduler.add(ref)
-        scheduler.set_width(ref, width)
+        scheduler.install(ref, threads=width)
     return scheduler
 
 
@@ -202,8 +201,7 @@ def test_what_runs_alone_takes_all_threads() -> None:
 
 def test_who_comes_while_a_thread_is_free_waits_for_no_batch() -> None:
     scheduler = Scheduler(BatchPolicy(max_rows=1), threads=2)
-    scheduler.add(CHEAP)
-    scheduler.set_width(CHEAP, 1)
+    scheduler.install(CHEAP, threads=1)
     for _ in range(40):
         scheduler.learn(Work(CHEAP, Batch([Row(request(CHEAP), 0)]), 0.0, 1, NOW), 1.0, NOW)
     for _ in range(2):
@@ -217,8 +215,7 @@ def side_by_side(seconds: float, *, max_rows: int = 4) -> Scheduler:
     """Two threads, a version whose batches take so many seconds, and one batch of it under way."""
     scheduler = Scheduler(BatchPolicy(max_rows=max_rows), threads=2)
     for ref in (CHEAP, COSTLY):
-        scheduler.add(ref)
-        scheduler.set_width(ref, 1)
+        scheduler.install(ref, threads=1)
     for _ in range(40):
         scheduler.learn(Work(CHEAP, Batch([Row(request(CHEAP), 0)]), 0.0, 1, NOW), seconds, NOW)
     scheduler.put(request(CHEAP))
@@ -291,10 +288,38 @@ def test_a_batch_that_is_full_by_its_elements_waits_for_none() -> None:
 def test_a_wide_version_that_is_held_back_keeps_no_narrow_one_waiting() -> None:
     scheduler = Scheduler(BatchPolicy(max_rows=4, max_delay=0.05), threads=2)
     for ref, width in ((CHEAP, 1), (COSTLY, 2)):
-        scheduler.add(ref)
-        scheduler.set_width(ref, width)
+        scheduler.install(ref, threads=width)
     scheduler.put(request(COSTLY))
     scheduler.put(request(CHEAP, 4))
     work = scheduler.take(NOW, 1)
     assert isinstance(work, Work)
     assert work.ref == CHEAP
+
+
+def run_once(scheduler: Scheduler, seconds: float) -> float:
+    """Run one row in so many seconds; those that were expected."""
+    scheduler.put(request(CHEAP))
+    work = scheduler.take(NOW, 1)
+    assert isinstance(work, Work)
+    scheduler.charge(work, seconds)
+    scheduler.learn(work, seconds, NOW)
+    return work.predicted
+
+
+def test_what_batches_cost_is_known_still_when_a_version_comes_back() -> None:
+    scheduler = Scheduler(BatchPolicy())
+    scheduler.install(CHEAP, how="eager")
+    run_once(scheduler, 0.5)
+    scheduler.discard(CHEAP)
+    scheduler.install(CHEAP, how="eager")
+    assert run_once(scheduler, 0.5) == pytest.approx(0.5)
+
+
+def test_what_computes_otherwise_may_cost_another_time_and_what_waits_is_kept() -> None:
+    scheduler = Scheduler(BatchPolicy())
+    scheduler.install(CHEAP, how="eager")
+    run_once(scheduler, 0.5)
+    scheduler.put(request(CHEAP, 2))
+    scheduler.install(CHEAP, how="openvino")
+    assert scheduler.waiting(CHEAP) == 2
+    assert run_once(scheduler, 0.5) == 0
