@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from models.preprocess import Tensors
 from models.preprocess.tensors import Array
@@ -15,10 +16,12 @@ from service.engine.failures import DeviceLost
 from service.engine.isolation import Results, run_isolating
 from service.engine.jobs import Answer
 from service.engine.lanes import Lanes
+from service.engine.measures import ReplicaMeasures
 from service.engine.requests import Request, Row, RowFailure
 from service.engine.scheduler import Scheduler, Work
+from service.engine.showing import shown
 from service.engine.wanted import Fill, Runner, Wanted
-from service.errors import DeadlineExceeded, Overloaded, QueueFull, ServoloopError
+from service.errors import DeadlineExceeded, ServoloopError
 from service.telemetry import EngineTelemetry
 from service.watch.blackbox import Doing, Running
 
@@ -45,8 +48,9 @@ class Resident:
 
     runner: Runner
     wanted: Wanted
+    measures: ReplicaMeasures
     last_forward: float
-    last_asked: float | None
+    last_asked: float | None = None
 
 
 class Engine:
@@ -110,23 +114,16 @@ class Engine:
         Raises BrokenCheckpoint, and DeviceLost, which `run` raises then too.
         """
 
-        def run(lane: int) -> None:
+        def run_samples(lane: int) -> None:
             self._check_device()
-            self._show(Running(Doing.LOAD, ref, self._clock()), lane)
-            try:
-                runner.warm_up()
-            except DeviceLost as error:
-                self._lost = error  # and what was shown stays: it is what the device was lost of
-                raise
-            except Exception:
-                self._show(None, lane)
-                raise
-            self._show(None, lane)
+            with shown(lambda what: self._show(what, lane), Running(Doing.LOAD, ref, self._clock())):
+                try:
+                    runner.warm_up()
+                except DeviceLost as error:
+                    self._lost = error  # here, before its lane is free: nothing may begin any more
+                    raise
 
-        try:
-            await self._lanes.run_alone(run)
-        except DeviceLost as error:
-            raise self.lose_device() from error
+        await self._lanes.run_alone(run_samples)
 
     def lose_device(self) -> DeviceLost:
         """Have `run` raise DeviceLost, and nothing run on the device any more; what to raise."""
@@ -141,12 +138,15 @@ class Engine:
         """
         ref, now = wanted.ref, self._clock()
         replaced = self._residents.get(ref)
-        self._residents[ref] = Resident(runner, wanted, now, None if replaced is None else replaced.last_asked)
+        if replaced is None:
+            resident = Resident(runner, wanted, ReplicaMeasures(self._telemetry, ref), now)
+        else:
+            resident = Resident(runner, wanted, replaced.measures, now, replaced.last_asked)
+        self._residents[ref] = resident
         execution = runner.execution
         how = (wanted.precision, execution.backend, execution.precision, execution.threads)
         self._scheduler.install(ref, runner.padded, execution.threads, how)
-        self._telemetry.replicas.labels(ref.model, ref.version).set(1)
-        self._telemetry.queue_rows.labels(ref.model, ref.version).set(self._scheduler.waiting(ref))
+        resident.measures.installed(self._scheduler.waiting(ref))
         return replaced
 
     def close(self, ref: Ref) -> None:
@@ -165,8 +165,7 @@ class Engine:
         del self._retiring[ref]
         resident = self._residents.pop(ref)
         self._scheduler.discard(ref)
-        for gauge in (self._telemetry.replicas, self._telemetry.queue_rows, self._telemetry.queue_age):
-            gauge.labels(ref.model, ref.version).set(0)
+        resident.measures.gone()
         return resident
 
     async def let_pass(self) -> None:
@@ -180,11 +179,9 @@ class Engine:
             self._residents[ref].last_asked = request.arrived
         try:
             self._scheduler.put(request)
-        except ServoloopError as error:
-            if (reason := _shed_reason(error)) is not None:
-                self._count_dropped(ref, reason, request.num_rows)
-            if isinstance(error, DeadlineExceeded):
-                self._telemetry.deadline_misses.labels(ref.model, ref.version, "before").inc()
+        except ServoloopError as error:  # whoever keeps it keeps this frame, which therefore names no resident
+            if ref in self._residents:
+                self._residents[ref].measures.refused(error, request.num_rows)
             request.close(error)
             return False
         self._depth_changed.add(ref)
@@ -194,7 +191,7 @@ class Engine:
     def cancel(self, request: Request) -> None:
         """Forget a request: nobody waits for its answer any more."""
         ref, request.closed = request.ref, True
-        self._count_dropped(ref, "cancelled", self._scheduler.remove(request))
+        self._residents[ref].measures.dropped("cancelled", self._scheduler.remove(request))
         self._depth_changed.add(ref)
         self._news.set()
         self._check_answered(ref)
@@ -204,8 +201,7 @@ class Engine:
         now = self._clock()
         for ref in self.loaded:
             resident = self._residents[ref]
-            age = self._scheduler.age(ref, now)
-            self._telemetry.queue_age.labels(ref.model, ref.version).set(age)
+            resident.measures.age(self._scheduler.age(ref, now))
             if now - resident.last_forward >= CANARY_SECONDS and ref not in self._canaries:
                 self._send_canary(ref, resident.runner.canary)
 
@@ -215,9 +211,7 @@ class Engine:
             while True:
                 self._news.clear()
                 self._check_device()
-                for ended in [batch for batch in self._batches if batch.done()]:
-                    self._batches.remove(ended)
-                    ended.result()
+                self._check_batches()
                 now = self._clock()
                 self._drop_late(now)
                 match self._scheduler.take(now, self._lanes.room):
@@ -230,11 +224,89 @@ class Engine:
             for batch in self._batches:
                 batch.cancel()
 
+    def _begin(self, work: Work) -> None:
+        self._running[work.ref] += 1
+        self._depth_changed.add(work.ref)
+        resident = self._residents[work.ref]  # whatever comes in its place meanwhile, this batch is run by one replica
+        started = self._clock()
+        compute = partial(self._compute, work, resident.runner)
+        if self._is_short(work, resident.runner):
+            self._finish(work, resident, started, self._lanes.run_here(compute))
+        else:
+            computing = self._lanes.run(work.width, compute)
+            self._batches.add(asyncio.create_task(self._finish_when_computed(work, resident, started, computing)))
+
+    def _compute(self, work: Work, runner: Runner, lane: int) -> Results:
+        """Run a batch, in whatever thread computes it."""
+        self._check_device()
+        first = work.batch.rows[0].request
+
+        def forward(rows: Sequence[Row]) -> tuple[Array, Fill]:
+            ids = tuple([(row.request.request_id, row.position) for row in rows])
+            self._show(Running(Doing.BATCH, work.ref, self._clock(), work.predicted, ids, first.digest), lane)
+            arrays = [row.request.rows[row.position] for row in rows]
+            return runner.run(arrays, ragged=first.lengths is not None)
+
+        try:
+            results = run_isolating(forward, work.batch.rows)
+        except DeviceLost as error:
+            # Here, before its lane is free: nothing may begin any more. And what was shown stays: it is what there is
+            # to know about it.
+            self._lost = error
+            raise
+        self._show(None, lane)
+        return results
+
+    async def _finish_when_computed(
+        self, work: Work, resident: Resident, started: float, computing: Awaitable[Results]
+    ) -> None:
+        self._finish(work, resident, started, await computing)
+
+    def _finish(self, work: Work, resident: Resident, started: float, results: Results) -> None:
+        ref, rows = work.ref, work.batch.rows
+        now = self._clock()
+        seconds = now - started
+        self._scheduler.charge(work, seconds)
+        if results.in_one_piece and self._residents[ref] is resident:
+            self._scheduler.learn(work, seconds, now)
+        if results.too_many is not None:
+            self._make_smaller(work, resident, results.too_many, now)
+        if not rows[0].request.is_canary:
+            resident.measures.batch(len(rows), seconds, results.fill)
+        if not all(isinstance(result, RowFailure) for result in results.rows):
+            resident.last_forward = now
+        for row, result in zip(rows, results.rows, strict=True):
+            is_last = row.request.deliver(row.position, result, started, seconds)
+            if is_last and row.request.deadline.expired(now):
+                resident.measures.missed("after")
+        self._running[ref] -= 1
+        self._check_answered(ref)
+
+    def _is_short(self, work: Work, runner: Runner) -> bool:
+        """Whether a lone row runs sooner than a thread wakes up for it, and keeps nobody waiting for much longer."""
+        return (
+            len(work.batch) == 1
+            and 0 < work.predicted <= _SHORT_SECONDS
+            and runner.has_own_threads
+            and not work.batch.rows[0].request.alone
+            and self._lanes.room == self._lanes.width
+            and not self._scheduler.has_waiting
+        )
+
+    def _check_device(self) -> None:
+        if self._lost is not None:
+            raise self._lost
+
+    def _check_batches(self) -> None:
+        """Forget those that have ended. Raises what one of them raised."""
+        for ended in [batch for batch in self._batches if batch.done()]:
+            self._batches.remove(ended)
+            ended.result()
+
     def _drop_late(self, now: float) -> None:
         for request, num_rows in self._scheduler.drop_late(now):
             ref = request.ref
-            self._count_dropped(ref, "deadline", num_rows)
-            self._telemetry.deadline_misses.labels(ref.model, ref.version, "before").inc()
+            self._residents[ref].measures.late(num_rows)
             self._depth_changed.add(ref)
             request.close(DeadlineExceeded(ref, "the queue"))
             self._check_answered(ref)
@@ -248,78 +320,6 @@ class Engine:
             if timer is not None:
                 timer.cancel()
 
-    def _begin(self, work: Work) -> None:
-        self._running[work.ref] += 1
-        self._depth_changed.add(work.ref)
-        resident = self._residents[work.ref]  # whatever comes in its place meanwhile, this batch is run by one replica
-        started = self._clock()
-
-        def run(lane: int) -> Results:
-            return self._run(work, resident.runner, lane)
-
-        if self._is_short(work, resident.runner):
-            self._finish(work, resident, started, self._lanes.run_here(run))
-        else:
-            running = self._lanes.run(work.width, run)
-            self._batches.add(asyncio.create_task(self._finish_when_run(work, resident, started, running)))
-
-    def _is_short(self, work: Work, runner: Runner) -> bool:
-        """Whether a lone row runs sooner than a thread wakes up for it, and keeps nobody waiting for much longer."""
-        return (
-            len(work.batch) == 1
-            and 0 < work.predicted <= _SHORT_SECONDS
-            and runner.has_own_threads
-            and not work.batch.rows[0].request.alone
-            and self._lanes.room == self._lanes.width
-            and not self._scheduler.has_waiting
-        )
-
-    async def _finish_when_run(
-        self, work: Work, resident: Resident, started: float, running: Awaitable[Results]
-    ) -> None:
-        self._finish(work, resident, started, await running)
-
-    def _finish(self, work: Work, resident: Resident, started: float, results: Results) -> None:
-        ref, rows = work.ref, work.batch.rows
-        now = self._clock()
-        seconds = now - started
-        self._scheduler.charge(work, seconds)
-        if results.in_one_piece and self._residents[ref] is resident:
-            self._scheduler.learn(work, seconds, now)
-        if results.too_many is not None:
-            self._make_smaller(work, results.too_many, now)
-        if not rows[0].request.is_canary:
-            self._observe(ref, len(rows), seconds, results.fill)
-        if not all(isinstance(result, RowFailure) for result in results.rows):
-            resident.last_forward = now
-        for row, result in zip(rows, results.rows, strict=True):
-            is_last = row.request.deliver(row.position, result, started, seconds)
-            if is_last and row.request.deadline.expired(now):
-                self._telemetry.deadline_misses.labels(ref.model, ref.version, "after").inc()
-        self._running[ref] -= 1
-        self._check_answered(ref)
-
-    def _run(self, work: Work, runner: Runner, lane: int) -> Results:
-        """Run a batch, in whatever thread computes it."""
-        self._check_device()
-        first = work.batch.rows[0].request
-
-        def run(rows: Sequence[Row]) -> tuple[Array, Fill]:
-            ids = tuple([(row.request.request_id, row.position) for row in rows])
-            self._show(Running(Doing.BATCH, work.ref, self._clock(), work.predicted, ids, first.digest), lane)
-            arrays = [row.request.rows[row.position] for row in rows]
-            return runner.run(arrays, ragged=first.lengths is not None)
-
-        try:
-            results = run_isolating(run, work.batch.rows)
-        except DeviceLost as error:
-            # Here, before its lane is free: nothing may begin any more. And what was shown stays: it is what there is
-            # to know about it.
-            self._lost = error
-            raise
-        self._show(None, lane)
-        return results
-
     def _send_canary(self, ref: Ref, tensors: Tensors) -> None:
         def done(_: Answer | ServoloopError) -> None:
             self._canaries.pop(ref, None)
@@ -332,44 +332,16 @@ class Engine:
         if ref in self._retiring and not self._running[ref] and not self._scheduler.waiting(ref):
             self._retiring[ref].set()
 
-    def _check_device(self) -> None:
-        if self._lost is not None:
-            raise self._lost
-
-    def _make_smaller(self, work: Work, too_many: int, now: float) -> None:
+    def _make_smaller(self, work: Work, resident: Resident, too_many: int, now: float) -> None:
         ref = work.ref
         max_elements = too_many * work.batch.longest // 2
         log.warning("memory did not suffice", extra={"ref": str(ref), "rows": too_many, "max_elements": max_elements})
         self._scheduler.limit_elements(ref, max_elements, until=now + _SMALLER_SECONDS)
-        self._telemetry.cap_reductions.labels(ref.model, ref.version).inc()
-
-    def _observe(self, ref: Ref, num_rows: int, seconds: float, fill: Fill) -> None:
-        labels = (ref.model, str(ref.version))
-        self._telemetry.batch_rows.labels(*labels).observe(num_rows)
-        self._telemetry.batch_duration.labels(*labels).observe(seconds)
-        self._telemetry.elements.labels(*labels).inc(fill.elements)
-        self._telemetry.padding.labels(*labels).inc(fill.padding)
+        resident.measures.made_smaller()
 
     def _show_depths(self) -> None:
         """Once for all that came together: a gauge is a file, and setting it takes as long as queueing a row."""
         for ref in self._depth_changed:
-            if ref in self._residents:
-                self._telemetry.queue_rows.labels(ref.model, ref.version).set(self._scheduler.waiting(ref))
+            if (resident := self._residents.get(ref)) is not None:
+                resident.measures.depth(self._scheduler.waiting(ref))
         self._depth_changed.clear()
-
-    def _count_dropped(self, ref: Ref, reason: str, num_rows: int) -> None:
-        self._telemetry.dropped.labels(ref.model, ref.version, reason).inc(num_rows)
-
-
-def _shed_reason(error: ServoloopError) -> str | None:
-    match error:
-        case QueueFull(unit="bytes"):
-            return "queue_bytes"
-        case QueueFull():
-            return "queue_full"
-        case Overloaded():
-            return "overloaded"
-        case DeadlineExceeded():
-            return "deadline"
-        case _:
-            return None

@@ -13,6 +13,7 @@ from service.domain import Execution, Ref
 from service.engine.core import Clock, Engine
 from service.engine.devices import free_memory, loader_thread
 from service.engine.failures import DeviceLost, Failure, failure_of
+from service.engine.showing import shown
 from service.engine.wanted import Runner, Wanted
 from service.telemetry import EngineTelemetry
 from service.watch.blackbox import Doing, Running
@@ -139,15 +140,13 @@ class Loader:
 
     def _build(self, wanted: Wanted, loaded: list[Runner]) -> None:
         """Load, in the loader's thread. Raises DeviceLost, and what `load` raises."""
-        self._show(Running(Doing.LOAD, wanted.ref, self._clock()))
-        try:
-            loaded.append(self._load(wanted))
-        except Exception as error:
-            if failure_of(error) is Failure.DEVICE:
-                raise DeviceLost from error  # and what was shown stays: it is what the device was lost of
-            self._show(None)
-            raise
-        self._show(None)
+        with shown(self._show, Running(Doing.LOAD, wanted.ref, self._clock())):
+            try:
+                loaded.append(self._load(wanted))
+            except Exception as error:
+                if failure_of(error) is Failure.DEVICE:
+                    raise DeviceLost from error
+                raise
 
     async def _give_back(self) -> None:
         """Free what replicas left that are gone, once no batch runs on them any more."""

@@ -1,0 +1,94 @@
+"""What is measured of a version on a device."""
+
+from functools import cached_property
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from service.domain import Ref
+from service.engine.wanted import Fill
+from service.errors import DeadlineExceeded, Overloaded, QueueFull, ServoloopError
+from service.telemetry import EngineTelemetry
+
+
+class ReplicaMeasures:
+    """The series of one version. Those of every batch are found once, each with its first value: no sooner, because
+    then it is there.
+    """
+
+    def __init__(self, telemetry: EngineTelemetry, ref: Ref) -> None:
+        self._telemetry = telemetry
+        self._labels = (ref.model, str(ref.version))
+
+    def installed(self, queued: int) -> None:
+        """It answers from now on, and so many rows wait for it."""
+        self._telemetry.replicas.labels(*self._labels).set(1)
+        self.depth(queued)
+
+    def gone(self) -> None:
+        """It is on the device no more."""
+        for gauge in (self._telemetry.replicas, self._telemetry.queue_rows, self._telemetry.queue_age):
+            gauge.labels(*self._labels).set(0)
+
+    def depth(self, num_rows: int) -> None:
+        """So many rows wait."""
+        self._queue_rows.set(num_rows)
+
+    def age(self, seconds: float) -> None:
+        """The oldest row has waited so long."""
+        self._telemetry.queue_age.labels(*self._labels).set(seconds)
+
+    def batch(self, num_rows: int, seconds: float, fill: Fill) -> None:
+        """A batch ran."""
+        self._batch_rows.observe(num_rows)
+        self._batch_duration.observe(seconds)
+        self._elements.inc(fill.elements)
+        self._padding.inc(fill.padding)
+
+    def refused(self, error: ServoloopError, num_rows: int) -> None:
+        """So many rows were not let in."""
+        match error:
+            case QueueFull(unit="bytes"):
+                self.dropped("queue_bytes", num_rows)
+            case QueueFull():
+                self.dropped("queue_full", num_rows)
+            case Overloaded():
+                self.dropped("overloaded", num_rows)
+            case DeadlineExceeded():
+                self.late(num_rows)
+
+    def late(self, num_rows: int) -> None:
+        """So many rows of a request were dropped because it can't be answered in time."""
+        self.dropped("deadline", num_rows)
+        self.missed("before")
+
+    def dropped(self, reason: str, num_rows: int) -> None:
+        """So many rows will not run."""
+        self._telemetry.dropped.labels(*self._labels, reason).inc(num_rows)
+
+    def missed(self, when: str) -> None:
+        """A request is not answered in time: found `before` its batch was assembled, or `after` it ran."""
+        self._telemetry.deadline_misses.labels(*self._labels, when).inc()
+
+    def made_smaller(self) -> None:
+        """Its batches stay smaller for a while."""
+        self._telemetry.cap_reductions.labels(*self._labels).inc()
+
+    @cached_property
+    def _queue_rows(self) -> Gauge:
+        return self._telemetry.queue_rows.labels(*self._labels)
+
+    @cached_property
+    def _batch_rows(self) -> Histogram:
+        return self._telemetry.batch_rows.labels(*self._labels)
+
+    @cached_property
+    def _batch_duration(self) -> Histogram:
+        return self._telemetry.batch_duration.labels(*self._labels)
+
+    @cached_property
+    def _elements(self) -> Counter:
+        return self._telemetry.elements.labels(*self._labels)
+
+    @cached_property
+    def _padding(self) -> Counter:
+        return self._telemetry.padding.labels(*self._labels)

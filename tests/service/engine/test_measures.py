@@ -1,0 +1,70 @@
+import pytest
+from prometheus_client import CollectorRegistry
+
+from service.domain import Ref
+from service.engine.measures import ReplicaMeasures
+from service.engine.wanted import Fill
+from service.errors import DeadlineExceeded, NotReady, Overloaded, QueueFull, ServoloopError
+from service.telemetry import EngineTelemetry
+from tests.fakes import sample
+
+REF = Ref("m", 1)
+LABELS = {"model": "m", "version": "1"}
+
+
+@pytest.fixture
+def measures(registry: CollectorRegistry) -> ReplicaMeasures:
+    return ReplicaMeasures(EngineTelemetry(registry), REF)
+
+
+def series(registry: CollectorRegistry) -> set[str]:
+    """The names of the metrics that say something of a version."""
+    return {metric.name for metric in registry.collect() for each in metric.samples if "model" in each.labels}
+
+
+def test_no_series_is_there_before_its_first_value(registry: CollectorRegistry, measures: ReplicaMeasures) -> None:
+    assert series(registry) == set()
+    measures.depth(3)
+    assert series(registry) == {"servoloop_queue_rows"}
+    measures.batch(2, 0.5, Fill(8, 3))
+    assert series(registry) == {
+        "servoloop_queue_rows",
+        "servoloop_batch_rows",
+        "servoloop_batch_duration_seconds",
+        "servoloop_batch_elements",
+        "servoloop_padding_elements",
+    }
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (QueueFull(REF, 4, 4), "queue_full"),
+        (QueueFull(REF, 80, 100, unit="bytes"), "queue_bytes"),
+        (Overloaded(REF, wait=3.0), "overloaded"),
+        (DeadlineExceeded(REF, "the queue"), "deadline"),
+    ],
+)
+def test_what_was_refused_is_counted_by_rows_and_reason(
+    registry: CollectorRegistry, measures: ReplicaMeasures, error: ServoloopError, reason: str
+) -> None:
+    measures.refused(error, 3)
+    assert sample(registry, "servoloop_dropped_rows_total", {**LABELS, "reason": reason}) == 3
+    missed = sample(registry, "servoloop_deadline_misses_total", {**LABELS, "when": "before"})
+    assert missed == (1 if reason == "deadline" else 0)
+
+
+def test_who_asks_what_is_being_unloaded_is_not_counted(registry: CollectorRegistry, measures: ReplicaMeasures) -> None:
+    measures.refused(NotReady(REF, "it is being unloaded"), 3)
+    assert series(registry) == set()
+
+
+def test_of_what_is_gone_nothing_is_loaded_and_nothing_waits(
+    registry: CollectorRegistry, measures: ReplicaMeasures
+) -> None:
+    gauges = ("replicas", "queue_rows", "queue_age_seconds")
+    measures.installed(2)
+    measures.age(0.5)
+    assert [sample(registry, f"servoloop_{gauge}", LABELS) for gauge in gauges] == [1, 2, 0.5]
+    measures.gone()
+    assert [sample(registry, f"servoloop_{gauge}", LABELS) for gauge in gauges] == [0, 0, 0]
