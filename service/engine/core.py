@@ -18,9 +18,10 @@ from service.engine.jobs import Answer
 from service.engine.lanes import Lanes
 from service.engine.measures import ReplicaMeasures
 from service.engine.requests import Request, Row, RowFailure
+from service.engine.runner import Fill, Runner
 from service.engine.scheduler import Scheduler, Work
 from service.engine.showing import shown
-from service.engine.wanted import Fill, Runner, Wanted
+from service.engine.wanted import Wanted
 from service.errors import DeadlineExceeded, ServoloopError
 from service.telemetry import EngineTelemetry
 from service.watch.blackbox import Doing, Running

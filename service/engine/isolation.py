@@ -11,7 +11,7 @@ from models.preprocess.tensors import Array
 from service.engine.devices import free_memory
 from service.engine.failures import DeviceLost, Failure, failure_of
 from service.engine.requests import RowFailure
-from service.engine.wanted import Fill
+from service.engine.runner import Fill
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from functools import cached_property
 from prometheus_client import Counter, Gauge, Histogram
 
 from service.domain import Ref
-from service.engine.wanted import Fill
+from service.engine.runner import Fill
 from service.errors import DeadlineExceeded, Overloaded, QueueFull, ServoloopError
 from service.telemetry import EngineTelemetry
 

@@ -21,7 +21,8 @@ from service.engine.devices import peak_of
 from service.engine.failures import DeviceLost, Failure, failure_of
 from service.engine.heldout import shipped_rows
 from service.engine.plans import Plan, Planner, eager, eager_always
-from service.engine.wanted import Fill, Wanted
+from service.engine.runner import Fill
+from service.engine.wanted import Wanted
 from service.errors import BrokenContract
 
 log = logging.getLogger(__name__)
@@ -37,8 +38,8 @@ class Replica:
     plan names instead of PyTorch is used for as long as it builds the network and answers its samples alike.
     """
 
-    canary: Tensors
-    """One prepared sample row; there where it was loaded from a checkpoint."""
+    execution: Execution
+    """How it computes, and why so; final once it is warm."""
 
     def __init__(
         self,
@@ -53,8 +54,6 @@ class Replica:
         self.manifest = manifest
         self._precision = precision
         self._samples = samples
-        if samples:
-            self.canary = samples[0]
         plan = plan or eager(device, precision)
         self._plain = eager(plan.place.device, precision, plan.place.threads)
         self._spare: Network | None = None if plan.backend == self._plain.backend else network.eval()
@@ -65,8 +64,10 @@ class Replica:
             self._fall_back(str(error))
         self._peak_bytes = 0
 
-    execution: Execution
-    """How it computes, and why so; final once it is warm."""
+    @property
+    def canary(self) -> Tensors:
+        """One prepared sample row; it must have been made with samples, as it is from a checkpoint."""
+        return self._samples[0]
 
     @property
     def has_own_threads(self) -> bool:

@@ -16,7 +16,8 @@ from service.engine.core import Engine
 from service.engine.jobs import Answer
 from service.engine.loading import Loader
 from service.engine.requests import Reply, Request
-from service.engine.wanted import Fill, Wanted
+from service.engine.runner import Fill
+from service.engine.wanted import Wanted
 from service.errors import ServoloopError
 from service.telemetry import EngineTelemetry
 from service.watch.blackbox import Running

@@ -3,7 +3,7 @@ from prometheus_client import CollectorRegistry
 
 from service.domain import Ref
 from service.engine.measures import ReplicaMeasures
-from service.engine.wanted import Fill
+from service.engine.runner import Fill
 from service.errors import DeadlineExceeded, NotReady, Overloaded, QueueFull, ServoloopError
 from service.telemetry import EngineTelemetry
 from tests.fakes import sample

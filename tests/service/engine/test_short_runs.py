@@ -16,7 +16,7 @@ from service.engine.core import Engine
 from service.engine.failures import DeviceLost
 from service.engine.jobs import Answer
 from service.engine.requests import Request
-from service.engine.wanted import Fill
+from service.engine.runner import Fill
 from service.errors import ServoloopError
 from service.telemetry import EngineTelemetry
 from service.watch.blackbox import Running

@@ -16,7 +16,7 @@ from service.engine.failures import DeviceLost
 from service.engine.isolation import run_isolating
 from service.engine.jobs import Answer
 from service.engine.requests import Reply, Request
-from service.engine.wanted import Fill
+from service.engine.runner import Fill
 from service.errors import ServoloopError
 from service.telemetry import EngineTelemetry
 from service.watch.blackbox import Doing, Running
