@@ -27,14 +27,13 @@ from models.checkpoint import network_of
 from models.manifest import WEIGHTS, CheckpointFiles
 from service.engine.backends.registry import BACKENDS
 from service.engine.choosing import Trial, choose
+from service.engine.devices import CPU
 from service.engine.heldout import rows_of
 from service.engine.optimized import environment_of
 from service.engine.replica import samples_of
 from service.engine.trials import AS_IT_COMES, Candidate, Subject, candidates, num_steps, try_all
 from service.processes import ENGINE_DEFAULTS
 from service.settings import SHIPPED_CHECKPOINTS
-
-CPU = torch.device("cpu")
 
 
 def tokens(count: int, length: int) -> dict[str, Any]:

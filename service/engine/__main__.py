@@ -18,7 +18,7 @@ from service.engine.core import Engine
 from service.engine.devices import GPU_LANES, open_device, ordinary_thread, own_device
 from service.engine.failures import DeviceLost
 from service.engine.loading import Loader
-from service.engine.optimized import Cache, environment_of
+from service.engine.optimized import Cache
 from service.engine.plans import Chooser, Planner
 from service.engine.replica import Replica
 from service.engine.server import EngineServer
@@ -103,11 +103,9 @@ async def _serve(
 
 def _planner(device: torch.device, settings: Settings, threads: int) -> Planner:
     """To be called in a thread of ordinary priority."""
-    cores = len(os.sched_getaffinity(0))
-    cache = Cache(settings.optimized, environment_of(device), cores)
     starter = ordinary_thread()
     return Chooser(
-        cache,
+        Cache.of(settings.optimized, device),
         threads=threads,
         enabled=settings.optimize != "off",
         automatic=settings.optimize == "auto",

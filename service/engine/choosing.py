@@ -20,6 +20,14 @@ _WORTH_MS = 0.5
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
+PASSED = "passed"
+
+
+def title(backend: str, precision: Precision, threads: int) -> str:
+    """A back end with a number of threads, for people."""
+    return f"{backend} {precision}, {threads} thread{'s' if threads > 1 else ''}"
+
+
 class Trial(BaseModel):
     """One back end with one number of threads, and how it did; what was not measured is None.
 
@@ -50,10 +58,7 @@ class Trial(BaseModel):
     @property
     def title(self) -> str:
         """For people."""
-        return f"{self.backend} {self.precision}, {self.threads} thread{'s' if self.threads > 1 else ''}"
-
-
-PASSED = "passed"
+        return title(self.backend, self.precision, self.threads)
 
 
 def choose(

@@ -24,6 +24,8 @@ _GPU_BLOCK_BYTES = 512
 # How much others go before the thread that loads: what it does may take a little longer, a batch may not.
 _LOADER_NICENESS = 10
 
+CPU = torch.device("cpu")
+
 GPU_LANES = 2
 """Batches of a GPU under way at once: while one computes, another is sent or answered."""
 

@@ -21,15 +21,13 @@ from models.manifest import WEIGHTS, BrokenCheckpoint, CheckpointFiles
 from service.engine.backends.base import Backend
 from service.engine.backends.registry import BACKENDS, SLOW_TO_BUILD
 from service.engine.choosing import choose
-from service.engine.devices import GPU_LANES, open_device
+from service.engine.devices import CPU, GPU_LANES, open_device
 from service.engine.heldout import rows_of
-from service.engine.optimized import Cache, Evidence, environment_of
+from service.engine.optimized import Cache, Evidence
 from service.engine.quiet import NotQuiet, Timing, in_background
 from service.engine.replica import samples_of
 from service.engine.trials import AS_IT_COMES, Subject, candidates, num_steps, try_all
 from service.processes import EXIT_NOT_QUIET
-
-CPU = torch.device("cpu")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -77,10 +75,9 @@ def optimize(
     device: torch.device = CPU,
 ) -> Evidence:
     """Try the back ends, keep the evidence, and print it. Raises BrokenCheckpoint, OSError and NotQuiet."""
-    cores = len(os.sched_getaffinity(0))
-    torch.set_num_threads(cores)
-    threads = cores if device.type == "cpu" else GPU_LANES
-    cache = Cache(cache_folder, environment_of(device), cores)
+    cache = Cache.of(cache_folder, device)
+    torch.set_num_threads(cache.cores)
+    threads = cache.cores if device.type == "cpu" else GPU_LANES
     files = CheckpointFiles(folder)
     manifest, weights = files.manifest, files.read(WEIGHTS)
     network = network_of(weights, manifest)
@@ -102,7 +99,7 @@ def optimize(
         digest=manifest.digest,
         measured_at=datetime.now(UTC).replace(microsecond=0),
         environment=cache.environment,
-        cores=cores,
+        cores=cache.cores,
         rows=rows.source,
         num_rows=len(rows.rows),
         metric=subject.metric,

@@ -68,6 +68,11 @@ class Cache:
         self.environment = dict(environment)
         self.cores = cores
 
+    @staticmethod
+    def of(folder: Path, device: torch.device) -> "Cache":
+        """What was found out on this machine about versions on a device."""
+        return Cache(folder, environment_of(device), len(os.sched_getaffinity(0)))
+
     def path(self, manifest: Manifest) -> Path:
         """Where a version's evidence lies, or would."""
         facts = {

@@ -1,7 +1,4 @@
-"""Back ends are tried on a version: built, held against PyTorch in float32 and against promise 1, and timed.
-
-Shapes: n rows, O outputs.
-"""
+"""Back ends are tried on a version: built, judged, and timed."""
 
 import os
 import time
@@ -10,31 +7,26 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
 
-import numpy as np
 import torch
 
 from models.architectures import Network
 from models.manifest import Manifest
-from models.metrics import Undefined, r2
 from models.preprocess import Tensors
 from models.preprocess.tensors import Array
 from service.domain import Precision
 from service.engine.backends.base import Backend, Place
 from service.engine.backends.eager import Eager
 from service.engine.backends.registry import SLOW_TO_BUILD
-from service.engine.choosing import PASSED, Trial
+from service.engine.choosing import PASSED, Trial, title
 from service.engine.crew import Crew, Run, Stint
+from service.engine.devices import CPU
 from service.engine.heldout import Rows
+from service.engine.judging import BATCH, TOLERANCES, break_of_promise, break_side_by_side, compare, outputs_of
 from service.engine.plans import Plan
 from service.engine.quiet import Timing, Watch
 from service.engine.replica import Replica
 
-CPU = torch.device("cpu")
-BATCH = 32
-# Promise 1, of the logits' scale.
-TOLERANCES = {Precision.FLOAT32: 1e-5, Precision.BFLOAT16: 2e-2, Precision.FLOAT16: 2e-2}
 _ROUND_SECONDS = 0.02
-_ALONE = 12
 AS_IT_COMES = Timing()
 
 
@@ -49,7 +41,7 @@ class Candidate:
     @property
     def title(self) -> str:
         """For people."""
-        return f"{self.backend.name} {self.backend.precision}, {self.threads} thread{'s' if self.threads > 1 else ''}"
+        return title(self.backend.name, self.backend.precision, self.threads)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +68,7 @@ class Subject:
 
 
 @dataclass(slots=True)
-class _Run:
+class _Attempt:
     candidate: Candidate
     facts: dict[str, float | None]
     verdict: str
@@ -138,32 +130,32 @@ def try_all(
     Raises NotQuiet where others disturb more of it than `timing` allows.
     """
     plain = _replica(subject, Candidate(Eager(), os.cpu_count() or 1))
-    expected = _outputs(plain, subject.rows)
+    expected = outputs_of(plain, subject.rows)
     watch = Watch(timing)
-    runs = []
+    attempts = []
     for candidate in tried:
         tell(candidate.title)
-        runs.append(_check(subject, candidate, expected))
+        attempts.append(_check(subject, candidate, expected))
         watch.was_quiet()
     with ExitStack() as crews:
         timed = [
-            _Timed(run, run.replica, subject.rows, crews.enter_context(Crew(run.candidate.at_once)))
-            for run in runs
-            if run.replica is not None and run.verdict == PASSED
+            _Timed(each, each.replica, subject.rows, crews.enter_context(Crew(each.candidate.at_once)))
+            for each in attempts
+            if each.replica is not None and each.verdict == PASSED
         ]
         for number in range(timing.rounds):
             tell(f"timing, round {number + 1} of {timing.rounds}")
             while not _time_round(timed, watch):
                 continue  # a disturbed one does not count
-    return [run.trial() for run in runs]
+    return [attempt.trial() for attempt in attempts]
 
 
 class _Timed:
     """A back end that passed, and what it is timed with."""
 
-    def __init__(self, run: _Run, replica: Replica, rows: Rows, crew: Crew) -> None:
+    def __init__(self, attempt: _Attempt, replica: Replica, rows: Rows, crew: Crew) -> None:
         one, many = _timed_rows(rows)
-        self._run = run
+        self._attempt = attempt
         self._crew = crew
         self._one: Run = lambda: replica.run(one, ragged=rows.ragged)[0]
         self._many: Run = lambda: replica.run(many, ragged=rows.ragged)[0]
@@ -175,23 +167,23 @@ class _Timed:
 
     def run_some(self) -> tuple[Sequence[float], Stint] | None:
         """A few batches of one row, then of many, as many at once as the cores allow; None once it failed at that."""
-        if self._run.verdict != PASSED:
+        if self._attempt.verdict != PASSED:
             return None
         try:
             expected = self._expected
             found = self._crew.alone(self._one, _ROUND_SECONDS), self._crew.together(self._many, _ROUND_SECONDS)
         except Exception as error:  # noqa: BLE001 - whatever one back end does, the others are tried
-            self._run.verdict = _failure(error)
+            self._attempt.verdict = _failure(error)
             return None
-        precision = self._run.candidate.backend.precision
-        self._run.verdict = _side_by_side(found[1], expected, TOLERANCES[precision]) or PASSED
+        precision = self._attempt.candidate.backend.precision
+        self._attempt.verdict = break_side_by_side(found[1], expected, TOLERANCES[precision]) or PASSED
         return found
 
     def keep(self, batch_1: Sequence[float], stint: Stint) -> None:
         """Count what was run."""
-        self._run.batch_1.extend(batch_1)
-        self._run.batch_32.extend([seconds for share in stint.shares for seconds in share.seconds])
-        self._run.paces.append(stint.pace)
+        self._attempt.batch_1.extend(batch_1)
+        self._attempt.batch_32.extend([seconds for share in stint.shares for seconds in share.seconds])
+        self._attempt.paces.append(stint.pace)
 
 
 def _time_round(timed: Sequence[_Timed], watch: Watch) -> bool:
@@ -215,15 +207,15 @@ def _replica(subject: Subject, candidate: Candidate) -> Replica:
     return replica
 
 
-def _check(subject: Subject, candidate: Candidate, expected: Array) -> _Run:
+def _check(subject: Subject, candidate: Candidate, expected: Array) -> _Attempt:
     started = time.perf_counter()
     try:
         replica = _replica(subject, candidate)
         seconds = time.perf_counter() - started
         execution = replica.execution
         if (execution.backend, execution.precision) != (candidate.backend.name, candidate.backend.precision):
-            return _Run(candidate, {}, execution.reason)
-        found = _outputs(replica, subject.rows)
+            return _Attempt(candidate, {}, execution.reason)
+        found = outputs_of(replica, subject.rows)
         difference, agreement = compare(found, expected, subject.rows.truth, subject.manifest)
         facts = {
             "build_seconds": round(seconds, 3),
@@ -233,94 +225,14 @@ def _check(subject: Subject, candidate: Candidate, expected: Array) -> _Run:
         if not difference >= -subject.tolerance:
             verdict = f"{subject.metric} is {-difference:.2f} points worse, {subject.tolerance:g} are allowed"
         else:
-            verdict = _promise(replica, subject.rows, TOLERANCES[candidate.backend.precision]) or PASSED
+            verdict = break_of_promise(replica, subject.rows, TOLERANCES[candidate.backend.precision]) or PASSED
     except Exception as error:  # noqa: BLE001 - whatever one back end does, the others are tried
-        return _Run(candidate, {}, _failure(error))
-    return _Run(candidate, facts, verdict, replica)
+        return _Attempt(candidate, {}, _failure(error))
+    return _Attempt(candidate, facts, verdict, replica)
 
 
 def _failure(error: Exception) -> str:
     return f"it failed: {' '.join(str(error).split()) or type(error).__name__}"
-
-
-def compare(found: Array, expected: Array, truth: Array | None, manifest: Manifest) -> tuple[float, float | None]:
-    """The metric's difference in points, and the share of the same labels; None where there are no labels.
-
-    Without a truth, what float32 says is taken for it, but for rows of which float32 is unsure.
-    """
-    task, scale = manifest.task, max(1e-6, float(np.abs(expected).max()))
-    if not np.isfinite(found).all():
-        return -100.0, None
-    if task in ("multiclass", "binary"):
-        labels, wanted = (_labels(logits, manifest) for logits in (found, expected))
-        agreement = float((labels == wanted).mean())
-        if truth is not None:
-            return 100 * float((labels == truth).mean() - (wanted == truth).mean()), agreement
-        clear = _margins(expected, manifest) > 2 * TOLERANCES[Precision.BFLOAT16] * scale
-        return (-100 * float((labels != wanted)[clear].mean()) if clear.any() else 0.0), agreement
-    if task == "regression" and truth is not None and manifest.target is not None:
-        target = manifest.target
-        values = [logits[:, 0].astype(np.float64) * target.std + target.mean for logits in (found, expected)]
-        try:
-            return 100 * (r2(values[0], truth) - r2(values[1], truth)), None
-        except Undefined:
-            pass
-    return -100 * float(np.abs(found - expected).mean()) / scale, None
-
-
-def _labels(logits: Array, manifest: Manifest) -> Array:
-    if manifest.task == "binary":
-        labels: Array = (logits[:, 0] >= np.log(manifest.threshold / (1 - manifest.threshold))).astype(np.int64)
-        return labels
-    best: Array = logits.argmax(axis=1)
-    return best
-
-
-def _margins(logits: Array, manifest: Manifest) -> Array:
-    if manifest.task == "binary":
-        away: Array = 2 * np.abs(logits[:, 0] - np.log(manifest.threshold / (1 - manifest.threshold)))
-        return away
-    ordered = np.sort(logits, axis=1)
-    margins: Array = ordered[:, -1] - ordered[:, -2]
-    return margins
-
-
-def _promise(replica: Replica, rows: Rows, tolerance: float) -> str | None:
-    """What breaks promise 1, on a few rows alone and in batches; None where nothing does."""
-    order = np.random.default_rng(1).permutation(len(rows.rows))
-    few = [rows.rows[index] for index in order[:_ALONE]]
-    others = [rows.rows[index] for index in order[_ALONE : _ALONE + BATCH - len(few)]]
-    alone = np.concatenate([replica.run([row], ragged=rows.ragged)[0] for row in few])
-    scale = max(1e-6, float(np.abs(alone).max()))
-    for batch in (few, [*few, *others], few[:3]):
-        count = min(len(batch), len(few))
-        together = replica.run(batch, ragged=rows.ragged)[0][:count]
-        apart = float(np.abs(together - alone[:count]).max()) / scale
-        if not apart <= tolerance:
-            return f"a row's answer is {apart:.1e} of the scale away in a batch of {len(batch)}, {tolerance:g} allowed"
-    return None
-
-
-def _side_by_side(stint: Stint, expected: Array, tolerance: float) -> str | None:
-    """What batches beside one another answered wrongly; None where nothing was."""
-    scale = max(1e-6, float(np.abs(expected).max()))
-    apart = float(np.abs(np.stack([share.answer for share in stint.shares]) - expected).max()) / scale
-    if apart <= tolerance:
-        return None
-    return f"an answer is {apart:.1e} of the scale away in {len(stint.shares)} batches at once, {tolerance:g} allowed"
-
-
-def _outputs(replica: Replica, rows: Rows) -> Array:
-    """(n, O), in batches of similar length."""
-    order = np.argsort([len(row) for row in rows.rows], kind="stable") if rows.ragged else np.arange(len(rows.rows))
-    parts = [
-        replica.run([rows.rows[index] for index in order[start : start + BATCH]], ragged=rows.ragged)[0]
-        for start in range(0, len(order), BATCH)
-    ]
-    outputs = np.concatenate(parts)
-    found = np.empty_like(outputs)
-    found[order] = outputs
-    return found
 
 
 def _timed_rows(rows: Rows) -> tuple[list[Array], list[Array]]:

@@ -1,9 +1,5 @@
 """The back ends that there are, from the plainest to the one that takes longest to build."""
 
-from collections.abc import Iterator
-
-import torch
-
 from service.domain import Precision
 from service.engine.backends.base import Backend
 from service.engine.backends.cuda_graphs import CudaGraphs
@@ -31,11 +27,6 @@ BACKENDS: tuple[Backend, ...] = (
 
 SLOW_TO_BUILD = frozenset({"compile", "cuda-graphs-compile"})
 """What takes so long to build that it is only tried where somebody asks for it."""
-
-
-def usable(device: torch.device) -> Iterator[Backend]:
-    """Those that are installed, and can be used on the device."""
-    return (backend for backend in BACKENDS if backend.why_not(device) is None)
 
 
 def find(name: str, precision: Precision) -> Backend | None:
