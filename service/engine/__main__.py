@@ -15,13 +15,14 @@ import uvloop
 from prometheus_client import CollectorRegistry
 
 from service.engine.core import Engine
-from service.engine.devices import GPU_LANES, open_device, ordinary_thread, own_device
+from service.engine.devices import GPU_LANES, open_device, own_device
 from service.engine.failures import DeviceLost
 from service.engine.loading import Loader
 from service.engine.optimized import Cache
 from service.engine.plans import Chooser, Planner
 from service.engine.replica import Replica
 from service.engine.server import EngineServer
+from service.engine.threads import ordinary_thread
 from service.processes import EXIT_DEVICE_LOST, EXIT_MISCONFIGURED, configure_logging, parent_gone, settle
 from service.settings import Settings
 from service.telemetry import EngineTelemetry, use_slot

@@ -11,7 +11,6 @@ from functools import partial
 from models.preprocess import Tensors
 from models.preprocess.tensors import Array
 from service.domain import BatchPolicy, Deadline, Ref
-from service.engine.devices import device_thread
 from service.engine.failures import DeviceLost
 from service.engine.isolation import Results, run_isolating
 from service.engine.jobs import Answer
@@ -21,6 +20,7 @@ from service.engine.requests import Request, Row, RowFailure
 from service.engine.runner import Fill, Runner
 from service.engine.scheduler import Scheduler, Work
 from service.engine.showing import shown
+from service.engine.threads import device_thread
 from service.engine.wanted import Wanted
 from service.errors import DeadlineExceeded, ServoloopError
 from service.telemetry import EngineTelemetry

@@ -1,17 +1,12 @@
 """Which device this engine owns, how it is set up, and how much memory it has."""
 
-import contextlib
-import ctypes
 import os
-import sys
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from torch import nn
 
 from service.engine.failures import DeviceLost, Failure, failure_of
 from service.engine.memory import Memory, machine_memory, processor_name
@@ -19,10 +14,6 @@ from service.engine.memory import Memory, machine_memory, processor_name
 # Of what is free when the engine starts, so much is for replicas; the rest is for batches, and on a CPU for all else
 # that runs on the machine.
 _CPU_SHARE, _GPU_SHARE = 0.5, 0.9
-# What a tensor takes on a GPU is a multiple of this (CUDACachingAllocator.cpp, kMinBlockSize).
-_GPU_BLOCK_BYTES = 512
-# How much others go before the thread that loads: what it does may take a little longer, a batch may not.
-_LOADER_NICENESS = 10
 
 CPU = torch.device("cpu")
 
@@ -55,9 +46,6 @@ def open_device(name: str, threads: int) -> torch.device:
         raise ValueError(f"{name!r} is not supported; expected auto, cpu, cuda or cuda:N")
     torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
     return device
-
-
-# Memory
 
 
 class Gpus(Protocol):
@@ -125,67 +113,3 @@ def own_device(
         tuple(f"cuda:{number}" for number in range(gpus.count())),
         lambda: gpus.memory(index),
     )
-
-
-def resident_bytes(network: nn.Module, device: torch.device) -> int:
-    """What a network's parameters and buffers take; memory that several of them share counts once."""
-    storages = [tensor.untyped_storage() for tensor in (*network.parameters(), *network.buffers())]
-    sizes = {storage.data_ptr(): storage.nbytes() for storage in storages}
-    block = _GPU_BLOCK_BYTES if device.type == "cuda" else 1
-    return sum(-(-size // block) * block for size in sizes.values())
-
-
-def peak_of(run: Callable[[], None], device: torch.device) -> int:
-    """Run, and return the bytes of a GPU's memory that this took at its peak beyond what was taken before.
-
-    0 on a CPU, where what is taken can't be told from what other threads take.
-    """
-    if device.type != "cuda":
-        run()
-        return 0
-    torch.cuda.reset_peak_memory_stats(device)
-    before = torch.cuda.memory_allocated(device)
-    run()
-    with device_at_large:
-        torch.cuda.synchronize(device)
-    return max(0, torch.cuda.max_memory_allocated(device) - before)
-
-
-def free_memory() -> None:
-    """Give back what PyTorch and the C library keep of the device's and the machine's memory for later."""
-    if torch.cuda.is_available():
-        with device_at_large:
-            torch.cuda.empty_cache()
-    elif sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
-        # The supervisor has glibc keep what large tensors leave, which is right for batches and not for a replica.
-        trim(0)
-
-
-# Threads
-
-
-def device_thread() -> ThreadPoolExecutor:
-    """The thread that computes, with as many helpers as the thread that calls this was given."""
-    num_threads = torch.get_num_threads()
-    # Explicitly: a thread's number comes from a global one at its first use, and another thread may have set that.
-    return ThreadPoolExecutor(1, "device", initializer=lambda: torch.set_num_threads(num_threads))
-
-
-def loader_thread() -> ThreadPoolExecutor:
-    """The thread that loads: one core at most, and that only while nobody else wants it."""
-    return ThreadPoolExecutor(1, "loader", initializer=_be_modest)
-
-
-def ordinary_thread() -> ThreadPoolExecutor:
-    """A thread of ordinary priority, to start others from; it is there from now on, whoever gives it work."""
-    executor = ThreadPoolExecutor(1, "ordinary")
-    executor.submit(int).result()
-    return executor
-
-
-def _be_modest() -> None:
-    # Of this thread alone: OpenMP keeps the number by thread.
-    torch.set_num_threads(1)
-    if sys.platform == "linux":  # elsewhere niceness is the whole process's
-        with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOADER_NICENESS)

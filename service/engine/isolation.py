@@ -8,7 +8,7 @@ from typing import TypeVar
 import numpy as np
 
 from models.preprocess.tensors import Array
-from service.engine.devices import free_memory
+from service.engine.device_memory import free_memory
 from service.engine.failures import DeviceLost, Failure, failure_of
 from service.engine.requests import RowFailure
 from service.engine.runner import Fill

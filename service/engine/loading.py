@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from models.manifest import BrokenCheckpoint
 from service.domain import Execution, Ref
 from service.engine.core import Clock, Engine
-from service.engine.devices import free_memory, loader_thread
+from service.engine.device_memory import free_memory
 from service.engine.failures import DeviceLost, Failure, failure_of
 from service.engine.runner import Runner
 from service.engine.showing import shown
+from service.engine.threads import loader_thread
 from service.engine.wanted import Wanted
 from service.telemetry import EngineTelemetry
 from service.watch.blackbox import Doing, Running

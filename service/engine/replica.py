@@ -17,7 +17,7 @@ from models.samples import sample_rows
 from service.domain import Execution, Precision
 from service.engine.backends.base import NotBuilt, Typical, none_shipped
 from service.engine.backends.eager import Eager
-from service.engine.devices import peak_of
+from service.engine.device_memory import peak_of
 from service.engine.failures import DeviceLost, Failure, failure_of
 from service.engine.heldout import shipped_rows
 from service.engine.plans import Plan, Planner, eager, eager_always

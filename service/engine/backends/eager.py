@@ -14,7 +14,8 @@ from models.preprocess import Tensors
 from models.preprocess.tensors import Array
 from service.domain import Precision
 from service.engine.backends.base import Compiled, Place, Typical, none_shipped
-from service.engine.devices import resident_bytes
+from service.engine.device_memory import resident_bytes
+from service.engine.threads import use_threads
 
 DTYPES = {
     Precision.FLOAT32: torch.float32,
@@ -129,9 +130,3 @@ class EagerNetwork:
         if self._image_like and x.ndim == 4:
             return x.to(self._device, dtype, memory_format=torch.channels_last)
         return x.to(self._device, dtype)
-
-
-def use_threads(number: int) -> None:
-    """Have what this thread computes with PyTorch use so many threads from now on; 0 leaves it as it is."""
-    if number and torch.get_num_threads() != number:
-        torch.set_num_threads(number)

@@ -22,7 +22,8 @@ from models.preprocess.tensors import Array
 from service.domain import Precision
 from service.engine.backends.base import Compiled, NotBuilt, Place, Typical, in_brief, none_shipped
 from service.engine.backends.buckets import padded_batch
-from service.engine.backends.eager import EagerNetwork, use_threads
+from service.engine.backends.eager import EagerNetwork
+from service.engine.threads import use_threads
 
 _COMPILERS = ("g++", "clang++")
 # One size each for the graphs of one row, and of several; convolutions have another for many.

@@ -27,7 +27,8 @@ from models.preprocess.tensors import Array
 from service.domain import Precision
 from service.engine.backends.base import Compiled, NotBuilt, Place, Typical, in_brief, none_shipped
 from service.engine.backends.buckets import padded_batch
-from service.engine.devices import ordinary_thread, resident_bytes
+from service.engine.device_memory import resident_bytes
+from service.engine.threads import ordinary_thread
 
 # The last that PyTorch's exporter of traces knows.
 _OPSET = 20

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from service.engine.devices import device_thread
 from service.engine.lanes import Lanes
+from service.engine.threads import device_thread
 
 PATIENCE = 10.0
 

@@ -2,8 +2,6 @@
 
 import asyncio
 import logging
-import os
-import threading
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
@@ -14,9 +12,7 @@ from prometheus_client import CollectorRegistry
 from models.manifest import BrokenCheckpoint
 from service.domain import BatchPolicy, Execution, Precision, Ref
 from service.engine.core import CANARY_SECONDS
-from service.engine.devices import device_thread, loader_thread
 from service.engine.failures import DeviceLost
-from service.engine.lanes import Lanes
 from service.engine.loading import LoadFailed
 from service.errors import DeadlineExceeded, NotReady
 from service.watch.blackbox import Doing, Running
@@ -93,30 +89,6 @@ async def test_a_load_is_measured(bench: Bench) -> None:
     assert bench.gauge("load_seconds_sum") == 2.0
     assert bench.gauge("loads_total", outcome="ok") == 1
     assert bench.gauge("resident_bytes", device="cpu") == FakeRunner.num_bytes
-
-
-@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="niceness of a thread is Linux's")
-def test_the_loaders_thread_takes_one_core_and_leaves_it_to_others() -> None:
-    main = torch.get_num_threads(), os.getpriority(os.PRIO_PROCESS, 0)
-    with loader_thread() as loader:
-
-        def look() -> tuple[int, int]:
-            return torch.get_num_threads(), os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
-
-        assert loader.submit(look).result() == (1, 10)
-    assert (torch.get_num_threads(), os.getpriority(os.PRIO_PROCESS, 0)) == main
-
-
-async def test_the_device_computes_with_all_threads_also_when_the_loader_came_first() -> None:
-    before = torch.get_num_threads()
-    torch.set_num_threads(3)
-    try:
-        with loader_thread() as loader:
-            loader.submit(int).result()
-            lanes = Lanes(1, device_thread, freed=lambda: None)
-            assert await lanes.run(1, lambda _: torch.get_num_threads()) == 3
-    finally:
-        torch.set_num_threads(before)
 
 
 # Failures

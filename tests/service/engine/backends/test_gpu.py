@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from service.engine.backends.gpu import CudaGpu, Gpu, NotCaptured
-from service.engine.devices import free_memory, peak_of
+from service.engine.device_memory import free_memory, peak_of
 from tests.service.engine.backends.host_gpu import HostGpu
 
 Open = Callable[[], Gpu]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from models.architectures import Network, build
 from service.engine.backends.base import Compiled, NotBuilt, Place
 from service.engine.backends.onnxruntime import OnnxRuntime
-from service.engine.devices import loader_thread, ordinary_thread
+from service.engine.threads import loader_thread, ordinary_thread
 from tests.service.engine.backends.test_backends import samples_of
 from tests.service.engine.networks import NETWORKS, manifest_of
 
