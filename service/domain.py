@@ -7,9 +7,15 @@ from typing import Any, NamedTuple
 
 CHAMPION = "champion"
 
-# A request's priority: 1 goes first, 9 last, and 0 is the same as 5.
+# A request's priority: 1 goes first.
 DEFAULT_PRIORITY = 0
+MIDDLE_PRIORITY = 5
 LOWEST_PRIORITY = 9
+
+
+def priority_level(priority: int) -> int:
+    """From 1 to LOWEST_PRIORITY: who said nothing has the middle one."""
+    return priority or MIDDLE_PRIORITY
 
 
 # What is made or looked up for every request is a tuple, which is made and hashed without calls to Python.

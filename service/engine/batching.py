@@ -10,7 +10,7 @@ from bisect import bisect_left, insort
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from service.domain import BatchPolicy, Ref
+from service.domain import LOWEST_PRIORITY, BatchPolicy, Ref
 from service.engine.cost import CostModel
 from service.engine.requests import Request, Row, Waiting
 from service.errors import DeadlineExceeded, Overloaded, QueueFull
@@ -71,7 +71,7 @@ class BatchQueue:
         self._left: dict[int, int] = {}  # rows that wait, by the first row of their request
         self._next = 0
         self._bytes = 0.0
-        self._seconds = [0.0] * 10  # of the rows that wait, by level
+        self._seconds = [0.0] * (LOWEST_PRIORITY + 1)  # of the rows that wait, by level
         self._max_elements = policy.max_elements
         self._limited_until = -math.inf
         self.is_closed = False
@@ -264,7 +264,7 @@ class BatchQueue:
         self._seconds[request.level] += num_rows * request.row_seconds
         if not len(self) and num_rows < 0:  # sums of fractions drift
             self._bytes = 0.0
-            self._seconds = [0.0] * 10
+            self._seconds = [0.0] * (LOWEST_PRIORITY + 1)
 
     def _element_limit(self, now: float) -> int:
         return self._max_elements if now < self._limited_until else self.policy.max_elements

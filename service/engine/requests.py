@@ -10,13 +10,12 @@ import numpy as np
 
 from models.preprocess import Tensors
 from models.preprocess.tensors import Array
-from service.domain import DEFAULT_PRIORITY, Deadline, Ref
+from service.domain import DEFAULT_PRIORITY, MIDDLE_PRIORITY, Deadline, Ref, priority_level
 from service.engine.jobs import Answer
 from service.errors import ServoloopError
 
 # What a step of priority is worth. Because it is a head start and not a rank, a low priority is late but never starves.
 PRIORITY_SECONDS = 1.0
-_MIDDLE_PRIORITY = 5
 
 Reply = Callable[[Answer | ServoloopError], None]
 
@@ -52,7 +51,7 @@ class Request:
     num_rows: int = field(init=False)
     num_bytes: int = field(init=False)
     level: int = field(init=False)
-    """Its priority, from 1 to 9."""
+    """Its priority, whether it said one or not."""
     alone: bool = field(init=False)
     """Whether its rows share their batches with nobody, not even with one another."""
 
@@ -72,7 +71,7 @@ class Request:
         self.lengths = None if tensors.lengths is None else tensors.lengths.tolist()
         self.num_rows = len(self.rows)
         self.num_bytes = tensors.values.nbytes
-        self.level = self.priority or _MIDDLE_PRIORITY
+        self.level = priority_level(self.priority)
         self.alone = bool(self.digest) or self.is_canary
 
     def length(self, index: int) -> int:
@@ -85,7 +84,7 @@ class Request:
     @property
     def turn(self) -> float:
         """When it would have come to have its place among requests of the middle priority."""
-        return self.arrived + PRIORITY_SECONDS * (self.level - _MIDDLE_PRIORITY)
+        return self.arrived + PRIORITY_SECONDS * (self.level - MIDDLE_PRIORITY)
 
     def close(self, result: Answer | ServoloopError) -> None:
         """Answer, once: what comes after a timeout or a cancel is dropped."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from models.preprocess import Tensors
-from service.domain import Deadline, Ref
+from service.domain import Deadline, Ref, priority_level
 from service.errors import DeadlineExceeded
 from service.registry.fleet import Fleet, VersionState, View
 from service.serving.held import Outputs
@@ -17,12 +17,11 @@ from service.telemetry import HttpTelemetry
 
 # To compare more than this takes longer than it is likely to save.
 _MOST_BYTES = 65_536
-_MIDDLE_PRIORITY = 5
 
 
 @dataclass(slots=True, eq=False)
 class _Flight:
-    """A forward that is under way, and how many requests wait for it. `level` is its priority, from 1 to 9."""
+    """A forward that is under way, and how many requests wait for it. `level` is its priority."""
 
     task: asyncio.Task[Outputs]
     level: int
@@ -64,7 +63,7 @@ class SingleFlight:
         if self._cache is not None and (values := self._cache.get(question)) is not None:
             self._count(ref, "kept")
             return Outputs(values, {}, 0.0, 0.0)
-        flight, level = self._flights.get(question), priority or _MIDDLE_PRIORITY
+        flight, level = self._flights.get(question), priority_level(priority)
         if flight is None or flight.level > level:
             task = asyncio.create_task(self._forward(ref, tensors, deadline, priority))
             flight = self._flights[question] = _Flight(task, level)

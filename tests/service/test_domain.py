@@ -1,6 +1,6 @@
 import pytest
 
-from service.domain import BatchPolicy, Deadline, Ref
+from service.domain import DEFAULT_PRIORITY, LOWEST_PRIORITY, BatchPolicy, Deadline, Ref, priority_level
 
 
 def test_versions_compare_as_numbers() -> None:
@@ -22,6 +22,10 @@ def test_a_deadline_has_expired_from_its_instant_on() -> None:
     assert not deadline.expired(99.999)
     assert deadline.expired(100.0)
     assert deadline.expired(100.001)
+
+
+def test_who_says_no_priority_has_the_middle_one() -> None:
+    assert priority_level(DEFAULT_PRIORITY) == priority_level(5) == (1 + LOWEST_PRIORITY) / 2
 
 
 @pytest.mark.parametrize("bound", ["max_rows", "max_queued_rows", "max_elements"])
