@@ -1,7 +1,6 @@
 """This process's end of an engine's socket: sends rows, waits for their outputs, survives the engine's death."""
 
 import asyncio
-import contextlib
 import logging
 import math
 import secrets
@@ -15,7 +14,7 @@ from models.preprocess import Tensors
 from service.domain import DEFAULT_PRIORITY, Deadline, Ref
 from service.errors import DeadlineExceeded, EngineLost, NotReady, QuarantinedInput
 from service.inference import answers_in
-from service.link import Link
+from service.link import KeptLink
 from service.serving.held import Bounds, Held, MovesOn, Outputs, error_of, joined
 from service.serving.outbox import Outbox
 from service.serving.suspicion import Suspicion, digests, row_of
@@ -25,7 +24,6 @@ from service.wire import Frame, Kind
 
 log = logging.getLogger(__name__)
 
-_RECONNECT_SECONDS = 0.05
 # The engine drops what is late; this is for an engine that doesn't answer at all.
 _GRACE_SECONDS = 0.05
 # Deadlines end most of it sooner; this is for an engine that starts, and fails, in no time.
@@ -69,7 +67,6 @@ class EngineClient:
         clock: Callable[[], float] = time.monotonic,
         tell: Callable[[], None] = lambda: None,
     ) -> None:
-        self._path = path
         self._telemetry = telemetry
         self._bounds = Bounds(max_pending_rows, max_pending_bytes)
         self._stale_seconds = stale_seconds
@@ -79,9 +76,8 @@ class EngineClient:
         self._moved: dict[int, Held] = {}
         # Other processes ask the same engine; what it says of requests must not be taken for ours.
         self._next_id = secrets.randbits(31) << 32
-        self._link: Link | None = None
-        self._outbox = Outbox(self._send_frame, self._flush)
-        self._keeper: asyncio.Task[None] | None = None
+        self._link = KeptLink(path, self._receive, lost=self._lose)
+        self._outbox = Outbox(self._link.send, self._link.flush)
         self._history = History()
         self._suspicion = Suspicion()
         self._apart: set[asyncio.Task[None]] = set()
@@ -98,16 +94,11 @@ class EngineClient:
 
     def start(self) -> None:
         """Connect, and stay connected until `stop`."""
-        self._keeper = asyncio.create_task(self._keep_connected())
+        self._link.start()
 
     async def stop(self) -> None:
         """Let go of the connection."""
-        assert self._keeper is not None
-        self._keeper.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._keeper
-        if self._link is not None:
-            self._link.close()
+        await self._link.stop()
         if self._look is not None:
             self._look.cancel()
 
@@ -135,7 +126,7 @@ class EngineClient:
         if ref in self.status.failed:
             return self.status.failed[ref]
         if ref not in self.status.ready:
-            return "its engine has not loaded it yet" if self._link is not None else "its engine is starting"
+            return "its engine has not loaded it yet" if self._link.is_open else "its engine is starting"
         silent = self._clock() - self.status.heard
         if silent >= self._stale_seconds:
             return f"its engine has not been heard of for {silent:.0f} seconds"
@@ -201,7 +192,7 @@ class EngineClient:
             if self._held.pop(request_id, None) is not None:
                 # Nobody waits for this answer any more: the caller was cancelled, or the time is up. What is in the
                 # outbox leaves first: the event loop was to send it before it was to run this.
-                self._send_frame(Frame(Kind.CANCEL, request_id))
+                self._link.send(Frame(Kind.CANCEL, request_id))
 
     async def _row_by_row(self, ref: Ref, tensors: Tensors, deadline: Deadline, priority: int) -> Outputs:
         """Ask for each row by itself, for suspects alone, and not at all for what is quarantined."""
@@ -228,7 +219,7 @@ class EngineClient:
 
     def _send(self, request_id: int, held: Held) -> None:
         """Send now if the engine can take it; otherwise it goes when the engine says that it can."""
-        if self._link is None or held.ref not in self.status.ready:
+        if not self._link.is_open or held.ref not in self.status.ready:
             return
         if held.sends:
             self._telemetry.resent.inc()
@@ -268,18 +259,7 @@ class EngineClient:
         else:
             held.future.set_exception(DeadlineExceeded(held.ref, "the engine"))
 
-    async def _keep_connected(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            with contextlib.suppress(OSError):
-                _, link = await loop.create_unix_connection(lambda: Link(self._receive), str(self._path))
-                self._link = link
-                await link.lost
-                self._lose()
-            await asyncio.sleep(_RECONNECT_SECONDS)
-
     def _lose(self) -> None:
-        self._link = None
         self.status = EngineStatus()
         self._tell()
         lost = {number: held for number, held in self._held.items() if held.sends and not held.future.done()}
@@ -308,14 +288,6 @@ class EngineClient:
     def _awaited(self, request_id: int) -> Held | None:
         held = self._held.get(request_id)
         return None if held is None or held.future.done() else held
-
-    def _send_frame(self, frame: Frame) -> None:
-        if self._link is not None:
-            self._link.send(frame)
-
-    def _flush(self) -> None:
-        if self._link is not None:
-            self._link.flush()
 
     def _update(self, meta: Mapping[str, Any]) -> None:
         before = self.status.ready
