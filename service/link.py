@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import cast
 
 from service.errors import BrokenContract
+from service.tasks import stop_tasks
 from service.wire import Bytes, Frame, FrameBuffer, parts_of
 
 log = logging.getLogger(__name__)
@@ -110,9 +111,7 @@ class KeptLink:
     async def stop(self) -> None:
         """Let go of the connection; `lost` is not called for that."""
         if self._keeper is not None:
-            self._keeper.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._keeper
+            await stop_tasks(self._keeper)
         if self._link is not None:
             self._link.close()
 

@@ -4,7 +4,7 @@ import asyncio
 import functools
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from service.engine.wanted import Wanted
 from service.errors import BrokenContract, DeadlineExceeded, NotReady, Overloaded, QueueFull, ServoloopError
 from service.inference import Answered, asked_in, result_frames
 from service.link import Link
+from service.tasks import Background
 from service.telemetry import EngineTelemetry
 from service.watch.history import History
 from service.wire import Frame, Kind
@@ -52,7 +53,8 @@ class EngineServer:
         self._connections: set[Connection] = set()
         self._failed: dict[Ref, str] = {}
         self._reload_failed: dict[Ref, str] = {}
-        self._orders: set[asyncio.Task[None]] = set()
+        # Orders of one version are carried out in the order of their frames, because tasks begin in that of starts.
+        self._orders = Background()
 
     def connection(self) -> Link:
         """A protocol for one connection."""
@@ -87,17 +89,11 @@ class EngineServer:
             self._broadcast()  # whoever asked takes it for loading until it hears what is said of it after that
             return
         self._failed.pop(ref, None)
-        self._begin(self._load(wanted, done, request_id))
+        self._orders.start(self._load(wanted, done, request_id))
 
     def unload(self, ref: Ref, done: Done, request_id: int) -> None:
         """Unload without blocking the socket."""
-        self._begin(self._unload(ref, done, request_id))
-
-    def _begin(self, order: Coroutine[Any, Any, None]) -> None:
-        # Orders of one version are carried out in the order of their frames: tasks begin in the order of their making.
-        task = asyncio.create_task(order)
-        self._orders.add(task)
-        task.add_done_callback(self._orders.discard)
+        self._orders.start(self._unload(ref, done, request_id))
 
     async def _load(self, wanted: Wanted, done: Done, request_id: int) -> None:
         ref = wanted.ref

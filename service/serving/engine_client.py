@@ -18,6 +18,7 @@ from service.link import KeptLink
 from service.serving.held import Bounds, Held, MovesOn, Outputs, error_of, joined
 from service.serving.outbox import Outbox
 from service.serving.suspicion import Suspicion, digests, row_of
+from service.tasks import Background
 from service.telemetry import HttpTelemetry
 from service.watch.history import History
 from service.wire import Frame, Kind
@@ -80,7 +81,7 @@ class EngineClient:
         self._outbox = Outbox(self._link.send, self._link.flush)
         self._history = History()
         self._suspicion = Suspicion()
-        self._apart: set[asyncio.Task[None]] = set()
+        self._apart = Background()
         self._look: asyncio.TimerHandle | None = None
         self._next_look = math.inf
         self.status = EngineStatus()
@@ -350,8 +351,6 @@ class EngineClient:
                 if not held.future.done():
                     held.future.set_result(outputs)
 
-        task = asyncio.create_task(ask())
-        self._apart.add(task)
-        task.add_done_callback(self._apart.discard)
+        task = self._apart.start(ask())
         # The caller may leave meanwhile.
         held.future.add_done_callback(lambda _: task.cancel())
