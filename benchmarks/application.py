@@ -30,7 +30,7 @@ from service.api.app import Application, create_app
 from service.api.buffers import BodyBudget
 from service.api.deps import Services
 from service.domain import Ref
-from service.inference import Answered, asked_in, result_frames
+from service.inference import InferResult, Outputs, requests_in, result_frames
 from service.link import Link
 from service.processes import configure_logging
 from service.registry.catalog import Catalog, Model
@@ -101,13 +101,13 @@ class StandIn:
     def _engine(self) -> Link:
         def receive(frame: Frame) -> None:
             if frame.kind is Kind.INFER:
-                asking, requests = asked_in(frame)
-                width = self._widths[asking.ref.model]
-                answers = [
-                    Answered(one.request_id, np.zeros((len(one.tensors), width), np.float32), {}, 0.001, 0.002)
-                    for one in requests
-                ]
-                for result in result_frames(answers):
+                header, requests = requests_in(frame)
+                width = self._widths[header.ref.model]
+                results = []
+                for request_id, _, tensors in requests:
+                    outputs = Outputs(np.zeros((len(tensors), width), np.float32), {}, 0.001, 0.002)
+                    results.append(InferResult(request_id, outputs))
+                for result in result_frames(results):
                     link.send(result)
 
         def opened() -> None:

@@ -13,8 +13,8 @@ from models.preprocess.tensors import Array
 from service.domain import Deadline, Execution, Precision, Ref
 from service.engine.core import Engine
 from service.engine.wanted import Fill, Runner, Wanted
+from service.inference import Outputs
 from service.registry.fleet import EngineInfo, Standing, View
-from service.serving.held import Outputs
 from service.store.base import Record
 
 

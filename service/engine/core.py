@@ -13,12 +13,13 @@ from service.domain import BatchPolicy, Deadline, Ref
 from service.engine.devices import device_thread
 from service.engine.failures import DeviceLost
 from service.engine.isolation import Results, RowFailure, run_isolating
-from service.engine.jobs import Answer, Job, Order, Reply
+from service.engine.jobs import Job, Order, Reply
 from service.engine.lanes import Lanes
 from service.engine.requests import Request, Row
 from service.engine.scheduler import Scheduler, Work
 from service.engine.wanted import Fill, Runner, Wanted
 from service.errors import DeadlineExceeded, Overloaded, QueueFull, ServoloopError
+from service.inference import Outputs
 from service.telemetry import EngineTelemetry
 from service.watch.blackbox import Doing, Running
 
@@ -340,7 +341,7 @@ class Engine:
         return results
 
     def _send_canary(self, ref: Ref, tensors: Tensors) -> None:
-        def done(_: Answer | ServoloopError) -> None:
+        def done(_: Outputs | ServoloopError) -> None:
             self._canaries.pop(ref, None)
 
         request = self.submit(ref, tensors, _UNHURRIED, done, Order(is_canary=True))

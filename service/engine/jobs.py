@@ -11,18 +11,10 @@ from service.domain import DEFAULT_PRIORITY
 from service.engine.isolation import RowFailure
 from service.engine.requests import Request
 from service.errors import ServoloopError
+from service.inference import Outputs
 
-
-class Answer(NamedTuple):
-    """Outputs (rows, k) float32 and, by row, why it failed; times in seconds, of the request's last batch."""
-
-    outputs: Array
-    failures: dict[int, str]
-    queue_seconds: float
-    compute_seconds: float
-
-
-Reply = Callable[[Answer | ServoloopError], None]
+Reply = Callable[[Outputs | ServoloopError], None]
+"""Takes what was computed, with the times of the request's last batch, or why nothing was."""
 
 
 class Order(NamedTuple):
@@ -55,7 +47,7 @@ class Job:
     answered_rows: int = 0
     closed: bool = False
 
-    def close(self, result: Answer | ServoloopError) -> None:
+    def close(self, result: Outputs | ServoloopError) -> None:
         """Answer, once: what comes after a timeout or a cancel is dropped."""
         if not self.closed:
             self.closed = True
@@ -75,5 +67,5 @@ class Job:
         if self.answered_rows < request.num_rows:
             return False
         outputs = np.zeros((request.num_rows, 0), np.float32) if self.outputs is None else self.outputs
-        self.close(Answer(outputs, self.failures, started - request.arrived, seconds))
+        self.close(Outputs(outputs, self.failures, started - request.arrived, seconds))
         return True

@@ -13,12 +13,12 @@ from service.domain import Deadline, Precision, Ref
 from service.engine.core import Engine
 from service.engine.devices import OwnDevice
 from service.engine.failures import DeviceLost
-from service.engine.jobs import Answer, Order
+from service.engine.jobs import Order
 from service.engine.loading import Loader, LoadFailed
 from service.engine.requests import Request
 from service.engine.wanted import Wanted
-from service.errors import BrokenContract, DeadlineExceeded, NotReady, Overloaded, QueueFull, ServoloopError
-from service.inference import Answered, asked_in, result_frames
+from service.errors import BrokenContract, ServoloopError
+from service.inference import InferResult, Outputs, failed_frame, requests_in, result_frames
 from service.link import Link
 from service.tasks import Background
 from service.telemetry import EngineTelemetry
@@ -176,7 +176,7 @@ class Connection:
     def __init__(self, server: EngineServer) -> None:
         self._server = server
         self._open: dict[int, tuple[Ref, Request]] = {}
-        self._answers: list[Answered] = []
+        self._results: list[InferResult] = []
         self.link = Link(self._receive, opened=lambda: server.opened(self), closed=self._closed)
 
     def _closed(self) -> None:
@@ -201,29 +201,28 @@ class Connection:
                 raise BrokenContract("kind of frame", expected="INFER, CANCEL, LOAD or UNLOAD", got=kind)
 
     def _infer(self, frame: Frame) -> None:
-        asking, requests = asked_in(frame)
+        header, requests = requests_in(frame)
         now = time.monotonic()
         for request_id, time_left, tensors in requests:
-            order = Order(request_id, asking.priority, asking.digest)
+            order = Order(request_id, header.priority, header.digest)
             reply = functools.partial(self._reply, request_id)
             deadline = Deadline.after(time_left, now=now)
-            request = self._server.engine.submit(asking.ref, tensors, deadline, reply, order)
+            request = self._server.engine.submit(header.ref, tensors, deadline, reply, order)
             if request is not None:
-                self._open[request_id] = (asking.ref, request)
+                self._open[request_id] = (header.ref, request)
 
-    def _reply(self, request_id: int, result: Answer | ServoloopError) -> None:
+    def _reply(self, request_id: int, answer: Outputs | ServoloopError) -> None:
         self._open.pop(request_id, None)
-        if not isinstance(result, Answer):
-            self.link.send(Frame(Kind.FAILED, request_id, meta=_facts(result)))
+        if not isinstance(answer, Outputs):
+            self.link.send(failed_frame(request_id, answer))
             return
-        if not self._answers:
-            asyncio.get_running_loop().call_soon(self._send_answers)
-        times = result.queue_seconds, result.compute_seconds
-        self._answers.append(Answered(request_id, result.outputs, result.failures, *times))
+        if not self._results:
+            asyncio.get_running_loop().call_soon(self._send_results)
+        self._results.append(InferResult(request_id, answer))
 
-    def _send_answers(self) -> None:
-        answers, self._answers = self._answers, []
-        for frame in result_frames(answers):
+    def _send_results(self) -> None:
+        results, self._results = self._results, []
+        for frame in result_frames(results):
             self.link.send(frame)
         self.link.flush()
 
@@ -247,18 +246,3 @@ def _wanted(frame: Frame) -> Wanted:
 
 def _refusal(request_id: int, reason: str) -> Frame:
     return Frame(Kind.FAILED, request_id, meta={"error": "broken", "reason": reason})
-
-
-def _facts(error: ServoloopError) -> dict[str, Any]:
-    match error:
-        case QueueFull():
-            facts = {"queued": error.queued, "limit": error.limit, "unit": error.unit, "wait": error.wait}
-            return {"error": "queue_full", **facts}
-        case Overloaded():
-            return {"error": "overloaded", "wait": error.wait}
-        case DeadlineExceeded():
-            return {"error": "deadline", "where": error.where}
-        case NotReady():
-            return {"error": "not_ready", "reason": error.reason}
-        case _:
-            return {"error": "internal"}

@@ -13,9 +13,9 @@ from typing import Any
 from models.preprocess import Tensors
 from service.domain import DEFAULT_PRIORITY, Deadline, Ref
 from service.errors import DeadlineExceeded, EngineLost, NotReady, QuarantinedInput
-from service.inference import answers_in
+from service.inference import Outputs, error_in, results_in
 from service.link import KeptLink
-from service.serving.held import Bounds, Held, MovesOn, Outputs, error_of, joined
+from service.serving.held import Bounds, Held, MovesOn, joined
 from service.serving.outbox import Outbox
 from service.serving.suspicion import Suspicion, digests, row_of
 from service.tasks import Background
@@ -278,12 +278,12 @@ class EngineClient:
             return
         # Read first: where that fails the link is cut, and requests are held like others that an engine lost.
         if frame.kind is Kind.RESULT:
-            for answer in answers_in(frame):
-                if (held := self._awaited(answer.request_id)) is not None:
-                    held.resolve(answer)
-                    del self._held[answer.request_id]
+            for request_id, outputs in results_in(frame):
+                if (held := self._awaited(request_id)) is not None:
+                    held.resolve(outputs)
+                    del self._held[request_id]
         elif (held := self._awaited(frame.request_id)) is not None:
-            held.future.set_exception(error_of(held.ref, frame.meta))
+            held.future.set_exception(error_in(frame, held.ref))
             del self._held[frame.request_id]
 
     def _awaited(self, request_id: int) -> Held | None:

@@ -9,9 +9,10 @@ from collections.abc import Callable
 from models.preprocess import Tensors
 from service.domain import DEFAULT_PRIORITY, Deadline, Ref
 from service.errors import NotLoaded, NotReady, QueueFull
+from service.inference import Outputs
 from service.registry.fleet import EngineInfo, Fleet, VersionState, View
 from service.serving.engine_client import EngineClient, EngineStatus
-from service.serving.held import Bounds, MovesOn, Outputs
+from service.serving.held import Bounds, MovesOn
 
 # More than versions that come and go can cost; an engine that contradicts itself is not asked for ever.
 _MOST_TRIES = 10

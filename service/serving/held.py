@@ -1,40 +1,15 @@
 """Requests that wait for an engine's answer, and how many rows and bytes they may be together."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 from models.preprocess import Tensors
-from models.preprocess.tensors import Array
 from service.domain import Deadline, Ref
-from service.errors import (
-    BrokenContract,
-    DeadlineExceeded,
-    NotLoaded,
-    Overloaded,
-    PredictionFailed,
-    QuarantinedInput,
-    QueueFull,
-    ServoloopError,
-)
-from service.inference import Answered, Asking
-
-
-@dataclass(frozen=True, slots=True)
-class Outputs:
-    """What an engine computed: (n, k) float32, why rows failed, and its times in seconds.
-
-    `quarantined` are those of the failed rows that no engine was given.
-    """
-
-    values: Array
-    failures: Mapping[int, str]
-    queue_seconds: float
-    compute_seconds: float
-    quarantined: frozenset[int] = frozenset()
+from service.errors import BrokenContract, PredictionFailed, QuarantinedInput, QueueFull
+from service.inference import InferHeader, Outputs
 
 
 class MovesOn(Exception):
@@ -62,16 +37,16 @@ class Held:
     elsewhere: Callable[[], bool] | None = None
     """Whether another engine would take it now; None where it stays, whatever becomes of its engine."""
 
-    def asking(self) -> Asking:
-        return Asking(self.ref, self.priority, self.digest)
+    def header(self) -> InferHeader:
+        return InferHeader(self.ref, self.priority, self.digest)
 
-    def resolve(self, answer: Answered) -> None:
+    def resolve(self, outputs: Outputs) -> None:
         """Take the engine's answer."""
-        if len(answer.outputs) != len(self.tensors):
-            error = BrokenContract("rows of an answer", expected=len(self.tensors), got=len(answer.outputs))
+        if len(outputs.values) != len(self.tensors):
+            error = BrokenContract("rows of an answer", expected=len(self.tensors), got=len(outputs.values))
             self.future.set_exception(error)
             return
-        self.future.set_result(Outputs(answer.outputs, answer.failures, answer.queue_seconds, answer.compute_seconds))
+        self.future.set_result(outputs)
 
 
 @dataclass(slots=True)
@@ -102,21 +77,6 @@ class Bounds:
             del self._held[ref]
         else:
             self._held[ref] = rows - gone, num_bytes - tensors.values.nbytes
-
-
-def error_of(ref: Ref, facts: Mapping[str, Any]) -> ServoloopError:
-    """The error that a FAILED frame speaks of."""
-    match facts.get("error"):
-        case "queue_full":
-            return QueueFull(ref, facts["queued"], facts["limit"], facts["unit"], facts["wait"])
-        case "overloaded":
-            return Overloaded(ref, facts["wait"])
-        case "deadline":
-            return DeadlineExceeded(ref, facts["where"])
-        case "not_ready":
-            return NotLoaded(ref, facts["reason"])
-        case _:
-            return PredictionFailed(ref, "the engine failed")
 
 
 def joined(ref: Ref, outcomes: Sequence[Outputs | BaseException]) -> Outputs:

@@ -10,10 +10,10 @@ import numpy as np
 
 from models.preprocess import Tensors
 from service.domain import Deadline, Execution, Loading, Precision, Ref, Wish
+from service.inference import Outputs
 from service.registry.catalog import Catalog
 from service.registry.fleet import Standing, VersionState
 from service.serving.engine_client import EngineStatus
-from service.serving.held import Outputs
 from service.store.base import WishChange
 from tests.fakes import FakeFleet
 from tests.stores import OpenStore

@@ -18,7 +18,7 @@ from service.engine.loading import Loader
 from service.engine.memory import Memory
 from service.engine.server import EngineServer
 from service.engine.wanted import Wanted
-from service.inference import Answered, Asked, Asking, answers_in, infer_frame
+from service.inference import InferHeader, InferRequest, InferResult, infer_frame, results_in
 from service.link import Link
 from service.telemetry import EngineTelemetry
 from service.watch.history import History
@@ -80,11 +80,11 @@ class Peer:
         time_left: float = PATIENCE,
         ref: Ref = REF,
     ) -> None:
-        self.link.send(infer_frame(Asking(ref), [Asked(request_id, time_left, Tensors(values, lengths))]))
+        self.link.send(infer_frame(InferHeader(ref), [InferRequest(request_id, time_left, Tensors(values, lengths))]))
 
-    async def answer(self) -> Answered:
+    async def answer(self) -> InferResult:
         """The only answer of the next RESULT."""
-        (answer,) = answers_in(await self.next(Kind.RESULT))
+        (answer,) = results_in(await self.next(Kind.RESULT))
         return answer
 
 
@@ -198,8 +198,8 @@ async def test_rows_are_answered_under_their_id(connect: Connect) -> None:
     peer.infer(11, np.array([[1.0, 2.0]], np.float32))
     answer = await peer.answer()
     assert answer.request_id == 11
-    assert answer.outputs.tolist() == [[3, 2]]
-    assert answer.failures == {}
+    assert answer.outputs.values.tolist() == [[3, 2]]
+    assert answer.outputs.failures == {}
 
 
 async def test_answers_of_one_batch_come_together(connect: Connect, gate: Gate) -> None:
@@ -208,25 +208,29 @@ async def test_answers_of_one_batch_come_together(connect: Connect, gate: Gate) 
     row = np.ones((1, 1), np.float32)
     peer.infer(1, row)
     await until(lambda: gate.num_entered == 1)
-    asked = [Asked(number, PATIENCE, Tensors(number * row)) for number in (2, 3)]
-    peer.link.send(infer_frame(Asking(REF), asked))
+    asked = [InferRequest(number, PATIENCE, Tensors(number * row)) for number in (2, 3)]
+    peer.link.send(infer_frame(InferHeader(REF), asked))
     peer.infer(4, 4 * row)
     gate.open.set()
     assert (await peer.answer()).request_id == 1
-    answers = answers_in(await peer.next(Kind.RESULT))
-    assert {answer.request_id: answer.outputs.tolist() for answer in answers} == {2: [[2, 1]], 3: [[3, 1]], 4: [[4, 1]]}
+    answers = results_in(await peer.next(Kind.RESULT))
+    assert {answer.request_id: answer.outputs.values.tolist() for answer in answers} == {
+        2: [[2, 1]],
+        3: [[3, 1]],
+        4: [[4, 1]],
+    }
 
 
 async def test_packed_sequences_are_answered_row_by_row(connect: Connect) -> None:
     peer = await loaded(connect)
     peer.infer(11, np.array([1, 2, 3], np.int64), np.array([1, 2], np.int32))
-    assert (await peer.answer()).outputs.tolist() == [[1, 1], [5, 2]]
+    assert (await peer.answer()).outputs.values.tolist() == [[1, 1], [5, 2]]
 
 
 async def test_failed_rows_are_named(connect: Connect) -> None:
     peer = await loaded(connect)
     peer.infer(11, np.array([[1.0], [np.nan]], np.float32))
-    assert (await peer.answer()).failures == {1: "the network's answer for this row is not finite"}
+    assert (await peer.answer()).outputs.failures == {1: "the network's answer for this row is not finite"}
 
 
 async def test_refusals_carry_their_facts(connect: Connect) -> None:
@@ -385,7 +389,7 @@ async def test_an_unload_answers_what_waits_and_refuses_what_comes(connect: Conn
     gate.open.set()
     answered = [await peer.next() for _ in range(3)]
     assert [frame.kind for frame in answered] == [Kind.RESULT, Kind.RESULT, Kind.UNLOADED]
-    assert [answer.request_id for frame in answered[:2] for answer in answers_in(frame)] == [11, 12]
+    assert [answer.request_id for frame in answered[:2] for answer in results_in(frame)] == [11, 12]
     assert answered[-1].meta == {"bytes": FakeRunner.num_bytes}
     assert (await peer.next()).meta == NOTHING
     peer.infer(14, row)

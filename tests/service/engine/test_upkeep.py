@@ -14,9 +14,10 @@ from service.domain import BatchPolicy, Deadline, Ref
 from service.engine.core import CANARY_SECONDS, Engine
 from service.engine.failures import DeviceLost
 from service.engine.isolation import run_isolating
-from service.engine.jobs import Answer, Order
+from service.engine.jobs import Order
 from service.engine.wanted import Fill
 from service.errors import ServoloopError
+from service.inference import Outputs
 from service.telemetry import EngineTelemetry
 from service.watch.blackbox import Doing, Running
 from tests.fakes import FakeRunner, ManualClock, install, sample
@@ -38,16 +39,16 @@ class Upkeep:
             policy, EngineTelemetry(registry), self.clock, lambda running, _: self.shown.append(running)
         )
 
-    async def answer(self, *values: float, order: Order | None = None) -> Answer:
-        future: asyncio.Future[Answer | ServoloopError] = asyncio.get_running_loop().create_future()
+    async def answer(self, *values: float, order: Order | None = None) -> Outputs:
+        future: asyncio.Future[Outputs | ServoloopError] = asyncio.get_running_loop().create_future()
         tensors = Tensors(np.array([[value] for value in values], np.float32))
         self.engine.submit(REF, tensors, Deadline(1e9), future.set_result, order or Order(7))
         await self.run_until(future)
         answer = future.result()
-        assert isinstance(answer, Answer)
+        assert isinstance(answer, Outputs)
         return answer
 
-    async def run_until(self, done: asyncio.Future[Answer | ServoloopError]) -> None:
+    async def run_until(self, done: asyncio.Future[Outputs | ServoloopError]) -> None:
         running = asyncio.create_task(self.engine.run())
         try:
             await asyncio.wait([running, done], timeout=PATIENCE, return_when=asyncio.FIRST_COMPLETED)
@@ -164,7 +165,7 @@ async def test_where_memory_does_not_suffice_all_rows_are_answered_and_later_bat
     upkeep = await upkeep_of(runner, registry)
     for _ in range(2):
         answer = await upkeep.answer(*range(8))
-        assert answer.outputs[:, 0].tolist() == list(range(8))
+        assert answer.values[:, 0].tolist() == list(range(8))
         assert answer.failures == {}
     assert {len(batch) for batch in runner.batches} == {2}
     assert sample(registry, "servoloop_batch_cap_reductions_total", LABELS) == 1
@@ -204,13 +205,13 @@ def test_a_lost_device_is_not_asked_again() -> None:
 
 async def test_answers_that_come_too_late_are_counted(upkeep: Upkeep, registry: CollectorRegistry) -> None:
     upkeep.runner._before = lambda: upkeep.clock.advance(5)
-    future: asyncio.Future[Answer | ServoloopError] = asyncio.get_running_loop().create_future()
+    future: asyncio.Future[Outputs | ServoloopError] = asyncio.get_running_loop().create_future()
     deadline = Deadline.after(1.0, now=upkeep.clock())
     upkeep.engine.submit(REF, Tensors(np.zeros((2, 1), np.float32)), deadline, future.set_result)
     await upkeep.run_until(future)
     assert sample(registry, "servoloop_deadline_misses_total", {**LABELS, "when": "after"}) == 1
     # And from what was learned, the next one with as little time is refused at once.
-    refused: list[Answer | ServoloopError] = []
+    refused: list[Outputs | ServoloopError] = []
     hopeless = Deadline.after(1.0, now=upkeep.clock())
     upkeep.engine.submit(REF, Tensors(np.zeros((2, 1), np.float32)), hopeless, refused.append)
     assert len(refused) == 1

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from models.preprocess import Tensors
 from service.domain import Ref
-from service.inference import Answered, Asking, asked_in, result_frames
+from service.inference import InferHeader, InferResult, Outputs, requests_in, result_frames
 from service.link import Link
 from service.watch.history import History
 from service.wire import Frame, Kind
@@ -19,7 +19,7 @@ PATIENCE = 10.0
 class Sent(NamedTuple):
     """One of the requests of a frame."""
 
-    asking: Asking
+    header: InferHeader
     request_id: int
     time_left: float
     tensors: Tensors
@@ -31,12 +31,12 @@ class Sent(NamedTuple):
 
 
 def sent_in(frame: Frame) -> list[Sent]:
-    asking, requests = asked_in(frame)
-    return [Sent(asking, *request) for request in requests]
+    header, requests = requests_in(frame)
+    return [Sent(header, *request) for request in requests]
 
 
-def tenfold(request: Sent, failures: Mapping[int, str] | None = None) -> Answered:
-    return Answered(request.request_id, request.tensors.values * 10, failures or {}, 0.25, 0.5)
+def tenfold(request: Sent, failures: Mapping[int, str] | None = None) -> InferResult:
+    return InferResult(request.request_id, Outputs(request.tensors.values * 10, failures or {}, 0.25, 0.5))
 
 
 class FakeEngine:

@@ -25,9 +25,8 @@ from service.errors import (
     QueueFull,
     ServoloopError,
 )
-from service.inference import Answered, Asking, result_frames
+from service.inference import InferHeader, InferResult, Outputs, result_frames
 from service.serving.engine_client import STALE_SECONDS, EngineClient
-from service.serving.held import Outputs
 from service.telemetry import HttpTelemetry
 from service.wire import Frame, Kind
 from tests.fakes import ManualClock, sample
@@ -72,8 +71,8 @@ async def ready(client: EngineClient, ref: Ref = REF) -> None:
             await asyncio.sleep(0.001)
 
 
-def result(request_id: int, outputs: Array) -> Frame:
-    (frame,) = result_frames([Answered(request_id, outputs, {}, 0.0, 0.0)])
+def result(request_id: int, values: Array) -> Frame:
+    (frame,) = result_frames([InferResult(request_id, Outputs(values, {}, 0.0, 0.0))])
     return frame
 
 
@@ -93,7 +92,7 @@ async def test_rows_go_out_and_their_outputs_come_back(engine: FakeEngine, clien
     await engine.start(REF)
     asked = ask(client, seconds=5)
     request = await engine.asked()
-    assert request.asking == Asking(REF)
+    assert request.header == InferHeader(REF)
     assert 4 < request.time_left <= 5
     assert (request.values, request.tensors.lengths) == ([[1], [2]], None)
     engine.answer(request)

@@ -12,12 +12,13 @@ from prometheus_client import CollectorRegistry
 from models.preprocess import Tensors
 from service.domain import Deadline, Ref
 from service.errors import NotReady, QueueFull, ServoloopError
+from service.inference import Outputs
 from service.reconciling.publisher import Publisher
 from service.registry.fleet import EngineInfo, Standing, VersionState, View
 from service.registry.fleet_client import FleetClient
 from service.serving.engine_client import EngineClient
 from service.serving.engine_pool import EnginePool
-from service.serving.held import Bounds, Outputs
+from service.serving.held import Bounds
 from service.telemetry import HttpTelemetry
 from service.watch.history import History
 from service.wire import Frame, Kind
@@ -324,7 +325,7 @@ async def test_a_request_that_lost_two_engines_waits_for_the_second_ones_success
     history = History(2, {1: frozenset({(poison.request_id, 1)})})
     await world.engines[1].start(REF, history=history)
     rows = [await world.engines[1].asked() for _ in range(2)]
-    assert [(row.asking.digest != b"", row.values) for row in rows] == [(False, [[1]]), (True, [[2]])]
+    assert [(row.header.digest != b"", row.values) for row in rows] == [(False, [[1]]), (True, [[2]])]
     # Nor do suspects move where the engine is lost once more.
     await world.engines[1].die()
     await world.engines[1].start(REF, history=History(3))
@@ -345,7 +346,7 @@ async def test_what_moved_is_suspected_where_it_came_from_once_its_engines_death
     await world.until(lambda: world.pool._clients["engine-0"].is_ready(REF))
     again = world.ask()
     rows = [await world.engines[0].asked() for _ in range(2)]
-    assert [row.asking.digest != b"" for row in rows] == [False, True]
+    assert [row.header.digest != b"" for row in rows] == [False, True]
     for row in rows:
         world.engines[0].answer(row)
     await again

@@ -7,7 +7,7 @@ import pytest
 from models.preprocess import Tensors
 from service.domain import Deadline, Ref
 from service.errors import BrokenContract
-from service.inference import MOST_BYTES, asked_in
+from service.inference import MOST_BYTES, requests_in
 from service.serving.held import Held
 from service.serving.outbox import Outbox
 from service.wire import Frame, encode
@@ -82,7 +82,7 @@ async def test_large_requests_travel_by_themselves(sending: Sending) -> None:
     for number in range(3):
         sending.outbox.add(number, held(large))
     assert [[one.request_id for one in requests] for requests in await sending.sent()] == [[0], [1], [2]]
-    assert np.shares_memory(asked_in(sending.frames[0])[1][0].tensors.values, large.values)
+    assert np.shares_memory(requests_in(sending.frames[0])[1][0].tensors.values, large.values)
 
 
 async def test_suspects_travel_by_themselves_also_beside_their_like(sending: Sending) -> None:

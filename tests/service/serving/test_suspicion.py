@@ -12,10 +12,9 @@ from prometheus_client import CollectorRegistry
 from models.preprocess import Tensors
 from service.domain import Deadline, Ref
 from service.errors import DeadlineExceeded, EngineLost, QuarantinedInput, QueueFull
-from service.inference import Asking, result_frames
+from service.inference import InferHeader, Outputs, result_frames
 from service.link import Link
 from service.serving.engine_client import EngineClient
-from service.serving.held import Outputs
 from service.serving.suspicion import Suspicion, digests, row_of
 from service.telemetry import HttpTelemetry
 from service.watch.blackbox import RowId
@@ -102,7 +101,7 @@ def values_of(request: Sent) -> list[float]:
 
 
 def alone(request: Sent) -> bytes:
-    return request.asking.digest
+    return request.header.digest
 
 
 async def test_rows_of_a_batch_that_ended_its_engine_are_sent_alone_and_the_others_are_not(
@@ -215,7 +214,7 @@ async def test_a_request_whose_engine_is_not_replaced_in_time_is_told_to_come_ag
 async def test_priority_travels_with_the_request(engines: Engines, client: EngineClient) -> None:
     asked = ask(client, rows(1), priority=2)
     (sent,) = await engines.receive(1)
-    assert sent.asking == Asking(REF, priority=2)
+    assert sent.header == InferHeader(REF, priority=2)
     engines.answer(sent)
     await asked
 
