@@ -35,6 +35,7 @@ from service.link import Link
 from service.processes import configure_logging
 from service.registry.catalog import Catalog, Model
 from service.registry.scanner import scan
+from service.report import DeviceReport, Report
 from service.serving.engine_client import EngineClient
 from service.serving.pipeline import Limits, Pipeline
 from service.serving.router import Router
@@ -84,7 +85,8 @@ class StandIn:
     """The process that stands in for engine and recorder: answers all that one read brings in one write."""
 
     def __init__(self, found: Catalog) -> None:
-        self._status = Frame(Kind.STATUS, meta={"ready": [str(one.ref) for one in found.versions()], "failed": {}})
+        ready = {version.ref: 0.0 for version in found.versions()}
+        self._status = Report(DeviceReport("cpu", 0, ()), {}, frozenset(), frozenset(), ready).to_frame()
         self._widths = {version.ref.model: version.manifest.num_outputs or 1 for version in found.versions()}
         self._links: set[Link] = set()
 

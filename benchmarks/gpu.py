@@ -34,8 +34,8 @@ from service.engine.core import Engine
 from service.engine.devices import GPU_LANES, open_device
 from service.engine.plans import Plan
 from service.engine.replica import Replica
-from service.engine.wanted import Wanted
 from service.inference import Outputs
+from service.report import Wanted
 from service.telemetry import EngineTelemetry
 
 NEEDS = "python -m benchmarks gpu needs an NVIDIA GPU and PyTorch's CUDA build; torch {version} sees no GPU"

@@ -12,9 +12,10 @@ from models.preprocess import Tensors
 from models.preprocess.tensors import Array
 from service.domain import Deadline, Execution, Precision, Ref
 from service.engine.core import Engine
-from service.engine.wanted import Fill, Runner, Wanted
+from service.engine.runner import Fill, Runner
 from service.inference import Outputs
 from service.registry.fleet import EngineInfo, Standing, View
+from service.report import Wanted
 from service.store.base import Record
 
 

@@ -16,10 +16,11 @@ from service.engine.isolation import Results, RowFailure, run_isolating
 from service.engine.jobs import Job, Order, Reply
 from service.engine.lanes import Lanes
 from service.engine.requests import Request, Row
+from service.engine.runner import Fill, Runner
 from service.engine.scheduler import Scheduler, Work
-from service.engine.wanted import Fill, Runner, Wanted
 from service.errors import DeadlineExceeded, Overloaded, QueueFull, ServoloopError
 from service.inference import Outputs
+from service.report import Wanted
 from service.telemetry import EngineTelemetry
 from service.watch.blackbox import Doing, Running
 

@@ -10,7 +10,7 @@ import numpy as np
 from models.preprocess.tensors import Array
 from service.engine.devices import free_memory
 from service.engine.failures import DeviceLost, Failure, failure_of
-from service.engine.wanted import Fill
+from service.engine.runner import Fill
 
 log = logging.getLogger(__name__)
 

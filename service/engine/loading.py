@@ -13,7 +13,8 @@ from service.domain import Execution, Ref
 from service.engine.core import Clock, Engine
 from service.engine.devices import free_memory, loader_thread
 from service.engine.failures import DeviceLost, Failure, failure_of
-from service.engine.wanted import Runner, Wanted
+from service.engine.runner import Runner
+from service.report import Wanted
 from service.telemetry import EngineTelemetry
 from service.watch.blackbox import Doing, Running
 

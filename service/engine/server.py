@@ -6,20 +6,18 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
-from typing import Any
 
-from service.domain import Deadline, Precision, Ref
+from service.domain import Deadline, Ref
 from service.engine.core import Engine
 from service.engine.devices import OwnDevice
 from service.engine.failures import DeviceLost
 from service.engine.jobs import Order
 from service.engine.loading import Loader, LoadFailed
 from service.engine.requests import Request
-from service.engine.wanted import Wanted
 from service.errors import BrokenContract, ServoloopError
 from service.inference import InferResult, Outputs, failed_frame, requests_in, result_frames
 from service.link import Link
+from service.report import DeviceReport, ReplicaReport, Report, Wanted, load_in, unload_in
 from service.tasks import Background
 from service.telemetry import EngineTelemetry
 from service.watch.history import History
@@ -49,10 +47,8 @@ class EngineServer:
         self._heartbeat = heartbeat
         self._device = device
         self._telemetry = telemetry
-        self._memory = device.memory()
         self._connections: set[Connection] = set()
         self._failed: dict[Ref, str] = {}
-        self._reload_failed: dict[Ref, str] = {}
         # Orders of one version are carried out in the order of their frames, because tasks begin in that of starts.
         self._orders = Background()
 
@@ -62,7 +58,6 @@ class EngineServer:
 
     def opened(self, connection: "Connection") -> None:
         self._connections.add(connection)
-        # Once is enough: whoever hears it knows it until it is told another, or this engine is gone.
         connection.link.send(self._status(with_history=True))
 
     def closed(self, connection: "Connection") -> None:
@@ -73,8 +68,8 @@ class EngineServer:
         while True:
             self._heartbeat(time.monotonic())
             self.engine.tick()
-            self._memory = self._device.memory()  # DeviceLost, where the device is, ends this process
-            self._telemetry.device_free.labels(self._device.name).set(self._memory.free)
+            memory = self._device.memory()  # DeviceLost, where the device is, ends this process
+            self._telemetry.device_free.labels(self._device.name).set(memory.free)
             await asyncio.sleep(_BEAT_SECONDS)
             self._broadcast()
 
@@ -100,74 +95,54 @@ class EngineServer:
         try:
             loaded = await self._loader.load(wanted)
         except LoadFailed as error:
-            (self._reload_failed if error.still_answers else self._failed)[ref] = str(error)
+            if not error.still_answers:
+                self._failed[ref] = str(error)
             done(_refusal(request_id, str(error)))
         except DeviceLost:
             return  # the engine ends of it, and whoever waits hears that
         else:
             self._failed.pop(ref, None)
-            self._reload_failed.pop(ref, None)
             if loaded.seconds:
                 facts = {"seconds": round(loaded.seconds, 3), "bytes": loaded.num_bytes}
                 log.info("loaded", extra={"ref": str(ref), **facts, **asdict(loaded.execution)})
-            done(Frame(Kind.LOADED, request_id, meta={"seconds": loaded.seconds, "bytes": loaded.num_bytes}))
+            done(Frame(Kind.LOADED, request_id))
         self._broadcast()
 
     async def _unload(self, ref: Ref, done: Done, request_id: int) -> None:
         num_bytes = await self._loader.unload(ref, self._broadcast)
         self._failed.pop(ref, None)
-        self._reload_failed.pop(ref, None)
         log.info("unloaded", extra={"ref": str(ref), "bytes": num_bytes})
-        done(Frame(Kind.UNLOADED, request_id, meta={"bytes": num_bytes}))
+        done(Frame(Kind.UNLOADED, request_id))
         self._broadcast()
 
     def _status(self, *, with_history: bool = False) -> Frame:
-        forwards = {str(ref): round(seconds, 3) for ref, seconds in self.engine.since_forward().items()}
-        meta = {
-            "ready": list(forwards),
-            "forwards": forwards,
-            "failed": _by_name({**self._history.withdrawn, **self._failed}),
-            "reload_failed": _by_name(self._reload_failed),
-            "loading": [str(ref) for ref in self._loader.loading],
-            "unloading": [str(ref) for ref in self.engine.retiring],
-            "device": self._device_meta(),
-            "replicas": self._replicas_meta(),
-        }
-        return Frame(Kind.STATUS, meta={**meta, "history": self._history.to_meta()} if with_history else meta)
-
-    def _device_meta(self) -> dict[str, Any]:
-        device = self._device
-        return {
-            "name": device.name,
-            "title": device.title,
-            "budget": device.budget,
-            "free": self._memory.free,
-            "total": self._memory.total,
-            "peers": device.peers,
-        }
-
-    def _replicas_meta(self) -> dict[str, dict[str, Any]]:
-        asked = self.engine.since_asked()
-        return {
-            str(ref): {
-                "bytes": resident.runner.num_bytes,
-                "generation": resident.wanted.generation,
-                "precision": resident.wanted.precision,
-                "optimized": resident.wanted.optimized,
-                "execution": asdict(resident.runner.execution),
-                "idle": round(asked[ref], 3) if ref in asked else None,
-            }
+        device, asked = self._device, self.engine.since_asked()
+        replicas = {
+            ref: ReplicaReport(
+                resident.runner.num_bytes,
+                resident.wanted.generation,
+                resident.wanted.precision,
+                asked.get(ref),
+                resident.runner.execution,
+                resident.wanted.optimized,
+            )
             for ref, resident in self.engine.residents.items()
         }
+        report = Report(
+            DeviceReport(device.name, device.budget, device.peers),
+            replicas,
+            frozenset(self._loader.loading),
+            frozenset(self.engine.retiring),
+            self.engine.since_forward(),
+            {**self._history.withdrawn, **self._failed},
+            self._history if with_history else None,
+        )
+        return report.to_frame()
 
     def _broadcast(self, *, with_history: bool = False) -> None:
         status = self._status(with_history=with_history)
         for connection in self._connections:
             connection.link.send(status)
-
-
-def _by_name(reasons: dict[Ref, str]) -> dict[str, str]:
-    return {str(ref): reason for ref, reason in reasons.items()}
 
 
 class Connection:
@@ -193,10 +168,10 @@ class Connection:
                 if (entry := self._open.pop(frame.request_id, None)) is not None:
                     self._server.engine.cancel(*entry)
             case Kind.LOAD:
-                wanted, pardon = _wanted(frame), frame.meta.get("pardon", False) is True
+                wanted, pardon = load_in(frame)
                 self._server.load(wanted, self.link.send, frame.request_id, pardon=pardon)
             case Kind.UNLOAD:
-                self._server.unload(_ref(frame), self.link.send, frame.request_id)
+                self._server.unload(unload_in(frame), self.link.send, frame.request_id)
             case kind:
                 raise BrokenContract("kind of frame", expected="INFER, CANCEL, LOAD or UNLOAD", got=kind)
 
@@ -227,22 +202,5 @@ class Connection:
         self.link.flush()
 
 
-def _ref(frame: Frame) -> Ref:
-    return Ref(frame.meta["model"], frame.meta["version"])
-
-
-def _wanted(frame: Frame) -> Wanted:
-    """What a LOAD asks for. Raises KeyError, TypeError or ValueError."""
-    meta = frame.meta
-    return Wanted(
-        _ref(frame),
-        Path(meta["folder"]),
-        meta.get("identity", ""),
-        Precision(meta.get("precision", Precision.FLOAT32)),
-        int(meta.get("generation", 0)),
-        meta.get("optimized", False) is True,
-    )
-
-
 def _refusal(request_id: int, reason: str) -> Frame:
-    return Frame(Kind.FAILED, request_id, meta={"error": "broken", "reason": reason})
+    return Frame(Kind.FAILED, request_id, meta={"reason": reason})

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from service.domain import Precision, Ref
 from service.link import KeptLink
-from service.reconciling.report import Report
 from service.registry.placement import Claim
 from service.registry.steps import Holding, Replica
+from service.report import Report, Wanted, load_frame, unload_frame
 from service.wire import Frame, Kind
 
 _RETRY_SECONDS = 0.1
@@ -114,22 +114,24 @@ class EngineLink:
 
     def load(self, claim: Claim, folder: Path, *, pardon: bool) -> None:
         """Have a version loaded, or loaded anew beside what runs and then put in its place."""
-        facts = {"folder": str(folder), "identity": claim.identity, "precision": claim.precision}
-        more = {"generation": claim.generation, "optimized": claim.is_optimized, "pardon": pardon}
-        number = self._command(Kind.LOAD, claim.ref, **facts, **more)
-        if number is not None:
+        wanted = Wanted(
+            claim.ref, folder, claim.identity, claim.precision, claim.generation, optimized=claim.is_optimized
+        )
+        if (number := self._command(Kind.LOAD, claim.ref)) is not None:
             self._loads[number] = claim
+            self._link.send(load_frame(number, wanted, pardon=pardon))
 
     def unload(self, ref: Ref) -> None:
         """Have a version unloaded once what waits for it is answered."""
-        self._command(Kind.UNLOAD, ref)
+        if (number := self._command(Kind.UNLOAD, ref)) is not None:
+            self._link.send(unload_frame(number, ref))
 
-    def _command(self, kind: Kind, ref: Ref, **facts: object) -> int | None:
+    def _command(self, kind: Kind, ref: Ref) -> int | None:
+        """The number of a command that is to be sent now; None where nobody is there for it."""
         if not self._link.is_open:
             return None
         self._next_id += 1
         self._commanded[self._next_id] = kind, ref
-        self._link.send(Frame(kind, self._next_id, meta={"model": ref.model, "version": ref.version, **facts}))
         return self._next_id
 
     def _lose(self) -> None:
@@ -151,7 +153,7 @@ class EngineLink:
                 else:
                     self._failures.pop(tried(claim), None)
             return
-        self.report = self.last_report = Report.from_meta(frame.meta)
+        self.report = self.last_report = Report.from_frame(frame)
         self.heard = self._clock()
         for number in self._ended:
             self._commanded.pop(number, None)

@@ -8,13 +8,13 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from models.preprocess import Tensors
 from service.domain import DEFAULT_PRIORITY, Deadline, Ref
 from service.errors import DeadlineExceeded, EngineLost, NotReady, QuarantinedInput
 from service.inference import Outputs, error_in, results_in
 from service.link import KeptLink
+from service.report import Report
 from service.serving.held import Bounds, Held, MovesOn, joined
 from service.serving.outbox import Outbox
 from service.serving.suspicion import Suspicion, digests, row_of
@@ -274,7 +274,7 @@ class EngineClient:
 
     def _receive(self, frame: Frame) -> None:
         if frame.kind is Kind.STATUS:
-            self._update(frame.meta)
+            self._update(Report.from_frame(frame))
             return
         # Read first: where that fails the link is cut, and requests are held like others that an engine lost.
         if frame.kind is Kind.RESULT:
@@ -290,16 +290,11 @@ class EngineClient:
         held = self._held.get(request_id)
         return None if held is None or held.future.done() else held
 
-    def _update(self, meta: Mapping[str, Any]) -> None:
+    def _update(self, report: Report) -> None:
         before = self.status.ready
-        if "history" in meta:
-            self._learn(History.from_meta(meta["history"]))
-        self.status = EngineStatus(
-            self._clock(),
-            frozenset(map(Ref.parse, meta["ready"])),
-            {Ref.parse(name): reason for name, reason in meta["failed"].items()},
-            {Ref.parse(name): seconds for name, seconds in meta.get("forwards", {}).items()},
-        )
+        if report.history is not None:
+            self._learn(report.history)
+        self.status = EngineStatus(self._clock(), frozenset(report.ready), report.failed, report.ready)
         fresh, failed = self.status.ready - before, self.status.failed
         for request_id, held in list(self._held.items()) if fresh or failed else ():
             if held.future.done():

@@ -14,9 +14,10 @@ from models.preprocess.tensors import Array
 from service.domain import BatchPolicy, Deadline, Execution, Precision, Ref
 from service.engine.core import Engine
 from service.engine.loading import Loader
-from service.engine.wanted import Fill, Wanted
+from service.engine.runner import Fill
 from service.errors import ServoloopError
 from service.inference import Outputs
+from service.report import Wanted
 from service.telemetry import EngineTelemetry
 from service.watch.blackbox import Running
 from tests.fakes import FakeRunner, ManualClock, sample

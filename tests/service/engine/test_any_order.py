@@ -11,9 +11,9 @@ from prometheus_client import CollectorRegistry
 
 from service.domain import Deadline, Ref
 from service.engine.core import Engine
-from service.engine.wanted import Wanted
 from service.errors import NotReady
 from service.inference import Outputs
+from service.report import Wanted
 from tests.service.engine.bench import OTHER, PATIENCE, REF, Bench, Numbered, Result, rows, wanted
 
 step = st.one_of(

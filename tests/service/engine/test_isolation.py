@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from models.preprocess.tensors import Array
 from service.engine.isolation import Results, RowFailure, run_isolating
-from service.engine.wanted import Fill
+from service.engine.runner import Fill
 from tests.fakes import FakeRunner
 
 FAILED = RowFailure("the network failed on this row")

@@ -21,8 +21,9 @@ from models.preprocess.tensors import Array
 from service.domain import Ref
 from service.engine.failures import DeviceLost
 from service.engine.replica import Replica
-from service.engine.wanted import Fill, Wanted
+from service.engine.runner import Fill
 from service.errors import BrokenContract
+from service.report import Wanted
 from tests import checkpoints
 from tests.service.engine.networks import (
     IMAGE,

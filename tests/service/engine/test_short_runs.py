@@ -15,7 +15,7 @@ from service.domain import BatchPolicy, Deadline, Ref
 from service.engine.core import Engine
 from service.engine.failures import DeviceLost
 from service.engine.jobs import Order
-from service.engine.wanted import Fill
+from service.engine.runner import Fill
 from service.errors import ServoloopError
 from service.inference import Outputs
 from service.telemetry import EngineTelemetry

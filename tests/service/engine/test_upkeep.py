@@ -15,7 +15,7 @@ from service.engine.core import CANARY_SECONDS, Engine
 from service.engine.failures import DeviceLost
 from service.engine.isolation import run_isolating
 from service.engine.jobs import Order
-from service.engine.wanted import Fill
+from service.engine.runner import Fill
 from service.errors import ServoloopError
 from service.inference import Outputs
 from service.telemetry import EngineTelemetry

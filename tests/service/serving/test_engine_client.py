@@ -261,7 +261,7 @@ async def test_after_the_last_was_given_up_the_next_is_too(engine: FakeEngine, c
 async def test_a_version_that_could_not_be_loaded_is_refused_at_once(
     engine: FakeEngine, client: EngineClient, known: bool
 ) -> None:
-    broken = {str(REF): "its sha256 differs"}
+    broken = {REF: "its sha256 differs"}
     await engine.start(OTHER, failed=broken if known else None)
     await ready(client, OTHER)
     asked = ask(client)

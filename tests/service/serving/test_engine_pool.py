@@ -251,7 +251,7 @@ async def test_an_engine_that_comes_later_is_asked_too(world: World) -> None:
 
 
 async def test_readiness_is_that_of_any_engine(world: World) -> None:
-    await world.engines[0].start(failed={str(REF): "too large"})
+    await world.engines[0].start(failed={REF: "too large"})
     world.publish(VersionState.LOADING)
     await world.until(lambda: world.pool.why_unready(REF) == "too large")
     assert world.pool.status.failed == {REF: "too large"}

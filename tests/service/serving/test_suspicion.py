@@ -20,7 +20,7 @@ from service.telemetry import HttpTelemetry
 from service.watch.blackbox import RowId
 from service.watch.history import History
 from service.wire import Frame, Kind
-from tests.service.serving.fake_engine import Sent, sent_in, tenfold
+from tests.service.serving.fake_engine import Sent, says, sent_in, tenfold
 
 REF = Ref("m", 1)
 PATIENCE = 10.0
@@ -42,10 +42,10 @@ class Engines:
         self._incarnation += 1
         suspected = {number: frozenset(rows) for number, rows in (suspects or {}).items()}
         history = History(self._incarnation, suspected, dict.fromkeys(quarantined, REF))
-        meta = {"ready": [str(REF)], "forwards": {str(REF): 0.0}, "failed": {}, "history": history.to_meta()}
+        status = says(REF, history=history)
 
         def connection() -> Link:
-            link = self._link = Link(self._frames.put_nowait, opened=lambda: link.send(Frame(Kind.STATUS, meta=meta)))
+            link = self._link = Link(self._frames.put_nowait, opened=lambda: link.send(status))
             return link
 
         self._server = await asyncio.get_running_loop().create_unix_server(connection, str(self._path))
