@@ -15,8 +15,10 @@ from service.errors import DeadlineExceeded, EngineLost, NotReady, QuarantinedIn
 from service.inference import Outputs, error_in, results_in
 from service.link import KeptLink
 from service.report import Report
-from service.serving.held import Bounds, Held, MovesOn, joined
+from service.serving.admission import PendingBounds
+from service.serving.held import Held, MovesOn
 from service.serving.outbox import Outbox
+from service.serving.outputs import joined
 from service.serving.suspicion import Suspicion, digests, row_of
 from service.tasks import Background
 from service.telemetry import HttpTelemetry
@@ -69,7 +71,7 @@ class EngineClient:
         tell: Callable[[], None] = lambda: None,
     ) -> None:
         self._telemetry = telemetry
-        self._bounds = Bounds(max_pending_rows, max_pending_bytes)
+        self._bounds = PendingBounds(max_pending_rows, max_pending_bytes)
         self._stale_seconds = stale_seconds
         self._clock = clock
         self._tell = tell

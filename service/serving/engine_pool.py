@@ -11,8 +11,9 @@ from service.domain import DEFAULT_PRIORITY, Deadline, Ref
 from service.errors import NotLoaded, NotReady, QueueFull
 from service.inference import Outputs
 from service.registry.fleet import EngineInfo, Fleet, VersionState, View
+from service.serving.admission import PendingBounds
 from service.serving.engine_client import EngineClient, EngineStatus
-from service.serving.held import Bounds, MovesOn
+from service.serving.held import MovesOn
 
 # More than versions that come and go can cost; an engine that contradicts itself is not asked for ever.
 _MOST_TRIES = 10
@@ -30,7 +31,7 @@ class EnginePool:
         self,
         connect: Callable[[EngineInfo, Callable[[], None]], EngineClient],
         fleet: Fleet,
-        bounds: Bounds,
+        bounds: PendingBounds,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._connect = connect

@@ -16,9 +16,9 @@ from service.inference import Outputs
 from service.reconciling.publisher import Publisher
 from service.registry.fleet import EngineInfo, Standing, VersionState, View
 from service.registry.fleet_client import FleetClient
+from service.serving.admission import PendingBounds
 from service.serving.engine_client import EngineClient
 from service.serving.engine_pool import EnginePool
-from service.serving.held import Bounds
 from service.telemetry import HttpTelemetry
 from service.watch.history import History
 from service.wire import Frame, Kind
@@ -49,7 +49,7 @@ class World:
         def connect(info: EngineInfo, tell: Callable[[], None]) -> EngineClient:
             return EngineClient(Path(info.socket), telemetry, max_pending_rows=8, tell=tell)
 
-        self.pool = EnginePool(connect, self.fleet, Bounds(4, 1 << 20))
+        self.pool = EnginePool(connect, self.fleet, PendingBounds(4, 1 << 20))
 
     async def close(self) -> None:
         assert self._server is not None
