@@ -2,11 +2,9 @@
 
 import asyncio
 import logging
-import math
 import secrets
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 
 from models.preprocess import Tensors
@@ -16,7 +14,9 @@ from service.inference import Outputs, error_in, results_in
 from service.link import KeptLink
 from service.report import Report
 from service.serving.admission import PendingBounds
+from service.serving.engine_status import STALE_SECONDS, EngineStatus
 from service.serving.held import Held, MovesOn
+from service.serving.lateness import Lateness
 from service.serving.outbox import Outbox
 from service.serving.outputs import joined
 from service.serving.suspicion import Suspicion, digests, row_of
@@ -31,28 +31,13 @@ log = logging.getLogger(__name__)
 _GRACE_SECONDS = 0.05
 # Deadlines end most of it sooner; this is for an engine that starts, and fails, in no time.
 _MAX_SENDS = 10
-STALE_SECONDS = 5.0
-# Three times as long as an engine waits before it has a version run its canary.
-STALE_FORWARD_SECONDS = 30.0
-
-
-@dataclass(slots=True)
-class EngineStatus:
-    """What an engine last said of itself; `heard` on the client's clock.
-
-    `forwards`: seconds from each version's last answer to `heard`.
-    """
-
-    heard: float = -1e9
-    ready: frozenset[Ref] = frozenset()
-    failed: Mapping[Ref, str] = field(default_factory=dict)
-    forwards: Mapping[Ref, float] = field(default_factory=dict)
 
 
 class EngineClient:
     """Use as an async context manager, or between `start` and `stop`.
 
     It keeps one connection, and opens it anew when the engine is replaced; `tell` is called at every news of it.
+    `clock` is that of the deadlines.
 
     What an engine held when it died is sent again to its successor, and what arrives while there is none waits, both
     within their deadlines, unless the caller knows of another engine. Rows that an engine may have died of are sent
@@ -80,12 +65,10 @@ class EngineClient:
         # Other processes ask the same engine; what it says of requests must not be taken for ours.
         self._next_id = secrets.randbits(31) << 32
         self._link = KeptLink(path, self._receive, lost=self._lose)
-        self._outbox = Outbox(self._link.send, self._link.flush)
-        self._history = History()
+        self._outbox = Outbox(self._link.send, self._link.flush, clock)
+        self._lateness = Lateness(self._give_up_late, clock)
         self._suspicion = Suspicion()
         self._apart = Background()
-        self._look: asyncio.TimerHandle | None = None
-        self._next_look = math.inf
         self.status = EngineStatus()
 
     async def __aenter__(self) -> "EngineClient":
@@ -102,8 +85,7 @@ class EngineClient:
     async def stop(self) -> None:
         """Let go of the connection."""
         await self._link.stop()
-        if self._look is not None:
-            self._look.cancel()
+        self._lateness.stop()
 
     @property
     def held_rows(self) -> int:
@@ -113,12 +95,12 @@ class EngineClient:
     @property
     def waiting_for(self) -> set[Ref]:
         """Versions that requests are held for, because this engine does not have them now."""
-        return {held.ref for held in self._held.values()} - self.status.ready
+        return {held.ref for held in self._held.values()} - self.status.ready.keys()
 
     @property
     def is_heard(self) -> bool:
         """Whether the engine gave a sign of life lately."""
-        return self._clock() - self.status.heard < self._stale_seconds
+        return self.status.is_heard(self._clock(), self._stale_seconds)
 
     def is_ready(self, ref: Ref) -> bool:
         """Whether this version answered lately, as far as was heard lately."""
@@ -126,15 +108,7 @@ class EngineClient:
 
     def why_unready(self, ref: Ref) -> str | None:
         """What keeps a version from being ready; None where nothing does."""
-        if ref in self.status.failed:
-            return self.status.failed[ref]
-        if ref not in self.status.ready:
-            return "its engine has not loaded it yet" if self._link.is_open else "its engine is starting"
-        silent = self._clock() - self.status.heard
-        if silent >= self._stale_seconds:
-            return f"its engine has not been heard of for {silent:.0f} seconds"
-        idle = self.status.forwards.get(ref, 0.0) + silent
-        return None if idle < STALE_FORWARD_SECONDS else f"it has answered nothing for {idle:.0f} seconds"
+        return self.status.why_unready(ref, self._clock(), self._stale_seconds)
 
     async def infer(
         self,
@@ -157,7 +131,7 @@ class EngineClient:
             raise NotReady(ref, "it could not be loaded")
         self._bounds.enter(ref, tensors)
         try:
-            if not self._suspicion.is_idle and any(map(self._is_known, digests(ref, tensors))):
+            if not self._suspicion.is_idle and any(map(self._suspicion.knows, digests(ref, tensors))):
                 outputs = await self._row_by_row(ref, tensors, deadline, priority)
             else:
                 outputs = await self._ask(ref, tensors, deadline, priority, sends=sends, elsewhere=elsewhere)
@@ -187,7 +161,7 @@ class EngineClient:
         held = self._held[request_id] = Held(
             ref, tensors, deadline, priority, loop.create_future(), digest, sends, elsewhere=elsewhere
         )
-        self._look_by(deadline.at + _GRACE_SECONDS)
+        self._lateness.watch(deadline.at + _GRACE_SECONDS)
         try:
             self._send(request_id, held)
             return await held.future
@@ -217,9 +191,6 @@ class EngineClient:
         self._suspicion.clear(digest)
         return outputs
 
-    def _is_known(self, digest: bytes) -> bool:
-        return self._suspicion.is_suspect(digest) or self._suspicion.is_quarantined(digest)
-
     def _send(self, request_id: int, held: Held) -> None:
         """Send now if the engine can take it; otherwise it goes when the engine says that it can."""
         if not self._link.is_open or held.ref not in self.status.ready:
@@ -227,32 +198,18 @@ class EngineClient:
         if held.sends:
             self._telemetry.resent.inc()
         held.sends += 1
-        held.sent_to = self._history.incarnation
+        held.sent_to = self._suspicion.incarnation
         self._outbox.add(request_id, held)
 
-    def _look_by(self, instant: float) -> None:
-        """Have a look for requests whose time is up by this instant of the monotonic clock.
-
-        One look is planned at a time: most requests are answered before it, and a timer for each costs more than all
-        looks.
-        """
-        if instant >= self._next_look:
-            return
-        if self._look is not None:
-            self._look.cancel()
-        self._next_look = instant
-        self._look = asyncio.get_running_loop().call_later(instant - time.monotonic(), self._give_up_late)
-
     def _give_up_late(self) -> None:
-        self._look, self._next_look = None, math.inf
-        now = time.monotonic()
+        now = self._clock()
         for held in self._held.values():
             if held.future.done():
                 continue
             if held.deadline.at + _GRACE_SECONDS <= now:
                 self._give_up(held)
             else:
-                self._look_by(held.deadline.at + _GRACE_SECONDS)
+                self._lateness.watch(held.deadline.at + _GRACE_SECONDS)
 
     def _give_up(self, held: Held) -> None:
         if not held.sends:
@@ -293,11 +250,11 @@ class EngineClient:
         return None if held is None or held.future.done() else held
 
     def _update(self, report: Report) -> None:
-        before = self.status.ready
+        before = self.status.ready.keys()
         if report.history is not None:
             self._learn(report.history)
-        self.status = EngineStatus(self._clock(), frozenset(report.ready), report.failed, report.ready)
-        fresh, failed = self.status.ready - before, self.status.failed
+        self.status = EngineStatus.of(report, heard=self._clock())
+        fresh, failed = report.ready.keys() - before, report.failed
         for request_id, held in list(self._held.items()) if fresh or failed else ():
             if held.future.done():
                 continue
@@ -305,34 +262,23 @@ class EngineClient:
                 self._send(request_id, held)
             elif held.ref in failed:
                 held.future.set_exception(NotReady(held.ref, "it could not be loaded"))
-        if fresh or failed or before - self.status.ready:
+        if fresh or failed or before - report.ready.keys():
             self._tell()
 
     def _learn(self, history: History) -> None:
         """Take in what became of the engines that requests were sent to, before these are sent again."""
-        self._history = history
-        self._suspicion.quarantine(history.quarantined)
+        self._suspicion.learn(history)
         for request_id, held in list(self._held.items()):
             if held.future.done():
                 continue
             if self._suspicion.is_quarantined(held.digest):
                 held.future.set_exception(QuarantinedInput(held.ref))
                 continue
-            if not held.digest and self._suspect(request_id, held):
+            if not held.digest and self._suspicion.accuse(request_id, held):
                 self._take_apart(request_id, held)
         for request_id, held in self._moved.items():
-            self._suspect(request_id, held)
+            self._suspicion.accuse(request_id, held)
         self._moved.clear()
-
-    def _suspect(self, request_id: int, held: Held) -> bool:
-        """Suspect those of a request's rows that its engine may have died of; whether there are any."""
-        suspects = self._history.suspects.get(held.sent_to, frozenset()) if held.sends else frozenset()
-        rows = [row for suspect, row in suspects if suspect == request_id]
-        names = digests(held.ref, held.tensors) if rows else []
-        for row in rows:
-            if not self._suspicion.is_quarantined(names[row]):
-                self._suspicion.suspect(names[row])
-        return bool(rows)
 
     def _take_apart(self, request_id: int, held: Held) -> None:
         """Have a request's rows asked for one by one, the suspects among them alone."""

@@ -19,9 +19,12 @@ class _Group:
 class Outbox:
     """`send` is called with every frame, and `flush` after the last of a turn."""
 
-    def __init__(self, send: Callable[[Frame], None], flush: Callable[[], None]) -> None:
+    def __init__(
+        self, send: Callable[[Frame], None], flush: Callable[[], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._send = send
         self._flush = flush
+        self._clock = clock
         self._groups: dict[object, _Group] = {}
 
     def add(self, request_id: int, held: Held) -> None:
@@ -54,7 +57,7 @@ class Outbox:
     def _leave(self, group: _Group) -> None:
         if not group.requests:
             return
-        now = time.monotonic()
+        now = self._clock()
         first = next(iter(group.requests.values()))
         requests = [
             InferRequest(request_id, max(0.0, held.deadline.remaining(now)), held.tensors)

@@ -15,6 +15,7 @@ from service.errors import DeadlineExceeded, EngineLost, QuarantinedInput, Queue
 from service.inference import InferHeader, Outputs, result_frames
 from service.link import Link
 from service.serving.engine_client import EngineClient
+from service.serving.held import Held
 from service.serving.suspicion import Suspicion, digests, row_of
 from service.telemetry import HttpTelemetry
 from service.watch.blackbox import RowId
@@ -251,3 +252,42 @@ def test_of_very_many_suspects_the_oldest_are_forgotten() -> None:
         suspicion.suspect(number.to_bytes(16, "big"))
     assert suspicion.is_suspect((4999).to_bytes(16, "big"))
     assert not suspicion.is_suspect(bytes(16))
+
+
+# What is known of inputs
+
+
+def held(tensors: Tensors, *, sent_to: int) -> Held:
+    future = asyncio.get_running_loop().create_future()
+    return Held(REF, tensors, Deadline(0.0), 0, future, sends=1, sent_to=sent_to)
+
+
+async def test_the_rows_that_an_engine_may_have_died_of_are_suspected_and_no_others() -> None:
+    suspicion = Suspicion()
+    assert suspicion.is_idle
+    suspicion.learn(History(2, {1: frozenset({(7, 1)})}))
+    assert suspicion.incarnation == 2
+    assert not suspicion.accuse(8, held(rows(1, 2), sent_to=1)), "it was another request"
+    assert not suspicion.accuse(7, held(rows(1, 2), sent_to=2)), "it was another engine"
+    assert suspicion.is_idle
+    assert suspicion.accuse(7, held(rows(1, 2), sent_to=1))
+    assert [suspicion.knows(digest) for digest in digests(REF, rows(1, 2))] == [False, True]
+
+
+async def test_what_was_sent_nowhere_ended_nothing() -> None:
+    suspicion = Suspicion()
+    suspicion.learn(History(1, {0: frozenset({(7, 0)})}))
+    waiting = held(rows(1), sent_to=0)
+    waiting.sends = 0
+    assert not suspicion.accuse(7, waiting)
+
+
+async def test_what_is_quarantined_is_no_suspect_and_is_so_until_another_history_says_otherwise() -> None:
+    suspicion = Suspicion()
+    (poison,) = digests(REF, rows(7))
+    suspicion.suspect(poison)
+    suspicion.learn(History(2, {1: frozenset({(7, 0)})}, {poison: REF}))
+    assert suspicion.accuse(7, held(rows(7), sent_to=1))
+    assert (suspicion.is_quarantined(poison), suspicion.is_suspect(poison)) == (True, False)
+    suspicion.learn(History(3))
+    assert suspicion.is_idle
