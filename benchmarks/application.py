@@ -121,7 +121,7 @@ class StandIn:
 
     def _recorder(self) -> Link:
         def receive(frame: Frame) -> None:
-            link.send(Frame(Kind.RECORDED, frame.request_id, meta={"refused": []}))
+            link.send(Frame(Kind.RECORDED, frame.request_id, meta={"refused": 0}))
 
         link = Link(receive)
         return link
@@ -176,7 +176,8 @@ async def application(folder: Path, found: Catalog, *, logs: bool = True) -> Asy
     async with AsyncExitStack() as stack:
         threads = stack.enter_context(ThreadPoolExecutor(2))
         await stack.enter_async_context(log)
-        await stack.enter_async_context(engine)
+        engine.start()
+        stack.push_async_callback(engine.stop)
         limits = Limits(max_rows=256, default_timeout=10, max_timeout=60)
         pipeline = Pipeline(router, engine, log if logs else NoLog(), measures, threads, limits)
         unused: Any = None

@@ -34,7 +34,7 @@ _MAX_SENDS = 10
 
 
 class EngineClient:
-    """Use as an async context manager, or between `start` and `stop`.
+    """To be used between `start` and `stop`.
 
     It keeps one connection, and opens it anew when the engine is replaced; `tell` is called at every news of it.
     `clock` is that of the deadlines.
@@ -71,13 +71,6 @@ class EngineClient:
         self._apart = Background()
         self.status = EngineStatus()
 
-    async def __aenter__(self) -> "EngineClient":
-        self.start()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.stop()
-
     def start(self) -> None:
         """Connect, and stay connected until `stop`."""
         self._link.start()
@@ -101,10 +94,6 @@ class EngineClient:
     def is_heard(self) -> bool:
         """Whether the engine gave a sign of life lately."""
         return self.status.is_heard(self._clock(), self._stale_seconds)
-
-    def is_ready(self, ref: Ref) -> bool:
-        """Whether this version answered lately, as far as was heard lately."""
-        return self.why_unready(ref) is None
 
     def why_unready(self, ref: Ref) -> str | None:
         """What keeps a version from being ready; None where nothing does."""

@@ -29,18 +29,13 @@ from service.inference import (
     result_frames,
     results_in,
 )
-from service.wire import Frame, FrameBuffer, Kind, encode
+from service.wire import Frame, Kind
+from tests.frames import sent
 
 REF = Ref("m", 1)
 META = {"model": "m", "version": 1}
 IDS = st.integers(0, 2**63 - 1)
 SECONDS = st.floats(0, 1e6)
-
-
-def sent(frame: Frame) -> Frame:
-    """As it arrives at the other end."""
-    (arrived,) = FrameBuffer().feed(encode(frame))
-    return arrived
 
 
 def dense(number: int) -> Tensors:

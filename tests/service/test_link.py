@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from service.link import KeptLink, Link
-from service.wire import Frame, Kind, encode
+from service.wire import Frame, Kind
+from tests.frames import encode
 
 Receive = Callable[[Frame], None]
 PATIENCE = 10.0

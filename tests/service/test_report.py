@@ -16,19 +16,14 @@ from service.report import (
     unload_in,
 )
 from service.watch.history import History
-from service.wire import Frame, FrameBuffer, Kind, parts_of
+from service.wire import Frame, Kind
+from tests.frames import sent
 
 REF, OTHER = Ref("m", 1), Ref("m", 2)
 DEVICE = DeviceReport("cuda:0", 1000, ("cuda:0", "cuda:1"))
 SAID = Execution("openvino", Precision.BFLOAT16, 2, "it was measured")
 REPLICA = ReplicaReport(64, 3, Precision.FLOAT16, 1.5, SAID, is_optimized=True)
 REPORT = Report(DEVICE, {REF: REPLICA}, frozenset({OTHER}), frozenset({REF}))
-
-
-def sent(frame: Frame) -> Frame:
-    """As it arrives at the other end."""
-    (arrived,) = FrameBuffer().feed(b"".join(parts_of(frame)))
-    return arrived
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,9 @@
 """An engine's end of the wire, told by a test what to say."""
 
 import asyncio
+import contextlib
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ from service.domain import Ref
 from service.inference import InferHeader, InferResult, Outputs, requests_in, result_frames
 from service.link import Link
 from service.report import DeviceReport, Report
+from service.serving.engine_client import EngineClient
 from service.watch.history import History
 from service.wire import Frame, Kind
 
@@ -46,6 +48,16 @@ def sent_in(frame: Frame) -> list[Sent]:
 
 def tenfold(request: Sent, failures: Mapping[int, str] | None = None) -> InferResult:
     return InferResult(request.request_id, Outputs(request.tensors.values * 10, failures or {}, 0.25, 0.5))
+
+
+@contextlib.asynccontextmanager
+async def connected(client: EngineClient) -> AsyncIterator[EngineClient]:
+    """A client between its start and its stop."""
+    client.start()
+    try:
+        yield client
+    finally:
+        await client.stop()
 
 
 class FakeEngine:

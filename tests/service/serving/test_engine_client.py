@@ -31,7 +31,7 @@ from service.serving.engine_status import STALE_SECONDS
 from service.telemetry import HttpTelemetry
 from service.wire import Frame, Kind
 from tests.fakes import ManualClock, sample
-from tests.service.serving.fake_engine import PATIENCE, FakeEngine
+from tests.service.serving.fake_engine import PATIENCE, FakeEngine, connected
 
 REF, OTHER = Ref("m", 1), Ref("m", 2)
 ROWS = Tensors(np.array([[1.0], [2.0]], np.float32))
@@ -50,7 +50,7 @@ async def client(
     engine: FakeEngine, registry: CollectorRegistry, caplog: pytest.LogCaptureFixture
 ) -> AsyncIterator[EngineClient]:
     caplog.set_level(logging.CRITICAL)
-    async with EngineClient(engine.path, HttpTelemetry(registry), max_pending_rows=4) as client:
+    async with connected(EngineClient(engine.path, HttpTelemetry(registry), max_pending_rows=4)) as client:
         yield client
 
 
@@ -68,7 +68,7 @@ async def fails(asked: asyncio.Task[Outputs]) -> ServoloopError:
 
 async def ready(client: EngineClient, ref: Ref = REF) -> None:
     async with asyncio.timeout(PATIENCE):
-        while not client.is_ready(ref):
+        while client.why_unready(ref) is not None:
             await asyncio.sleep(0.001)
 
 
@@ -312,7 +312,7 @@ async def test_a_lost_engine_is_not_ready(engine: FakeEngine, client: EngineClie
     await ready(client)
     await engine.die()
     async with asyncio.timeout(PATIENCE):
-        while client.is_ready(REF):
+        while client.why_unready(REF) is None:
             await asyncio.sleep(0.001)
     assert not client.status.ready
 
@@ -391,10 +391,10 @@ async def test_a_request_that_ended_in_any_way_makes_room(engine: FakeEngine, cl
 
 
 async def test_ready_is_what_the_engine_says(engine: FakeEngine, client: EngineClient) -> None:
-    assert not client.is_ready(REF)
+    assert client.why_unready(REF) is not None
     await engine.start(REF)
     await ready(client)
-    assert not client.is_ready(OTHER)
+    assert client.why_unready(OTHER) is not None
     assert set(client.status.ready) == {REF}
 
 
@@ -403,19 +403,19 @@ async def test_an_engine_that_was_not_heard_of_lately_is_not_ready(
 ) -> None:
     await engine.start(REF)
     clock = ManualClock()
-    async with EngineClient(engine.path, HttpTelemetry(registry), max_pending_rows=4, clock=clock) as client:
+    async with connected(EngineClient(engine.path, HttpTelemetry(registry), max_pending_rows=4, clock=clock)) as client:
         await ready(client)
         clock.advance(STALE_SECONDS - 0.01)
-        assert client.is_ready(REF)
+        assert client.why_unready(REF) is None
         clock.advance(0.01)
-        assert not client.is_ready(REF)
+        assert client.why_unready(REF) is not None
         engine.say(REF)
         await ready(client)
 
 
 async def test_leaving_the_client_closes_its_connection(engine: FakeEngine, registry: CollectorRegistry) -> None:
     await engine.start(REF)
-    async with EngineClient(engine.path, HttpTelemetry(registry), max_pending_rows=4) as client:
+    async with connected(EngineClient(engine.path, HttpTelemetry(registry), max_pending_rows=4)) as client:
         await ready(client)
         (link,) = engine._links
     await asyncio.wait_for(link.lost, PATIENCE)

@@ -9,8 +9,9 @@ from service.errors import BrokenContract
 from service.inference import MOST_BYTES, requests_in
 from service.serving.held import Held
 from service.serving.outbox import Outbox
-from service.wire import Frame, encode
+from service.wire import Frame
 from tests.fakes import ManualClock
+from tests.frames import encode
 from tests.service.serving.fake_engine import Sent, sent_in
 
 REF, OTHER = Ref("m", 1), Ref("m", 2)

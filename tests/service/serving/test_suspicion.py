@@ -21,7 +21,7 @@ from service.telemetry import HttpTelemetry
 from service.watch.blackbox import RowId
 from service.watch.history import History
 from service.wire import Frame, Kind
-from tests.service.serving.fake_engine import Sent, says, sent_in, tenfold
+from tests.service.serving.fake_engine import Sent, connected, says, sent_in, tenfold
 
 REF = Ref("m", 1)
 PATIENCE = 10.0
@@ -85,7 +85,7 @@ async def engines(tmp_path: Path) -> AsyncIterator[Engines]:
 @pytest.fixture
 async def client(engines: Engines, tmp_path: Path, registry: CollectorRegistry) -> AsyncIterator[EngineClient]:
     path, telemetry = tmp_path / "engine.sock", HttpTelemetry(registry)
-    async with EngineClient(path, telemetry, max_pending_rows=100, max_pending_bytes=100) as client:
+    async with connected(EngineClient(path, telemetry, max_pending_rows=100, max_pending_bytes=100)) as client:
         yield client
 
 
