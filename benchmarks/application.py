@@ -30,11 +30,12 @@ from service.api.app import Application, create_app
 from service.api.buffers import BodyBudget
 from service.api.deps import Services
 from service.domain import Ref
-from service.inference import Answered, asked_in, result_frames
+from service.inference import InferResult, Outputs, requests_in, result_frames
 from service.link import Link
 from service.processes import configure_logging
 from service.registry.catalog import Catalog, Model
 from service.registry.scanner import scan
+from service.report import DeviceReport, Report
 from service.serving.engine_client import EngineClient
 from service.serving.pipeline import Limits, Pipeline
 from service.serving.router import Router
@@ -84,7 +85,8 @@ class StandIn:
     """The process that stands in for engine and recorder: answers all that one read brings in one write."""
 
     def __init__(self, found: Catalog) -> None:
-        self._status = Frame(Kind.STATUS, meta={"ready": [str(one.ref) for one in found.versions()], "failed": {}})
+        ready = {version.ref: 0.0 for version in found.versions()}
+        self._status = Report(DeviceReport("cpu", 0, ()), {}, frozenset(), frozenset(), ready).to_frame()
         self._widths = {version.ref.model: version.manifest.num_outputs or 1 for version in found.versions()}
         self._links: set[Link] = set()
 
@@ -101,13 +103,13 @@ class StandIn:
     def _engine(self) -> Link:
         def receive(frame: Frame) -> None:
             if frame.kind is Kind.INFER:
-                asking, requests = asked_in(frame)
-                width = self._widths[asking.ref.model]
-                answers = [
-                    Answered(one.request_id, np.zeros((len(one.tensors), width), np.float32), {}, 0.001, 0.002)
-                    for one in requests
-                ]
-                for result in result_frames(answers):
+                header, requests = requests_in(frame)
+                width = self._widths[header.ref.model]
+                results = []
+                for request_id, _, tensors in requests:
+                    outputs = Outputs(np.zeros((len(tensors), width), np.float32), {}, 0.001, 0.002)
+                    results.append(InferResult(request_id, outputs))
+                for result in result_frames(results):
                     link.send(result)
 
         def opened() -> None:
@@ -119,7 +121,7 @@ class StandIn:
 
     def _recorder(self) -> Link:
         def receive(frame: Frame) -> None:
-            link.send(Frame(Kind.RECORDED, frame.request_id, meta={"refused": []}))
+            link.send(Frame(Kind.RECORDED, frame.request_id, meta={"refused": 0}))
 
         link = Link(receive)
         return link
@@ -174,7 +176,8 @@ async def application(folder: Path, found: Catalog, *, logs: bool = True) -> Asy
     async with AsyncExitStack() as stack:
         threads = stack.enter_context(ThreadPoolExecutor(2))
         await stack.enter_async_context(log)
-        await stack.enter_async_context(engine)
+        engine.start()
+        stack.push_async_callback(engine.stop)
         limits = Limits(max_rows=256, default_timeout=10, max_timeout=60)
         pipeline = Pipeline(router, engine, log if logs else NoLog(), measures, threads, limits)
         unused: Any = None

@@ -32,11 +32,11 @@ from service.engine.backends.cuda_graphs import CudaGraphs
 from service.engine.backends.eager import DTYPES
 from service.engine.core import Engine
 from service.engine.devices import GPU_LANES, open_device
-from service.engine.jobs import Answer
 from service.engine.plans import Plan
 from service.engine.replica import Replica
 from service.engine.requests import Request
-from service.engine.wanted import Wanted
+from service.inference import Outputs
+from service.report import Wanted
 from service.telemetry import EngineTelemetry
 
 NEEDS = "python -m benchmarks gpu needs an NVIDIA GPU and PyTorch's CUDA build; torch {version} sees no GPU"
@@ -129,14 +129,14 @@ class Driven:
         self._ref = ref
         self._batch = batch
 
-    async def ask(self) -> Answer:
+    async def ask(self) -> Outputs:
         """One batch. Raises whatever the engine answers instead."""
         answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         now = time.monotonic()
         deadline = Deadline.after(_PATIENCE, now=now)
         self._engine.submit(Request(self._ref, self._batch, deadline, now, answered.set_result))
         result = await answered
-        if not isinstance(result, Answer):
+        if not isinstance(result, Outputs):
             raise result
         return result
 
@@ -202,7 +202,7 @@ async def measure(
     async with driven(folder, batch, plan, GPU_LANES) as engine:
         bare.run(seconds)
         await engine.run(seconds)  # sizes that come again are recorded meanwhile
-        found, expected = (await engine.ask()).outputs, bare.answers
+        found, expected = (await engine.ask()).values, bare.answers
         apart = float(np.abs(found - expected).max()) / max(1.0, float(np.abs(expected).max()))
         if not apart <= _ALIKE[precision]:
             raise SystemExit(f"{name} {precision}: the engine answers {apart:.2g} of the scale away from the loop")

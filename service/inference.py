@@ -1,9 +1,12 @@
-"""What INFER and RESULT frames hold: requests for rows, and their answers, as many as travel together.
+"""What INFER, RESULT and FAILED frames hold: requests for rows, and their answers, as many as travel together.
 
 INFER     {"model", "version", "priority"?, "alone"?}; an int64 (n, 3) of each request's id, rows and microseconds left;
           the rows of all, one request after another; the rows' lengths, where they are sequences (models.preprocess)
 RESULT    {"failures"?: {request id: {row: reason}}}; an int64 (n, 4) of each answer's id, rows and microseconds in the
           queue and in its batch; the outputs of all, (rows, k)
+FAILED    what one request is answered with instead, under its id:
+          {"error": "queue_full", "queued", "limit", "unit", "wait"} | {"error": "overloaded", "wait"} |
+          {"error": "deadline", "where"} | {"error": "not_ready", "reason"} | {"error": "internal"}
 
 A frame costs its sender and its reader the same however many it holds, and an array is one piece of memory: so
 requests alike that are sent in one turn of the event loop share a frame, and so do a turn's answers of one width.
@@ -17,7 +20,16 @@ import numpy as np
 from models.preprocess import Tensors
 from models.preprocess.tensors import Array
 from service.domain import DEFAULT_PRIORITY, LOWEST_PRIORITY, Ref
-from service.errors import BrokenContract
+from service.errors import (
+    BrokenContract,
+    DeadlineExceeded,
+    NotLoaded,
+    NotReady,
+    Overloaded,
+    PredictionFailed,
+    QueueFull,
+    ServoloopError,
+)
 from service.wire import Frame, Kind
 
 MOST_BYTES = 1 << 20
@@ -26,7 +38,20 @@ MOST_BYTES = 1 << 20
 _MICROSECONDS = 1e6
 
 
-class Asked(NamedTuple):
+class Outputs(NamedTuple):
+    """What was computed of a request: (n, k) float32, why rows failed, and the seconds in the queue and in its batch.
+
+    `quarantined` are those of the failed rows that no engine was given.
+    """
+
+    values: Array
+    failures: Mapping[int, str]
+    queue_seconds: float
+    compute_seconds: float
+    quarantined: frozenset[int] = frozenset()
+
+
+class InferRequest(NamedTuple):
     """One request: its rows, at least one, and the seconds that it has left."""
 
     request_id: int
@@ -34,17 +59,14 @@ class Asked(NamedTuple):
     tensors: Tensors
 
 
-class Answered(NamedTuple):
-    """One answer: (rows, k) outputs, why rows failed, and its seconds in the queue and in its batch."""
+class InferResult(NamedTuple):
+    """The answer to one request."""
 
     request_id: int
-    outputs: Array
-    failures: Mapping[int, str]
-    queue_seconds: float
-    compute_seconds: float
+    outputs: Outputs
 
 
-class Asking(NamedTuple):
+class InferHeader(NamedTuple):
     """What all requests of one frame have in common. With a `digest` there is one, of a row that runs alone."""
 
     ref: Ref
@@ -52,97 +74,136 @@ class Asking(NamedTuple):
     digest: bytes = b""
 
 
-def infer_frame(asking: Asking, requests: Sequence[Asked]) -> Frame:
+def infer_frame(header: InferHeader, requests: Sequence[InferRequest]) -> Frame:
     """Requests for rows of one dtype and one shape, but for lengths."""
-    meta: dict[str, Any] = {"model": asking.ref.model, "version": asking.ref.version}
-    if asking.priority != DEFAULT_PRIORITY:
-        meta["priority"] = asking.priority
-    if asking.digest:
-        meta["alone"] = asking.digest.hex()
+    meta: dict[str, Any] = {"model": header.ref.model, "version": header.ref.version}
+    if header.priority != DEFAULT_PRIORITY:
+        meta["priority"] = header.priority
+    if header.digest:
+        meta["alone"] = header.digest.hex()
     heads = [(one.request_id, len(one.tensors), int(_MICROSECONDS * one.time_left)) for one in requests]
     arrays = [np.array(heads, np.int64), _joined([one.tensors.values for one in requests])]
     lengths = [one.tensors.lengths for one in requests if one.tensors.lengths is not None]
     return Frame(Kind.INFER, meta=meta, arrays=[*arrays, _joined(lengths)] if lengths else arrays)
 
 
-def asked_in(frame: Frame) -> tuple[Asking, list[Asked]]:
+def requests_in(frame: Frame) -> tuple[InferHeader, list[InferRequest]]:
     """The requests of an INFER; their rows are views of the frame's.
 
     Raises BrokenContract, KeyError, TypeError or ValueError.
     """
     meta = frame.meta
-    asking = Asking(
+    header = InferHeader(
         Ref(meta["model"], meta["version"]),
         meta.get("priority", DEFAULT_PRIORITY),
         bytes.fromhex(meta.get("alone", "")),
     )
-    if asking.priority not in range(LOWEST_PRIORITY + 1):
-        raise BrokenContract("priority", expected=f"0 to {LOWEST_PRIORITY}", got=asking.priority)
+    if header.priority not in range(LOWEST_PRIORITY + 1):
+        raise BrokenContract("priority", expected=f"0 to {LOWEST_PRIORITY}", got=header.priority)
     heads, values, *lengths = frame.arrays
     found = _heads(heads, 3)
     num_rows = len(lengths[0]) if lengths else len(values)
-    if asking.digest and num_rows > 1:
+    if header.digest and num_rows > 1:
         raise BrokenContract("rows to run alone", expected=1, got=num_rows)
     in_time = all(rows > 0 and left >= 0 for _, rows, left in found)
     if not found or not in_time or sum(rows for _, rows, _ in found) != num_rows:
         raise BrokenContract("INFER", expected=f"{num_rows} rows of requests in time", got=found[:3])
     parts = _sequences(found, values, lengths[0]) if lengths else _dense(found, values)
-    return asking, [
-        Asked(request_id, left / _MICROSECONDS, tensors)
+    return header, [
+        InferRequest(request_id, left / _MICROSECONDS, tensors)
         for (request_id, _, left), tensors in zip(found, parts, strict=True)
     ]
 
 
-def result_frames(answers: Iterable[Answered]) -> list[Frame]:
+def result_frames(results: Iterable[InferResult]) -> list[Frame]:
     """Few frames: outputs of one width share one, up to MOST_BYTES."""
-    alike: dict[tuple[int, ...], list[Answered]] = {}
+    alike: dict[tuple[int, ...], list[InferResult]] = {}
     num_bytes: dict[tuple[int, ...], int] = {}
     frames = []
-    for answer in answers:
-        width, size = answer.outputs.shape[1:], answer.outputs.nbytes
+    for result in results:
+        values = result.outputs.values
+        width, size = values.shape[1:], values.nbytes
         if width in alike and num_bytes[width] + size > MOST_BYTES:
             frames.append(_result_frame(alike.pop(width)))
         if width not in alike:
             alike[width], num_bytes[width] = [], 0
-        alike[width].append(answer)
+        alike[width].append(result)
         num_bytes[width] += size
     return frames + [_result_frame(group) for group in alike.values()]
 
 
-def answers_in(frame: Frame) -> list[Answered]:
+def results_in(frame: Frame) -> list[InferResult]:
     """The answers of a RESULT; outputs are views of the frame's. Raises BrokenContract, TypeError or ValueError."""
-    heads, outputs = frame.arrays
+    heads, values = frame.arrays
     found = _heads(heads, 4)
-    if not found or outputs.ndim < 2 or sum(rows for _, rows, _, _ in found) != len(outputs):
-        raise BrokenContract("RESULT", expected="answers of as many rows as there are", got=(found[:3], outputs.shape))
+    if not found or values.ndim < 2 or sum(rows for _, rows, _, _ in found) != len(values):
+        raise BrokenContract("RESULT", expected="answers of as many rows as there are", got=(found[:3], values.shape))
     failures = frame.meta.get("failures", {})
     if not isinstance(failures, dict):
         raise BrokenContract("failures", expected="an object", got=type(failures).__name__)
-    answers, start = [], 0
+    results, start = [], 0
     for request_id, rows, queue, compute in found:
-        part, start = outputs[start : start + rows], start + rows
+        part, start = values[start : start + rows], start + rows
         why = {int(row): reason for row, reason in dict(failures.get(str(request_id), {})).items()} if failures else {}
-        answers.append(Answered(request_id, part, why, queue / _MICROSECONDS, compute / _MICROSECONDS))
-    return answers
+        outputs = Outputs(part, why, queue / _MICROSECONDS, compute / _MICROSECONDS)
+        results.append(InferResult(request_id, outputs))
+    return results
 
 
-def _result_frame(answers: Sequence[Answered]) -> Frame:
+def failed_frame(request_id: int, error: ServoloopError) -> Frame:
+    """What a request that can't be computed is answered with."""
+    return Frame(Kind.FAILED, request_id, meta=_facts(error))
+
+
+def error_in(frame: Frame, ref: Ref) -> ServoloopError:
+    """The error of a FAILED, which is about this version. Raises KeyError."""
+    facts = frame.meta
+    match facts.get("error"):
+        case "queue_full":
+            return QueueFull(ref, facts["queued"], facts["limit"], facts["unit"], facts["wait"])
+        case "overloaded":
+            return Overloaded(ref, facts["wait"])
+        case "deadline":
+            return DeadlineExceeded(ref, facts["where"])
+        case "not_ready":
+            return NotLoaded(ref, facts["reason"])
+        case _:
+            return PredictionFailed(ref, "the engine failed")
+
+
+def _facts(error: ServoloopError) -> dict[str, Any]:
+    match error:
+        case QueueFull():
+            facts = {"queued": error.queued, "limit": error.limit, "unit": error.unit, "wait": error.wait}
+            return {"error": "queue_full", **facts}
+        case Overloaded():
+            return {"error": "overloaded", "wait": error.wait}
+        case DeadlineExceeded():
+            return {"error": "deadline", "where": error.where}
+        case NotReady():
+            return {"error": "not_ready", "reason": error.reason}
+        case _:
+            return {"error": "internal"}
+
+
+def _result_frame(results: Sequence[InferResult]) -> Frame:
     heads = [
         (
-            one.request_id,
-            len(one.outputs),
-            int(_MICROSECONDS * one.queue_seconds),
-            int(_MICROSECONDS * one.compute_seconds),
+            request_id,
+            len(outputs.values),
+            int(_MICROSECONDS * outputs.queue_seconds),
+            int(_MICROSECONDS * outputs.compute_seconds),
         )
-        for one in answers
+        for request_id, outputs in results
     ]
     failures = {
-        str(one.request_id): {str(index): reason for index, reason in one.failures.items()}
-        for one in answers
-        if one.failures
+        str(request_id): {str(index): reason for index, reason in outputs.failures.items()}
+        for request_id, outputs in results
+        if outputs.failures
     }
     meta = {"failures": failures} if failures else {}
-    return Frame(Kind.RESULT, meta=meta, arrays=[np.array(heads, np.int64), _joined([one.outputs for one in answers])])
+    values = _joined([outputs.values for _, outputs in results])
+    return Frame(Kind.RESULT, meta=meta, arrays=[np.array(heads, np.int64), values])
 
 
 def _joined(arrays: Sequence[Array]) -> Array:

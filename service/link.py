@@ -1,14 +1,19 @@
-"""A connection that carries frames, the same at both ends."""
+"""A connection that carries frames, the same at both ends, and how one end keeps it."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import cast
 
 from service.errors import BrokenContract
+from service.tasks import stop_tasks
 from service.wire import Bytes, Frame, FrameBuffer, parts_of
 
 log = logging.getLogger(__name__)
+
+_RETRY_SECONDS = 0.05
 
 
 class Link(asyncio.Protocol):
@@ -69,3 +74,64 @@ class Link(asyncio.Protocol):
         unsent, self._unsent = self._unsent, []
         if unsent and self._transport is not None:
             self._transport.writelines(unsent)
+
+
+class KeptLink:
+    """A connection to who listens at `path`, between `start` and `stop`, opened anew whenever it is lost.
+
+    `receive` is called for every frame; `opened` once frames can be sent, `lost` once they can't any more. What is sent
+    while it is away is dropped.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        receive: Callable[[Frame], None],
+        *,
+        opened: Callable[[], None] = lambda: None,
+        lost: Callable[[], None] = lambda: None,
+        retry_seconds: float = _RETRY_SECONDS,
+    ) -> None:
+        self._path = path
+        self._receive = receive
+        self._opened = opened
+        self._lost = lost
+        self._retry_seconds = retry_seconds
+        self._link: Link | None = None
+        self._keeper: asyncio.Task[None] | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self._link is not None
+
+    def start(self) -> None:
+        """Connect, and stay connected until `stop`."""
+        self._keeper = asyncio.create_task(self._keep())
+
+    async def stop(self) -> None:
+        """Let go of the connection; `lost` is not called for that."""
+        if self._keeper is not None:
+            await stop_tasks(self._keeper)
+        if self._link is not None:
+            self._link.close()
+
+    def send(self, frame: Frame) -> None:
+        """As `Link.send`."""
+        if self._link is not None:
+            self._link.send(frame)
+
+    def flush(self) -> None:
+        """As `Link.flush`."""
+        if self._link is not None:
+            self._link.flush()
+
+    async def _keep(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            with contextlib.suppress(OSError):
+                _, self._link = await loop.create_unix_connection(lambda: Link(self._receive), str(self._path))
+                self._opened()
+                await self._link.lost
+                self._link = None
+                self._lost()
+            await asyncio.sleep(self._retry_seconds)

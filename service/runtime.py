@@ -32,10 +32,10 @@ from service.registry.aliases import LiveAliases
 from service.registry.fleet import EngineInfo
 from service.registry.fleet_client import FleetClient
 from service.registry.scanner import Scanner
+from service.serving.admission import PendingBounds
 from service.serving.engine_client import EngineClient
 from service.serving.engine_pool import EnginePool
 from service.serving.following import VersionFollower
-from service.serving.held import Bounds
 from service.serving.pipeline import Engines, Limits, Pipeline
 from service.serving.result_cache import ResultCache
 from service.serving.router import Router
@@ -112,7 +112,7 @@ def compose(settings: Settings, supervisor_socket: Path, recorder_socket: Path, 
             tell=tell,
         )
 
-    engines = EnginePool(connect, fleet, Bounds(max_rows, max_bytes))
+    engines = EnginePool(connect, fleet, PendingBounds(max_rows, max_bytes))
     supervisor = Heartbeat.open(supervisor_socket.parent / SUPERVISOR)
     threads = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
     limits = Limits(

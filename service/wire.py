@@ -74,13 +74,11 @@ class Frame:
     arrays: Sequence[Array] = ()
 
 
-def encode(frame: Frame) -> bytes:
-    """The frame's bytes. Raises BrokenContract on an array that has no place on the wire."""
-    return b"".join(parts_of(frame))
-
-
 def parts_of(frame: Frame) -> list[Bytes]:
-    """The frame's bytes one after another, with the arrays' own memory among them. Raises as `encode` does."""
+    """The frame's bytes one after another, with the arrays' own memory among them.
+
+    Raises BrokenContract on an array that has no place on the wire.
+    """
     meta = orjson.dumps(frame.meta)
     heads = [_array_head(array.dtype, array.shape) for array in frame.arrays]
     payload = _padded(len(meta))

@@ -13,9 +13,9 @@ from models.preprocess.tensors import Array
 from service.domain import Deadline, Execution, Precision, Ref
 from service.engine.core import Engine
 from service.engine.runner import Fill, Runner
-from service.engine.wanted import Wanted
+from service.inference import Outputs
 from service.registry.fleet import EngineInfo, Standing, View
-from service.serving.held import Outputs
+from service.report import Wanted
 from service.store.base import Record
 
 

@@ -13,7 +13,6 @@ from service.domain import Ref, Wish
 from service.registry.aliases import LiveAliases
 from service.registry.catalog import Catalog
 from service.registry.fleet import Fleet
-from service.serving.engine_client import EngineStatus
 from service.serving.pipeline import Pipeline
 from service.serving.router import Router
 from service.store.base import PredictionReader, WishChange
@@ -23,7 +22,7 @@ class EngineView(Protocol):
     """What routes ask about engines."""
 
     @property
-    def status(self) -> EngineStatus: ...
+    def failed(self) -> Mapping[Ref, str]: ...
 
     def is_ready(self, ref: Ref) -> bool: ...
 

@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import contextlib
 import logging
 import os
 import signal
@@ -25,6 +24,7 @@ from service.engine.server import EngineServer
 from service.engine.threads import ordinary_thread
 from service.processes import EXIT_DEVICE_LOST, EXIT_MISCONFIGURED, configure_logging, parent_gone, settle
 from service.settings import Settings
+from service.tasks import stop_tasks
 from service.telemetry import EngineTelemetry, use_slot
 from service.watch.blackbox import BlackBox
 from service.watch.heartbeat import Heartbeat
@@ -94,12 +94,8 @@ async def _serve(
     tasks = [asyncio.create_task(work) for work in (engine.run(), server.beat(), parent_gone())]
     async with listening:
         await asyncio.wait([asyncio.create_task(stopped.wait()), *tasks], return_when=asyncio.FIRST_COMPLETED)
-    for task in tasks:
-        task.cancel()
-    for task in tasks:
-        # A task that failed ends the process with its traceback, and the supervisor starts another.
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+    # A task that failed ends the process with its traceback, and the supervisor starts another.
+    await stop_tasks(*tasks)
 
 
 def _planner(device: torch.device, settings: Settings, threads: int) -> Planner:

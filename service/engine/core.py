@@ -13,7 +13,6 @@ from models.preprocess.tensors import Array
 from service.domain import BatchPolicy, Deadline, Ref
 from service.engine.failures import DeviceLost
 from service.engine.isolation import Results, run_isolating
-from service.engine.jobs import Answer
 from service.engine.lanes import Lanes
 from service.engine.measures import ReplicaMeasures
 from service.engine.requests import Request, Row, RowFailure
@@ -21,8 +20,9 @@ from service.engine.runner import Fill, Runner
 from service.engine.scheduler import Scheduler, Work
 from service.engine.showing import shown
 from service.engine.threads import device_thread
-from service.engine.wanted import Wanted
 from service.errors import DeadlineExceeded, ServoloopError
+from service.inference import Outputs
+from service.report import Wanted
 from service.telemetry import EngineTelemetry
 from service.watch.blackbox import Doing, Running
 
@@ -322,7 +322,7 @@ class Engine:
                 timer.cancel()
 
     def _send_canary(self, ref: Ref, tensors: Tensors) -> None:
-        def done(_: Answer | ServoloopError) -> None:
+        def done(_: Outputs | ServoloopError) -> None:
             self._canaries.pop(ref, None)
 
         request = Request(ref, tensors, _UNHURRIED, self._clock(), done, is_canary=True)

@@ -16,7 +16,7 @@ from service.engine.failures import DeviceLost, Failure, failure_of
 from service.engine.runner import Runner
 from service.engine.showing import shown
 from service.engine.threads import loader_thread
-from service.engine.wanted import Wanted
+from service.report import Wanted
 from service.telemetry import EngineTelemetry
 from service.watch.blackbox import Doing, Running
 
@@ -92,7 +92,7 @@ class Loader:
                 return await self._replace(wanted)
 
     async def unload(self, ref: Ref, began: Callable[[], None] = lambda: None) -> int:
-        """Answer what waits for a version, then let go of it; the bytes that this frees, 0 where it isn't loaded.
+        """Outputs what waits for a version, then let go of it; the bytes that this frees, 0 where it isn't loaded.
 
         `began` is called once it takes no requests any more.
         """

@@ -22,8 +22,8 @@ from service.engine.failures import DeviceLost, Failure, failure_of
 from service.engine.heldout import shipped_rows
 from service.engine.plans import Plan, Planner, eager, eager_always
 from service.engine.runner import Fill
-from service.engine.wanted import Wanted
 from service.errors import BrokenContract
+from service.report import Wanted
 
 log = logging.getLogger(__name__)
 

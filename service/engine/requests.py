@@ -11,13 +11,14 @@ import numpy as np
 from models.preprocess import Tensors
 from models.preprocess.tensors import Array
 from service.domain import DEFAULT_PRIORITY, MIDDLE_PRIORITY, Deadline, Ref, priority_level
-from service.engine.jobs import Answer
 from service.errors import ServoloopError
+from service.inference import Outputs
 
 # What a step of priority is worth. Because it is a head start and not a rank, a low priority is late but never starves.
 PRIORITY_SECONDS = 1.0
 
-Reply = Callable[[Answer | ServoloopError], None]
+Reply = Callable[[Outputs | ServoloopError], None]
+"""Takes what was computed, with the times of the request's last batch, or why nothing was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,7 @@ class Request:
         """When it would have come to have its place among requests of the middle priority."""
         return self.arrived + PRIORITY_SECONDS * (self.level - MIDDLE_PRIORITY)
 
-    def close(self, result: Answer | ServoloopError) -> None:
+    def close(self, result: Outputs | ServoloopError) -> None:
         """Answer, once: what comes after a timeout or a cancel is dropped."""
         if not self.closed:
             self.closed = True
@@ -106,7 +107,7 @@ class Request:
         if self.answered_rows < self.num_rows:
             return False
         outputs = np.zeros((self.num_rows, 0), np.float32) if self.outputs is None else self.outputs
-        self.close(Answer(outputs, self.failures, started - self.arrived, seconds))
+        self.close(Outputs(outputs, self.failures, started - self.arrived, seconds))
         return True
 
 

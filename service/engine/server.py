@@ -4,22 +4,20 @@ import asyncio
 import functools
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
-from typing import Any
 
-from service.domain import Deadline, Precision, Ref
+from service.domain import Deadline, Ref
 from service.engine.core import Engine
 from service.engine.devices import OwnDevice
 from service.engine.failures import DeviceLost
-from service.engine.jobs import Answer
 from service.engine.loading import Loader, LoadFailed
 from service.engine.requests import Request
-from service.engine.wanted import Wanted
-from service.errors import BrokenContract, DeadlineExceeded, NotReady, Overloaded, QueueFull, ServoloopError
-from service.inference import Answered, asked_in, result_frames
+from service.errors import BrokenContract, ServoloopError
+from service.inference import InferResult, Outputs, failed_frame, requests_in, result_frames
 from service.link import Link
+from service.report import DeviceReport, ReplicaReport, Report, Wanted, load_in, unload_in
+from service.tasks import Background
 from service.telemetry import EngineTelemetry
 from service.watch.history import History
 from service.wire import Frame, Kind
@@ -48,11 +46,10 @@ class EngineServer:
         self._heartbeat = heartbeat
         self._device = device
         self._telemetry = telemetry
-        self._memory = device.memory()
         self._connections: set[Connection] = set()
         self._failed: dict[Ref, str] = {}
-        self._reload_failed: dict[Ref, str] = {}
-        self._orders: set[asyncio.Task[None]] = set()
+        # Orders of one version are carried out in the order of their frames, because tasks begin in that of starts.
+        self._orders = Background()
 
     def connection(self) -> Link:
         """A protocol for one connection."""
@@ -60,7 +57,6 @@ class EngineServer:
 
     def opened(self, connection: "Connection") -> None:
         self._connections.add(connection)
-        # Once is enough: whoever hears it knows it until it is told another, or this engine is gone.
         connection.link.send(self._status(with_history=True))
 
     def closed(self, connection: "Connection") -> None:
@@ -71,8 +67,8 @@ class EngineServer:
         while True:
             self._heartbeat(time.monotonic())
             self.engine.tick()
-            self._memory = self._device.memory()  # DeviceLost, where the device is, ends this process
-            self._telemetry.device_free.labels(self._device.name).set(self._memory.free)
+            memory = self._device.memory()  # DeviceLost, where the device is, ends this process
+            self._telemetry.device_free.labels(self._device.name).set(memory.free)
             await asyncio.sleep(_BEAT_SECONDS)
             self._broadcast()
 
@@ -87,91 +83,65 @@ class EngineServer:
             self._broadcast()  # whoever asked takes it for loading until it hears what is said of it after that
             return
         self._failed.pop(ref, None)
-        self._begin(self._load(wanted, done, request_id))
+        self._orders.start(self._load(wanted, done, request_id))
 
     def unload(self, ref: Ref, done: Done, request_id: int) -> None:
         """Unload without blocking the socket."""
-        self._begin(self._unload(ref, done, request_id))
-
-    def _begin(self, order: Coroutine[Any, Any, None]) -> None:
-        # Orders of one version are carried out in the order of their frames: tasks begin in the order of their making.
-        task = asyncio.create_task(order)
-        self._orders.add(task)
-        task.add_done_callback(self._orders.discard)
+        self._orders.start(self._unload(ref, done, request_id))
 
     async def _load(self, wanted: Wanted, done: Done, request_id: int) -> None:
         ref = wanted.ref
         try:
             loaded = await self._loader.load(wanted)
         except LoadFailed as error:
-            (self._reload_failed if error.still_answers else self._failed)[ref] = str(error)
+            if not error.still_answers:
+                self._failed[ref] = str(error)
             done(_refusal(request_id, str(error)))
         except DeviceLost:
             return  # the engine ends of it, and whoever waits hears that
         else:
             self._failed.pop(ref, None)
-            self._reload_failed.pop(ref, None)
             if loaded.seconds:
                 facts = {"seconds": round(loaded.seconds, 3), "bytes": loaded.num_bytes}
                 log.info("loaded", extra={"ref": str(ref), **facts, **asdict(loaded.execution)})
-            done(Frame(Kind.LOADED, request_id, meta={"seconds": loaded.seconds, "bytes": loaded.num_bytes}))
+            done(Frame(Kind.LOADED, request_id))
         self._broadcast()
 
     async def _unload(self, ref: Ref, done: Done, request_id: int) -> None:
         num_bytes = await self._loader.unload(ref, self._broadcast)
         self._failed.pop(ref, None)
-        self._reload_failed.pop(ref, None)
         log.info("unloaded", extra={"ref": str(ref), "bytes": num_bytes})
-        done(Frame(Kind.UNLOADED, request_id, meta={"bytes": num_bytes}))
+        done(Frame(Kind.UNLOADED, request_id))
         self._broadcast()
 
     def _status(self, *, with_history: bool = False) -> Frame:
-        forwards = {str(ref): round(seconds, 3) for ref, seconds in self.engine.since_forward().items()}
-        meta = {
-            "ready": list(forwards),
-            "forwards": forwards,
-            "failed": _by_name({**self._history.withdrawn, **self._failed}),
-            "reload_failed": _by_name(self._reload_failed),
-            "loading": [str(ref) for ref in self._loader.loading],
-            "unloading": [str(ref) for ref in self.engine.retiring],
-            "device": self._device_meta(),
-            "replicas": self._replicas_meta(),
-        }
-        return Frame(Kind.STATUS, meta={**meta, "history": self._history.to_meta()} if with_history else meta)
-
-    def _device_meta(self) -> dict[str, Any]:
-        device = self._device
-        return {
-            "name": device.name,
-            "title": device.title,
-            "budget": device.budget,
-            "free": self._memory.free,
-            "total": self._memory.total,
-            "peers": device.peers,
-        }
-
-    def _replicas_meta(self) -> dict[str, dict[str, Any]]:
-        asked = self.engine.since_asked()
-        return {
-            str(ref): {
-                "bytes": resident.runner.num_bytes,
-                "generation": resident.wanted.generation,
-                "precision": resident.wanted.precision,
-                "optimized": resident.wanted.optimized,
-                "execution": asdict(resident.runner.execution),
-                "idle": round(asked[ref], 3) if ref in asked else None,
-            }
+        device, asked = self._device, self.engine.since_asked()
+        replicas = {
+            ref: ReplicaReport(
+                resident.runner.num_bytes,
+                resident.wanted.generation,
+                resident.wanted.precision,
+                asked.get(ref),
+                resident.runner.execution,
+                resident.wanted.optimized,
+            )
             for ref, resident in self.engine.residents.items()
         }
+        report = Report(
+            DeviceReport(device.name, device.budget, device.peers),
+            replicas,
+            frozenset(self._loader.loading),
+            frozenset(self.engine.retiring),
+            self.engine.since_forward(),
+            {**self._history.withdrawn, **self._failed},
+            self._history if with_history else None,
+        )
+        return report.to_frame()
 
     def _broadcast(self, *, with_history: bool = False) -> None:
         status = self._status(with_history=with_history)
         for connection in self._connections:
             connection.link.send(status)
-
-
-def _by_name(reasons: dict[Ref, str]) -> dict[str, str]:
-    return {str(ref): reason for ref, reason in reasons.items()}
 
 
 class Connection:
@@ -180,7 +150,7 @@ class Connection:
     def __init__(self, server: EngineServer) -> None:
         self._server = server
         self._open: dict[int, Request] = {}
-        self._answers: list[Answered] = []
+        self._results: list[InferResult] = []
         self.link = Link(self._receive, opened=lambda: server.opened(self), closed=self._closed)
 
     def _closed(self) -> None:
@@ -197,71 +167,38 @@ class Connection:
                 if (request := self._open.pop(frame.request_id, None)) is not None:
                     self._server.engine.cancel(request)
             case Kind.LOAD:
-                wanted, pardon = _wanted(frame), frame.meta.get("pardon", False) is True
+                wanted, pardon = load_in(frame)
                 self._server.load(wanted, self.link.send, frame.request_id, pardon=pardon)
             case Kind.UNLOAD:
-                self._server.unload(_ref(frame), self.link.send, frame.request_id)
+                self._server.unload(unload_in(frame), self.link.send, frame.request_id)
             case kind:
                 raise BrokenContract("kind of frame", expected="INFER, CANCEL, LOAD or UNLOAD", got=kind)
 
     def _infer(self, frame: Frame) -> None:
-        asking, requests = asked_in(frame)
+        header, requests = requests_in(frame)
         now = time.monotonic()
         for request_id, time_left, tensors in requests:
             reply = functools.partial(self._reply, request_id)
             deadline = Deadline.after(time_left, now=now)
-            request = Request(asking.ref, tensors, deadline, now, reply, request_id, asking.priority, asking.digest)
+            request = Request(header.ref, tensors, deadline, now, reply, request_id, header.priority, header.digest)
             if self._server.engine.submit(request):
                 self._open[request_id] = request
 
-    def _reply(self, request_id: int, result: Answer | ServoloopError) -> None:
+    def _reply(self, request_id: int, answer: Outputs | ServoloopError) -> None:
         self._open.pop(request_id, None)
-        if not isinstance(result, Answer):
-            self.link.send(Frame(Kind.FAILED, request_id, meta=_facts(result)))
+        if not isinstance(answer, Outputs):
+            self.link.send(failed_frame(request_id, answer))
             return
-        if not self._answers:
-            asyncio.get_running_loop().call_soon(self._send_answers)
-        times = result.queue_seconds, result.compute_seconds
-        self._answers.append(Answered(request_id, result.outputs, result.failures, *times))
+        if not self._results:
+            asyncio.get_running_loop().call_soon(self._send_results)
+        self._results.append(InferResult(request_id, answer))
 
-    def _send_answers(self) -> None:
-        answers, self._answers = self._answers, []
-        for frame in result_frames(answers):
+    def _send_results(self) -> None:
+        results, self._results = self._results, []
+        for frame in result_frames(results):
             self.link.send(frame)
         self.link.flush()
 
 
-def _ref(frame: Frame) -> Ref:
-    return Ref(frame.meta["model"], frame.meta["version"])
-
-
-def _wanted(frame: Frame) -> Wanted:
-    """What a LOAD asks for. Raises KeyError, TypeError or ValueError."""
-    meta = frame.meta
-    return Wanted(
-        _ref(frame),
-        Path(meta["folder"]),
-        meta.get("identity", ""),
-        Precision(meta.get("precision", Precision.FLOAT32)),
-        int(meta.get("generation", 0)),
-        meta.get("optimized", False) is True,
-    )
-
-
 def _refusal(request_id: int, reason: str) -> Frame:
-    return Frame(Kind.FAILED, request_id, meta={"error": "broken", "reason": reason})
-
-
-def _facts(error: ServoloopError) -> dict[str, Any]:
-    match error:
-        case QueueFull():
-            facts = {"queued": error.queued, "limit": error.limit, "unit": error.unit, "wait": error.wait}
-            return {"error": "queue_full", **facts}
-        case Overloaded():
-            return {"error": "overloaded", "wait": error.wait}
-        case DeadlineExceeded():
-            return {"error": "deadline", "where": error.where}
-        case NotReady():
-            return {"error": "not_ready", "reason": error.reason}
-        case _:
-            return {"error": "internal"}
+    return Frame(Kind.FAILED, request_id, meta={"reason": reason})

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field, replace
 from service.domain import Execution, Loading, Precision, Ref, Wish
 from service.reconciling.engine_link import Tried, tried
 from service.reconciling.optimizing import Progress
-from service.reconciling.report import Report
 from service.registry.catalog import Catalog, Version
 from service.registry.fleet import EngineInfo, Standing, VersionState, View
 from service.registry.placement import Claim, Device, Plan, place
 from service.registry.steps import Holding, Load, Replica, Unload, steps
+from service.report import Report
 
 # What was just loaded stays a moment, or two versions that are asked for in turn would do nothing but come and go.
 _LEAST_STAY_SECONDS = 0.5

@@ -1,24 +1,18 @@
 """The supervisor's connection to one engine: its reports come in, loads and unloads go out."""
 
-import asyncio
-import contextlib
-import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from service.domain import Precision, Ref
-from service.link import Link
-from service.reconciling.report import Report
+from service.link import KeptLink
 from service.registry.placement import Claim
 from service.registry.steps import Holding, Replica
+from service.report import Report, Wanted, load_frame, unload_frame
 from service.wire import Frame, Kind
 
-log = logging.getLogger(__name__)
-
-_RECONNECT_SECONDS = 0.1
-
+_RETRY_SECONDS = 0.1
 
 Tried = tuple[Ref, str, int, Precision]
 """A version by its identity, generation and precision, as an engine was told to load it."""
@@ -55,10 +49,9 @@ class EngineLink:
     ) -> None:
         self.slot = slot
         self.path = path
+        self._link = KeptLink(path, self._receive, lost=self._lose, retry_seconds=_RETRY_SECONDS)
         self._tell = tell
         self._clock = clock
-        self._link: Link | None = None
-        self._keeper: asyncio.Task[None] | None = None
         self._next_id = 0
         self._commanded: dict[int, tuple[Kind, Ref]] = {}
         self._ended: set[int] = set()
@@ -73,16 +66,11 @@ class EngineLink:
 
     def start(self) -> None:
         """Connect, and stay connected until `stop`."""
-        self._keeper = asyncio.create_task(self._keep_connected())
+        self._link.start()
 
     async def stop(self) -> None:
         """Let go of the connection."""
-        if self._keeper is not None:
-            self._keeper.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._keeper
-        if self._link is not None:
-            self._link.close()
+        await self._link.stop()
 
     @property
     def held(self) -> frozenset[Ref]:
@@ -96,7 +84,7 @@ class EngineLink:
         `identities` are those of the versions: none changes while they are served.
         """
         report = self.report
-        if report is None or self._link is None:
+        if report is None or not self._link.is_open:
             return None
         loaded = {
             ref: Replica(
@@ -126,39 +114,34 @@ class EngineLink:
 
     def load(self, claim: Claim, folder: Path, *, pardon: bool) -> None:
         """Have a version loaded, or loaded anew beside what runs and then put in its place."""
-        facts = {"folder": str(folder), "identity": claim.identity, "precision": claim.precision}
-        more = {"generation": claim.generation, "optimized": claim.is_optimized, "pardon": pardon}
-        number = self._command(Kind.LOAD, claim.ref, **facts, **more)
-        if number is not None:
+        wanted = Wanted(
+            claim.ref, folder, claim.identity, claim.precision, claim.generation, optimized=claim.is_optimized
+        )
+        if (number := self._command(Kind.LOAD, claim.ref)) is not None:
             self._loads[number] = claim
+            self._link.send(load_frame(number, wanted, pardon=pardon))
 
     def unload(self, ref: Ref) -> None:
         """Have a version unloaded once what waits for it is answered."""
-        self._command(Kind.UNLOAD, ref)
+        if (number := self._command(Kind.UNLOAD, ref)) is not None:
+            self._link.send(unload_frame(number, ref))
 
-    def _command(self, kind: Kind, ref: Ref, **facts: object) -> int | None:
-        if self._link is None:
+    def _command(self, kind: Kind, ref: Ref) -> int | None:
+        """The number of a command that is to be sent now; None where nobody is there for it."""
+        if not self._link.is_open:
             return None
         self._next_id += 1
         self._commanded[self._next_id] = kind, ref
-        self._link.send(Frame(kind, self._next_id, meta={"model": ref.model, "version": ref.version, **facts}))
         return self._next_id
 
-    async def _keep_connected(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            with contextlib.suppress(OSError):
-                _, self._link = await loop.create_unix_connection(lambda: Link(self._receive), str(self.path))
-                await self._link.lost
-                self._link = None
-                self._commanded.clear()
-                self._ended.clear()
-                self._loads.clear()
-                self._failures.clear()
-                self.report = None
-                self.gone_since = self._clock()
-                self._tell()
-            await asyncio.sleep(_RECONNECT_SECONDS)
+    def _lose(self) -> None:
+        self._commanded.clear()
+        self._ended.clear()
+        self._loads.clear()
+        self._failures.clear()
+        self.report = None
+        self.gone_since = self._clock()
+        self._tell()
 
     def _receive(self, frame: Frame) -> None:
         if frame.kind is not Kind.STATUS:
@@ -170,7 +153,7 @@ class EngineLink:
                 else:
                     self._failures.pop(tried(claim), None)
             return
-        self.report = self.last_report = Report.from_meta(frame.meta)
+        self.report = self.last_report = Report.from_frame(frame)
         self.heard = self._clock()
         for number in self._ended:
             self._commanded.pop(number, None)

@@ -1,7 +1,6 @@
 """Which version other back ends are tried on, and when: one at a time, while the machine is quiet."""
 
 import asyncio
-import contextlib
 import logging
 import math
 import time
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from service.domain import Execution, Ref
+from service.tasks import stop_tasks
 
 log = logging.getLogger(__name__)
 
@@ -142,9 +142,7 @@ class Optimizer:
             await asyncio.wait([task])
         finally:
             self._under_way = None
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            await stop_tasks(task)
         if task.cancelled():
             log.info("it is not optimised, because it is not wanted any more", extra={"ref": str(one.ref)})
             del self.progress[one.identity]

@@ -25,6 +25,7 @@ from service.registry.placement import Claim
 from service.registry.scanner import Scanner
 from service.registry.steps import Load, Unload
 from service.store.base import Aliases, ControlReader, Found, State
+from service.tasks import stop_tasks
 from service.telemetry import SupervisorTelemetry
 from service.watch.keeper import EngineKeeper
 
@@ -117,11 +118,7 @@ class Reconciler:
             try:
                 yield
             finally:
-                for task in tasks:
-                    task.cancel()
-                for task in tasks:
-                    with contextlib.suppress(asyncio.CancelledError):
-                        await task
+                await stop_tasks(*tasks)
                 for link in self._links.values():
                     await link.stop()
 

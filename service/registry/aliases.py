@@ -9,6 +9,7 @@ from typing import Protocol, Self
 
 from service.errors import StoreUnavailable
 from service.store.base import AliasMove, ControlReader, State
+from service.tasks import stop_tasks
 
 log = logging.getLogger(__name__)
 
@@ -36,9 +37,7 @@ class StateFollower:
 
     async def __aexit__(self, *_: object) -> None:
         assert self._follower is not None
-        self._follower.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._follower
+        await stop_tasks(self._follower)
         self._thread.shutdown()
 
     async def refresh(self) -> None:

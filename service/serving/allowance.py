@@ -8,14 +8,10 @@ MAX_PIXELS = 64_000_000
 """Of all images of a request together, as their files say: two of the largest that are accepted."""
 
 
-def _never() -> None:
-    """Decoding that nobody interrupts."""
-
-
 class Allowance:
     """Belongs to one request. `check` raises once its answer is worth nothing; ask it before every row."""
 
-    def __init__(self, check: Callable[[], None] = _never, max_pixels: int = MAX_PIXELS) -> None:
+    def __init__(self, check: Callable[[], None], max_pixels: int = MAX_PIXELS) -> None:
         self.check = check
         self._max_pixels = max_pixels
         self._pixels = 0

@@ -1,57 +1,43 @@
 """This process's end of an engine's socket: sends rows, waits for their outputs, survives the engine's death."""
 
 import asyncio
-import contextlib
 import logging
-import math
 import secrets
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from models.preprocess import Tensors
 from service.domain import DEFAULT_PRIORITY, Deadline, Ref
 from service.errors import DeadlineExceeded, EngineLost, NotReady, QuarantinedInput
-from service.inference import answers_in
-from service.link import Link
-from service.serving.held import Bounds, Held, MovesOn, Outputs, error_of, joined
+from service.inference import Outputs, error_in, results_in
+from service.link import KeptLink
+from service.report import Report
+from service.serving.admission import PendingBounds
+from service.serving.engine_status import STALE_SECONDS, EngineStatus
+from service.serving.held import Held, MovesOn
+from service.serving.lateness import Lateness
 from service.serving.outbox import Outbox
+from service.serving.outputs import joined
 from service.serving.suspicion import Suspicion, digests, row_of
+from service.tasks import Background
 from service.telemetry import HttpTelemetry
 from service.watch.history import History
 from service.wire import Frame, Kind
 
 log = logging.getLogger(__name__)
 
-_RECONNECT_SECONDS = 0.05
 # The engine drops what is late; this is for an engine that doesn't answer at all.
 _GRACE_SECONDS = 0.05
 # Deadlines end most of it sooner; this is for an engine that starts, and fails, in no time.
 _MAX_SENDS = 10
-STALE_SECONDS = 5.0
-# Three times as long as an engine waits before it has a version run its canary.
-STALE_FORWARD_SECONDS = 30.0
-
-
-@dataclass(slots=True)
-class EngineStatus:
-    """What an engine last said of itself; `heard` on the client's clock.
-
-    `forwards`: seconds from each version's last answer to `heard`.
-    """
-
-    heard: float = -1e9
-    ready: frozenset[Ref] = frozenset()
-    failed: Mapping[Ref, str] = field(default_factory=dict)
-    forwards: Mapping[Ref, float] = field(default_factory=dict)
 
 
 class EngineClient:
-    """Use as an async context manager, or between `start` and `stop`.
+    """To be used between `start` and `stop`.
 
     It keeps one connection, and opens it anew when the engine is replaced; `tell` is called at every news of it.
+    `clock` is that of the deadlines.
 
     What an engine held when it died is sent again to its successor, and what arrives while there is none waits, both
     within their deadlines, unless the caller knows of another engine. Rows that an engine may have died of are sent
@@ -69,9 +55,8 @@ class EngineClient:
         clock: Callable[[], float] = time.monotonic,
         tell: Callable[[], None] = lambda: None,
     ) -> None:
-        self._path = path
         self._telemetry = telemetry
-        self._bounds = Bounds(max_pending_rows, max_pending_bytes)
+        self._bounds = PendingBounds(max_pending_rows, max_pending_bytes)
         self._stale_seconds = stale_seconds
         self._clock = clock
         self._tell = tell
@@ -79,37 +64,21 @@ class EngineClient:
         self._moved: dict[int, Held] = {}
         # Other processes ask the same engine; what it says of requests must not be taken for ours.
         self._next_id = secrets.randbits(31) << 32
-        self._link: Link | None = None
-        self._outbox = Outbox(self._send_frame, self._flush)
-        self._keeper: asyncio.Task[None] | None = None
-        self._history = History()
+        self._link = KeptLink(path, self._receive, lost=self._lose)
+        self._outbox = Outbox(self._link.send, self._link.flush, clock)
+        self._lateness = Lateness(self._give_up_late, clock)
         self._suspicion = Suspicion()
-        self._apart: set[asyncio.Task[None]] = set()
-        self._look: asyncio.TimerHandle | None = None
-        self._next_look = math.inf
+        self._apart = Background()
         self.status = EngineStatus()
-
-    async def __aenter__(self) -> "EngineClient":
-        self.start()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.stop()
 
     def start(self) -> None:
         """Connect, and stay connected until `stop`."""
-        self._keeper = asyncio.create_task(self._keep_connected())
+        self._link.start()
 
     async def stop(self) -> None:
         """Let go of the connection."""
-        assert self._keeper is not None
-        self._keeper.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._keeper
-        if self._link is not None:
-            self._link.close()
-        if self._look is not None:
-            self._look.cancel()
+        await self._link.stop()
+        self._lateness.stop()
 
     @property
     def held_rows(self) -> int:
@@ -119,28 +88,16 @@ class EngineClient:
     @property
     def waiting_for(self) -> set[Ref]:
         """Versions that requests are held for, because this engine does not have them now."""
-        return {held.ref for held in self._held.values()} - self.status.ready
+        return {held.ref for held in self._held.values()} - self.status.ready.keys()
 
     @property
     def is_heard(self) -> bool:
         """Whether the engine gave a sign of life lately."""
-        return self._clock() - self.status.heard < self._stale_seconds
-
-    def is_ready(self, ref: Ref) -> bool:
-        """Whether this version answered lately, as far as was heard lately."""
-        return self.why_unready(ref) is None
+        return self.status.is_heard(self._clock(), self._stale_seconds)
 
     def why_unready(self, ref: Ref) -> str | None:
         """What keeps a version from being ready; None where nothing does."""
-        if ref in self.status.failed:
-            return self.status.failed[ref]
-        if ref not in self.status.ready:
-            return "its engine has not loaded it yet" if self._link is not None else "its engine is starting"
-        silent = self._clock() - self.status.heard
-        if silent >= self._stale_seconds:
-            return f"its engine has not been heard of for {silent:.0f} seconds"
-        idle = self.status.forwards.get(ref, 0.0) + silent
-        return None if idle < STALE_FORWARD_SECONDS else f"it has answered nothing for {idle:.0f} seconds"
+        return self.status.why_unready(ref, self._clock(), self._stale_seconds)
 
     async def infer(
         self,
@@ -163,7 +120,7 @@ class EngineClient:
             raise NotReady(ref, "it could not be loaded")
         self._bounds.enter(ref, tensors)
         try:
-            if not self._suspicion.is_idle and any(map(self._is_known, digests(ref, tensors))):
+            if not self._suspicion.is_idle and any(map(self._suspicion.knows, digests(ref, tensors))):
                 outputs = await self._row_by_row(ref, tensors, deadline, priority)
             else:
                 outputs = await self._ask(ref, tensors, deadline, priority, sends=sends, elsewhere=elsewhere)
@@ -193,7 +150,7 @@ class EngineClient:
         held = self._held[request_id] = Held(
             ref, tensors, deadline, priority, loop.create_future(), digest, sends, elsewhere=elsewhere
         )
-        self._look_by(deadline.at + _GRACE_SECONDS)
+        self._lateness.watch(deadline.at + _GRACE_SECONDS)
         try:
             self._send(request_id, held)
             return await held.future
@@ -201,7 +158,7 @@ class EngineClient:
             if self._held.pop(request_id, None) is not None:
                 # Nobody waits for this answer any more: the caller was cancelled, or the time is up. What is in the
                 # outbox leaves first: the event loop was to send it before it was to run this.
-                self._send_frame(Frame(Kind.CANCEL, request_id))
+                self._link.send(Frame(Kind.CANCEL, request_id))
 
     async def _row_by_row(self, ref: Ref, tensors: Tensors, deadline: Deadline, priority: int) -> Outputs:
         """Ask for each row by itself, for suspects alone, and not at all for what is quarantined."""
@@ -223,42 +180,25 @@ class EngineClient:
         self._suspicion.clear(digest)
         return outputs
 
-    def _is_known(self, digest: bytes) -> bool:
-        return self._suspicion.is_suspect(digest) or self._suspicion.is_quarantined(digest)
-
     def _send(self, request_id: int, held: Held) -> None:
         """Send now if the engine can take it; otherwise it goes when the engine says that it can."""
-        if self._link is None or held.ref not in self.status.ready:
+        if not self._link.is_open or held.ref not in self.status.ready:
             return
         if held.sends:
             self._telemetry.resent.inc()
         held.sends += 1
-        held.sent_to = self._history.incarnation
+        held.sent_to = self._suspicion.incarnation
         self._outbox.add(request_id, held)
 
-    def _look_by(self, instant: float) -> None:
-        """Have a look for requests whose time is up by this instant of the monotonic clock.
-
-        One look is planned at a time: most requests are answered before it, and a timer for each costs more than all
-        looks.
-        """
-        if instant >= self._next_look:
-            return
-        if self._look is not None:
-            self._look.cancel()
-        self._next_look = instant
-        self._look = asyncio.get_running_loop().call_later(instant - time.monotonic(), self._give_up_late)
-
     def _give_up_late(self) -> None:
-        self._look, self._next_look = None, math.inf
-        now = time.monotonic()
+        now = self._clock()
         for held in self._held.values():
             if held.future.done():
                 continue
             if held.deadline.at + _GRACE_SECONDS <= now:
                 self._give_up(held)
             else:
-                self._look_by(held.deadline.at + _GRACE_SECONDS)
+                self._lateness.watch(held.deadline.at + _GRACE_SECONDS)
 
     def _give_up(self, held: Held) -> None:
         if not held.sends:
@@ -268,18 +208,7 @@ class EngineClient:
         else:
             held.future.set_exception(DeadlineExceeded(held.ref, "the engine"))
 
-    async def _keep_connected(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            with contextlib.suppress(OSError):
-                _, link = await loop.create_unix_connection(lambda: Link(self._receive), str(self._path))
-                self._link = link
-                await link.lost
-                self._lose()
-            await asyncio.sleep(_RECONNECT_SECONDS)
-
     def _lose(self) -> None:
-        self._link = None
         self.status = EngineStatus()
         self._tell()
         lost = {number: held for number, held in self._held.items() if held.sends and not held.future.done()}
@@ -293,41 +222,28 @@ class EngineClient:
 
     def _receive(self, frame: Frame) -> None:
         if frame.kind is Kind.STATUS:
-            self._update(frame.meta)
+            self._update(Report.from_frame(frame))
             return
         # Read first: where that fails the link is cut, and requests are held like others that an engine lost.
         if frame.kind is Kind.RESULT:
-            for answer in answers_in(frame):
-                if (held := self._awaited(answer.request_id)) is not None:
-                    held.resolve(answer)
-                    del self._held[answer.request_id]
+            for request_id, outputs in results_in(frame):
+                if (held := self._awaited(request_id)) is not None:
+                    held.resolve(outputs)
+                    del self._held[request_id]
         elif (held := self._awaited(frame.request_id)) is not None:
-            held.future.set_exception(error_of(held.ref, frame.meta))
+            held.future.set_exception(error_in(frame, held.ref))
             del self._held[frame.request_id]
 
     def _awaited(self, request_id: int) -> Held | None:
         held = self._held.get(request_id)
         return None if held is None or held.future.done() else held
 
-    def _send_frame(self, frame: Frame) -> None:
-        if self._link is not None:
-            self._link.send(frame)
-
-    def _flush(self) -> None:
-        if self._link is not None:
-            self._link.flush()
-
-    def _update(self, meta: Mapping[str, Any]) -> None:
-        before = self.status.ready
-        if "history" in meta:
-            self._learn(History.from_meta(meta["history"]))
-        self.status = EngineStatus(
-            self._clock(),
-            frozenset(map(Ref.parse, meta["ready"])),
-            {Ref.parse(name): reason for name, reason in meta["failed"].items()},
-            {Ref.parse(name): seconds for name, seconds in meta.get("forwards", {}).items()},
-        )
-        fresh, failed = self.status.ready - before, self.status.failed
+    def _update(self, report: Report) -> None:
+        before = self.status.ready.keys()
+        if report.history is not None:
+            self._learn(report.history)
+        self.status = EngineStatus.of(report, heard=self._clock())
+        fresh, failed = report.ready.keys() - before, report.failed
         for request_id, held in list(self._held.items()) if fresh or failed else ():
             if held.future.done():
                 continue
@@ -335,34 +251,23 @@ class EngineClient:
                 self._send(request_id, held)
             elif held.ref in failed:
                 held.future.set_exception(NotReady(held.ref, "it could not be loaded"))
-        if fresh or failed or before - self.status.ready:
+        if fresh or failed or before - report.ready.keys():
             self._tell()
 
     def _learn(self, history: History) -> None:
         """Take in what became of the engines that requests were sent to, before these are sent again."""
-        self._history = history
-        self._suspicion.quarantine(history.quarantined)
+        self._suspicion.learn(history)
         for request_id, held in list(self._held.items()):
             if held.future.done():
                 continue
             if self._suspicion.is_quarantined(held.digest):
                 held.future.set_exception(QuarantinedInput(held.ref))
                 continue
-            if not held.digest and self._suspect(request_id, held):
+            if not held.digest and self._suspicion.accuse(request_id, held):
                 self._take_apart(request_id, held)
         for request_id, held in self._moved.items():
-            self._suspect(request_id, held)
+            self._suspicion.accuse(request_id, held)
         self._moved.clear()
-
-    def _suspect(self, request_id: int, held: Held) -> bool:
-        """Suspect those of a request's rows that its engine may have died of; whether there are any."""
-        suspects = self._history.suspects.get(held.sent_to, frozenset()) if held.sends else frozenset()
-        rows = [row for suspect, row in suspects if suspect == request_id]
-        names = digests(held.ref, held.tensors) if rows else []
-        for row in rows:
-            if not self._suspicion.is_quarantined(names[row]):
-                self._suspicion.suspect(names[row])
-        return bool(rows)
 
     def _take_apart(self, request_id: int, held: Held) -> None:
         """Have a request's rows asked for one by one, the suspects among them alone."""
@@ -378,8 +283,6 @@ class EngineClient:
                 if not held.future.done():
                     held.future.set_result(outputs)
 
-        task = asyncio.create_task(ask())
-        self._apart.add(task)
-        task.add_done_callback(self._apart.discard)
+        task = self._apart.start(ask())
         # The caller may leave meanwhile.
         held.future.add_done_callback(lambda _: task.cancel())

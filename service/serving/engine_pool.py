@@ -9,9 +9,11 @@ from collections.abc import Callable
 from models.preprocess import Tensors
 from service.domain import DEFAULT_PRIORITY, Deadline, Ref
 from service.errors import NotLoaded, NotReady, QueueFull
+from service.inference import Outputs
 from service.registry.fleet import EngineInfo, Fleet, VersionState, View
-from service.serving.engine_client import EngineClient, EngineStatus
-from service.serving.held import Bounds, MovesOn, Outputs
+from service.serving.admission import PendingBounds
+from service.serving.engine_client import EngineClient
+from service.serving.held import MovesOn
 
 # More than versions that come and go can cost; an engine that contradicts itself is not asked for ever.
 _MOST_TRIES = 10
@@ -29,7 +31,7 @@ class EnginePool:
         self,
         connect: Callable[[EngineInfo, Callable[[], None]], EngineClient],
         fleet: Fleet,
-        bounds: Bounds,
+        bounds: PendingBounds,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._connect = connect
@@ -48,12 +50,11 @@ class EnginePool:
             await client.stop()
 
     @property
-    def status(self) -> EngineStatus:
-        """What all engines said, put together: failed is what answers nowhere."""
+    def failed(self) -> dict[Ref, str]:
+        """Versions that answer nowhere, and why an engine says that they won't."""
         known = [client.status for client in self._clients.values()]
-        ready = frozenset[Ref]().union(*(status.ready for status in known))
-        failed = {ref: reason for status in known for ref, reason in status.failed.items() if ref not in ready}
-        return EngineStatus(max((status.heard for status in known), default=EngineStatus().heard), ready, failed)
+        ready = {ref for status in known for ref in status.ready}
+        return {ref: reason for status in known for ref, reason in status.failed.items() if ref not in ready}
 
     def is_ready(self, ref: Ref) -> bool:
         """Whether this version answered lately on some engine, as far as was heard lately."""

@@ -1,7 +1,6 @@
 """How an http process takes up versions that come and go while it runs."""
 
 import asyncio
-import contextlib
 import logging
 from typing import Protocol, Self
 
@@ -10,6 +9,7 @@ from service.domain import Ref
 from service.registry.catalog import Catalog
 from service.registry.fleet import Fleet, View
 from service.serving.router import Router
+from service.tasks import stop_tasks
 
 log = logging.getLogger(__name__)
 
@@ -53,9 +53,7 @@ class VersionFollower:
 
     async def __aexit__(self, *_: object) -> None:
         assert self._follower is not None
-        self._follower.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._follower
+        await stop_tasks(self._follower)
 
     def _hear(self, view: View) -> None:
         if (view.scan, _identities(view)) != self._tried:

@@ -1,40 +1,13 @@
-"""Requests that wait for an engine's answer, and how many rows and bytes they may be together."""
+"""A request that waits for an engine's answer."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
-
-import numpy as np
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from models.preprocess import Tensors
-from models.preprocess.tensors import Array
 from service.domain import Deadline, Ref
-from service.errors import (
-    BrokenContract,
-    DeadlineExceeded,
-    NotLoaded,
-    Overloaded,
-    PredictionFailed,
-    QuarantinedInput,
-    QueueFull,
-    ServoloopError,
-)
-from service.inference import Answered, Asking
-
-
-@dataclass(frozen=True, slots=True)
-class Outputs:
-    """What an engine computed: (n, k) float32, why rows failed, and its times in seconds.
-
-    `quarantined` are those of the failed rows that no engine was given.
-    """
-
-    values: Array
-    failures: Mapping[int, str]
-    queue_seconds: float
-    compute_seconds: float
-    quarantined: frozenset[int] = frozenset()
+from service.errors import BrokenContract
+from service.inference import InferHeader, Outputs
 
 
 class MovesOn(Exception):
@@ -62,91 +35,13 @@ class Held:
     elsewhere: Callable[[], bool] | None = None
     """Whether another engine would take it now; None where it stays, whatever becomes of its engine."""
 
-    def asking(self) -> Asking:
-        return Asking(self.ref, self.priority, self.digest)
+    def header(self) -> InferHeader:
+        return InferHeader(self.ref, self.priority, self.digest)
 
-    def resolve(self, answer: Answered) -> None:
+    def resolve(self, outputs: Outputs) -> None:
         """Take the engine's answer."""
-        if len(answer.outputs) != len(self.tensors):
-            error = BrokenContract("rows of an answer", expected=len(self.tensors), got=len(answer.outputs))
+        if len(outputs.values) != len(self.tensors):
+            error = BrokenContract("rows of an answer", expected=len(self.tensors), got=len(outputs.values))
             self.future.set_exception(error)
             return
-        self.future.set_result(Outputs(answer.outputs, answer.failures, answer.queue_seconds, answer.compute_seconds))
-
-
-@dataclass(slots=True)
-class Bounds:
-    """What may be held at once of each version. Raises QueueFull beyond it."""
-
-    max_rows: int
-    max_bytes: int
-    num_rows: int = field(default=0, init=False)
-    """Of all versions together."""
-    _held: dict[Ref, tuple[int, int]] = field(default_factory=dict, init=False)
-
-    def enter(self, ref: Ref, tensors: Tensors) -> None:
-        rows, num_bytes = self._held.get(ref, (0, 0))
-        more_rows, more_bytes = len(tensors), tensors.values.nbytes
-        if rows + more_rows > self.max_rows:
-            raise QueueFull(ref, queued=rows, limit=self.max_rows)
-        if rows and num_bytes + more_bytes > self.max_bytes:
-            raise QueueFull(ref, queued=num_bytes, limit=self.max_bytes, unit="bytes")
-        self._held[ref] = rows + more_rows, num_bytes + more_bytes
-        self.num_rows += more_rows
-
-    def leave(self, ref: Ref, tensors: Tensors) -> None:
-        rows, num_bytes = self._held[ref]
-        gone = len(tensors)
-        self.num_rows -= gone
-        if rows == gone:
-            del self._held[ref]
-        else:
-            self._held[ref] = rows - gone, num_bytes - tensors.values.nbytes
-
-
-def error_of(ref: Ref, facts: Mapping[str, Any]) -> ServoloopError:
-    """The error that a FAILED frame speaks of."""
-    match facts.get("error"):
-        case "queue_full":
-            return QueueFull(ref, facts["queued"], facts["limit"], facts["unit"], facts["wait"])
-        case "overloaded":
-            return Overloaded(ref, facts["wait"])
-        case "deadline":
-            return DeadlineExceeded(ref, facts["where"])
-        case "not_ready":
-            return NotLoaded(ref, facts["reason"])
-        case _:
-            return PredictionFailed(ref, "the engine failed")
-
-
-def joined(ref: Ref, outcomes: Sequence[Outputs | BaseException]) -> Outputs:
-    """One answer from those to a request's rows. Raises what keeps the request from being answered."""
-    failures: dict[int, str] = {}
-    quarantined = set()
-    for index, outcome in enumerate(outcomes):
-        match outcome:
-            case Outputs(failures=failed):
-                failures |= dict.fromkeys([index] if failed else [], failed.get(0, ""))
-            case QuarantinedInput():
-                failures[index] = str(outcome)
-                quarantined.add(index)
-            case PredictionFailed(reason=reason):
-                failures[index] = reason
-            case BaseException():
-                raise outcome
-    if len(quarantined) == len(outcomes):
-        raise QuarantinedInput(ref)
-    answers = [outcome for outcome in outcomes if isinstance(outcome, Outputs)]
-    good = {index: outcome.values for index, outcome in enumerate(outcomes) if isinstance(outcome, Outputs)}
-    shape = next((values.shape[1:] for index, values in good.items() if index not in failures), (0,))
-    values = np.zeros((len(outcomes), *shape), np.float32)
-    for index, row in good.items():
-        if index not in failures:
-            values[index] = row[0]
-    return Outputs(
-        values,
-        failures,
-        max((answer.queue_seconds for answer in answers), default=0.0),
-        max((answer.compute_seconds for answer in answers), default=0.0),
-        frozenset(quarantined),
-    )
+        self.future.set_result(outputs)

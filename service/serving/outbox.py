@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from service.inference import MOST_BYTES, Asked, infer_frame
+from service.inference import MOST_BYTES, InferRequest, infer_frame
 from service.serving.held import Held
 from service.wire import Frame
 
@@ -19,9 +19,12 @@ class _Group:
 class Outbox:
     """`send` is called with every frame, and `flush` after the last of a turn."""
 
-    def __init__(self, send: Callable[[Frame], None], flush: Callable[[], None]) -> None:
+    def __init__(
+        self, send: Callable[[Frame], None], flush: Callable[[], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._send = send
         self._flush = flush
+        self._clock = clock
         self._groups: dict[object, _Group] = {}
 
     def add(self, request_id: int, held: Held) -> None:
@@ -35,7 +38,7 @@ class Outbox:
             asyncio.get_running_loop().call_soon(self._leave_all)
         # A suspect has no company, not even that of its like.
         alone = request_id if held.digest else None
-        kind = alone, held.asking(), values.dtype, values.shape[1:], held.tensors.lengths is None
+        kind = alone, held.header(), values.dtype, values.shape[1:], held.tensors.lengths is None
         group = self._groups.get(kind)
         if group is None:
             group = self._groups[kind] = _Group()
@@ -54,10 +57,10 @@ class Outbox:
     def _leave(self, group: _Group) -> None:
         if not group.requests:
             return
-        now = time.monotonic()
+        now = self._clock()
         first = next(iter(group.requests.values()))
-        asked = [
-            Asked(request_id, max(0.0, held.deadline.remaining(now)), held.tensors)
+        requests = [
+            InferRequest(request_id, max(0.0, held.deadline.remaining(now)), held.tensors)
             for request_id, held in group.requests.items()
         ]
-        self._send(infer_frame(first.asking(), asked))
+        self._send(infer_frame(first.header(), requests))

@@ -14,11 +14,11 @@ from models.manifest import TextInput
 from models.preprocess import RawRows, Tensors
 from service.domain import Address, Caller, Deadline, PredictParameters, Ref
 from service.errors import BodyTooSlow, PredictionFailed, QuarantinedInput, ServoloopError, UnprocessableInput
+from service.inference import Outputs
 from service.serving import codec
 from service.serving.admission import Admission
 from service.serving.allowance import Allowance
 from service.serving.codec import Body
-from service.serving.held import Outputs
 from service.serving.offloading import Offloader
 from service.serving.parameters import Query
 from service.serving.postprocess import Prediction, postprocess

@@ -4,13 +4,13 @@ import asyncio
 import functools
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from models.preprocess import Tensors
 from service.domain import Deadline, Ref, priority_level
 from service.errors import DeadlineExceeded
+from service.inference import Outputs
 from service.registry.fleet import Fleet, VersionState, View
-from service.serving.held import Outputs
 from service.serving.pipeline import Engines
 from service.serving.result_cache import Loaded, Question, ResultCache
 from service.telemetry import HttpTelemetry
@@ -78,7 +78,7 @@ class SingleFlight:
         outputs = await self._engines.infer(ref, tensors, deadline, priority)
         values = outputs.values.view()
         values.setflags(write=False)
-        return replace(outputs, values=values)
+        return outputs._replace(values=values)
 
     async def _follow(self, question: Question, flight: _Flight, deadline: Deadline) -> Outputs | None:
         """The answer to another's request, or None where there is none to share. Raises DeadlineExceeded."""

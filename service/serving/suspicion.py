@@ -1,11 +1,12 @@
 """Which inputs may have ended an engine: they run alone until that is cleared up, and not at all once it is proven."""
 
 import hashlib
-from collections.abc import Iterable
 
 from models.preprocess import Tensors
 from models.preprocess.tensors import Array
 from service.domain import Ref
+from service.serving.held import Held
+from service.watch.history import History
 
 _MAX_SUSPECTS = 4096
 _DIGEST_BYTES = 16  # as a black box keeps it
@@ -29,16 +30,40 @@ def row_of(tensors: Tensors, index: int) -> Tensors:
 
 
 class Suspicion:
-    """What this process knows of inputs. Most of the time that is nothing, and then no input is looked at."""
+    """What this process knows of the inputs of one engine and its predecessors.
+
+    Most of the time that is nothing, and then no input is looked at.
+    """
 
     def __init__(self) -> None:
+        self._history = History()
         self._suspects: dict[bytes, None] = {}
-        self._quarantined: frozenset[bytes] = frozenset()
 
     @property
     def is_idle(self) -> bool:
         """Whether every input is above suspicion."""
-        return not self._suspects and not self._quarantined
+        return not self._suspects and not self._history.quarantined
+
+    @property
+    def incarnation(self) -> int:
+        """Of the engine that was heard of last."""
+        return self._history.incarnation
+
+    def learn(self, history: History) -> None:
+        """Take in what an engine says of its predecessors. What it has quarantined, and nothing else, is so."""
+        self._history = history
+        for digest in history.quarantined:
+            self.clear(digest)
+
+    def accuse(self, request_id: int, held: Held) -> bool:
+        """Suspect those of a request's rows that its engine may have died of; whether there are any."""
+        suspects = self._history.suspects.get(held.sent_to, frozenset()) if held.sends else frozenset()
+        rows = [row for suspect, row in suspects if suspect == request_id]
+        names = digests(held.ref, held.tensors) if rows else []
+        for row in rows:
+            if not self.is_quarantined(names[row]):
+                self.suspect(names[row])
+        return bool(rows)
 
     def suspect(self, digest: bytes) -> None:
         """Have an input run alone. Of very many suspects the oldest are forgotten."""
@@ -50,14 +75,12 @@ class Suspicion:
         """An input ran alone and was answered."""
         self._suspects.pop(digest, None)
 
-    def quarantine(self, found: Iterable[bytes]) -> None:
-        """Know these inputs, and no others, to be quarantined."""
-        self._quarantined = frozenset(found)
-        for digest in self._quarantined:
-            self.clear(digest)
+    def knows(self, digest: bytes) -> bool:
+        """Whether there is anything against an input."""
+        return self.is_suspect(digest) or self.is_quarantined(digest)
 
     def is_suspect(self, digest: bytes) -> bool:
         return digest in self._suspects
 
     def is_quarantined(self, digest: bytes) -> bool:
-        return digest in self._quarantined
+        return digest in self._history.quarantined

@@ -1,7 +1,7 @@
 """What is said to the recorder and what it answers, as JSON facts in frames.
 
 RECORD    {"records": [[a Record's fields in their order], ...]}, under a number
-RECORDED  the same number, {"refused": [ids]}: all others of that number are durable
+RECORDED  the same number, {"refused": how many}: all others of that number are durable
 CHANGE    {"verb": "move_alias" | "change_wish" | "delete_version" | "delete_model" | "note_removed" |
           "crown_new_models", ...}
 CHANGED   {"move": ...}, {"wish": ...}, {"aliases": ...} or {}; or FAILED, with the error's facts

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import orjson
 
-from service.link import Link
+from service.link import KeptLink
 from service.store.base import Record
 from service.store.record_queue import LogPolicy, RecordQueue
 from service.telemetry import HttpTelemetry
@@ -20,7 +20,6 @@ log = logging.getLogger(__name__)
 # A commit costs as much as a hundred records do: the longer records gather, the less they cost. But all shall be
 # durable within 100 ms, and on a busy machine much of that goes by before a commit ends.
 _GATHER_SECONDS = 0.035
-_RECONNECT_SECONDS = 0.05
 _FLUSH_SECONDS = 3.0
 
 
@@ -38,27 +37,20 @@ class PredictionLog:
         policy: LogPolicy | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._path = path
         self._telemetry = telemetry
         self._clock = clock
         self._queue = RecordQueue(policy or LogPolicy(), clock)
-        self._link: Link | None = None
-        self._keeper: asyncio.Task[None] | None = None
+        self._link = KeptLink(path, self._receive, opened=self._send, lost=self._lose)
         self._timer: asyncio.TimerHandle | None = None
         self._empty = asyncio.Event()
 
     async def __aenter__(self) -> "PredictionLog":
-        self._keeper = asyncio.create_task(self._keep_connected())
+        self._link.start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        assert self._keeper is not None
         await self._flush()
-        self._keeper.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._keeper
-        if self._link is not None:
-            self._link.close()
+        await self._link.stop()
 
     def record(self, records: Iterable[Record]) -> None:
         """Never waits and never fails: what can't be kept is dropped, and counted."""
@@ -70,7 +62,7 @@ class PredictionLog:
                 continue
             if not self._queue.offer(encoded):
                 self._drop("queue_full")
-        if self._link is not None and self._queue.has_full_group:
+        if self._link.is_open and self._queue.has_full_group:
             self._send()
         elif self._timer is None and len(self._queue):
             self._timer = asyncio.get_running_loop().call_later(_GATHER_SECONDS, self._send)
@@ -83,7 +75,7 @@ class PredictionLog:
             self._timer.cancel()
             self._timer = None
         self._telemetry.log_queued.set(len(self._queue))
-        if self._link is None:
+        if not self._link.is_open:
             return
         for group in self._queue.take():
             records = [orjson.Fragment(record) for record in group.records]
@@ -104,17 +96,9 @@ class PredictionLog:
             # So many groups were under way that records had to wait for this.
             self._send()
 
-    async def _keep_connected(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            with contextlib.suppress(OSError):
-                _, self._link = await loop.create_unix_connection(lambda: Link(self._receive), str(self._path))
-                self._send()
-                await self._link.lost
-                self._link = None
-                self._queue.lose()
-                log.warning("the recorder is gone", extra={"held_records": len(self._queue)})
-            await asyncio.sleep(_RECONNECT_SECONDS)
+    def _lose(self) -> None:
+        self._queue.lose()
+        log.warning("the recorder is gone", extra={"held_records": len(self._queue)})
 
     async def _flush(self) -> None:
         self._empty.clear()

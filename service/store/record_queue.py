@@ -50,10 +50,6 @@ class RecordQueue:
         """Records that are not acknowledged."""
         return self._num_records
 
-    @property
-    def num_bytes(self) -> int:
-        return self._num_bytes
-
     def offer(self, record: bytes) -> bool:
         """Take a record in, or say that there is no room for it."""
         policy = self._policy

@@ -5,7 +5,6 @@ Started by the supervisor.
 
 import argparse
 import asyncio
-import contextlib
 import logging
 import signal
 import socket
@@ -23,6 +22,7 @@ from service.store.migrate import migrate
 from service.store.server import RecorderServer, Retention
 from service.store.sql_control import SqlControl
 from service.store.sql_predictions import SqlPredictions
+from service.tasks import stop_tasks
 from service.telemetry import RecorderTelemetry, use_slot
 
 log = logging.getLogger(__name__)
@@ -69,9 +69,7 @@ async def _serve(listener: socket.socket, server: RecorderServer) -> None:
     async with listening:
         # A run that fails ends the process with its traceback, and the supervisor starts another.
         await server.run()
-    orphaned.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await orphaned
+    await stop_tasks(orphaned)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from service.errors import BrokenContract, ServoloopError, StoreUnavailable
 from service.link import Link
 from service.store.base import Control, Predictions, Record
 from service.store.messages import Facts, apply, error_facts
+from service.tasks import Background
 from service.telemetry import RecorderTelemetry
 from service.wire import Frame, Kind
 
@@ -65,7 +66,7 @@ class RecorderServer:
         self._retention = retention
         self._clock = clock
         self._gathered: list[_Gathered] = []
-        self._changing: set[asyncio.Task[None]] = set()
+        self._changes = Background()
         self._work = asyncio.Event()
         self._stopping = False
         self._next_expiry = 0.0
@@ -92,7 +93,7 @@ class RecorderServer:
             await self._commit()
             if self._clock() >= self._next_expiry and not self._stopping:
                 await self._expire()
-        await asyncio.gather(*self._changing)
+        await self._changes.drain()
         self._thread.shutdown()
 
     def stop(self) -> None:
@@ -109,9 +110,7 @@ class RecorderServer:
                 self._gathered.append(_Gathered(link, frame.request_id, records, len(sent) - len(records)))
                 self._work.set()
             case Kind.CHANGE:
-                task = asyncio.create_task(self._change(link, frame.request_id, frame.meta))
-                self._changing.add(task)
-                task.add_done_callback(self._changing.discard)
+                self._changes.start(self._change(link, frame.request_id, frame.meta))
             case kind:
                 raise BrokenContract("kind of frame", expected="RECORD or CHANGE", got=kind)
 

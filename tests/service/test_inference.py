@@ -6,20 +6,36 @@ from hypothesis import strategies as st
 from models.preprocess import Tensors
 from models.preprocess.tensors import Array
 from service.domain import Ref
-from service.errors import BrokenContract
-from service.inference import MOST_BYTES, Answered, Asked, Asking, answers_in, asked_in, infer_frame, result_frames
-from service.wire import Frame, FrameBuffer, Kind, encode
+from service.errors import (
+    BrokenContract,
+    DeadlineExceeded,
+    NotLoaded,
+    NotReady,
+    Overloaded,
+    PredictionFailed,
+    QueueFull,
+    ServoloopError,
+)
+from service.inference import (
+    MOST_BYTES,
+    InferHeader,
+    InferRequest,
+    InferResult,
+    Outputs,
+    error_in,
+    failed_frame,
+    infer_frame,
+    requests_in,
+    result_frames,
+    results_in,
+)
+from service.wire import Frame, Kind
+from tests.frames import sent
 
 REF = Ref("m", 1)
 META = {"model": "m", "version": 1}
 IDS = st.integers(0, 2**63 - 1)
 SECONDS = st.floats(0, 1e6)
-
-
-def sent(frame: Frame) -> Frame:
-    """As it arrives at the other end."""
-    (arrived,) = FrameBuffer().feed(encode(frame))
-    return arrived
 
 
 def dense(number: int) -> Tensors:
@@ -47,9 +63,9 @@ def assert_alike(found: Tensors, expected: Tensors) -> None:
     st.data(),
 )
 def test_requests_arrive_as_they_were_sent(rows: list[Tensors], priority: int, data: st.DataObject) -> None:
-    asked = [Asked(data.draw(IDS), data.draw(SECONDS), tensors) for tensors in rows]
-    asking, found = asked_in(sent(infer_frame(Asking(REF, priority), asked)))
-    assert asking == Asking(REF, priority)
+    asked = [InferRequest(data.draw(IDS), data.draw(SECONDS), tensors) for tensors in rows]
+    header, found = requests_in(sent(infer_frame(InferHeader(REF, priority), asked)))
+    assert header == InferHeader(REF, priority)
     assert [one.request_id for one in found] == [one.request_id for one in asked]
     assert [one.time_left for one in found] == pytest.approx([one.time_left for one in asked], abs=2e-6)
     for one, expected in zip(found, rows, strict=True):
@@ -57,51 +73,52 @@ def test_requests_arrive_as_they_were_sent(rows: list[Tensors], priority: int, d
 
 
 def test_a_row_that_runs_alone_carries_its_digest() -> None:
-    asking, _ = asked_in(sent(infer_frame(Asking(REF, digest=b"d" * 16), [Asked(1, 1.0, dense(1))])))
-    assert asking.digest == b"d" * 16
+    header, _ = requests_in(sent(infer_frame(InferHeader(REF, digest=b"d" * 16), [InferRequest(1, 1.0, dense(1))])))
+    assert header.digest == b"d" * 16
 
 
 def test_rows_of_a_frame_are_not_copied_out_of_it() -> None:
-    frame = sent(infer_frame(Asking(REF), [Asked(1, 1.0, dense(2)), Asked(2, 1.0, dense(1))]))
-    for one in asked_in(frame)[1]:
+    frame = sent(infer_frame(InferHeader(REF), [InferRequest(1, 1.0, dense(2)), InferRequest(2, 1.0, dense(1))]))
+    for one in requests_in(frame)[1]:
         assert np.shares_memory(one.tensors.values, frame.arrays[1])
 
 
 @given(st.lists(st.tuples(IDS, st.integers(1, 3), st.integers(0, 2), SECONDS, SECONDS), min_size=1, max_size=6))
 def test_answers_arrive_as_they_were_sent(drawn: list[tuple[int, int, int, float, float]]) -> None:
     answers = [
-        Answered(
-            number, np.full((rows, width), number % 7, np.float32), {rows - 1: "not finite"} if not width else {}, *t
+        InferResult(
+            number,
+            Outputs(np.full((rows, width), number % 7, np.float32), {rows - 1: "not finite"} if not width else {}, *t),
         )
         for number, rows, width, *t in drawn
     ]
     frames = result_frames(answers)
     assert len(frames) == len({width for _, _, width, _, _ in drawn})
-    found = [answer for frame in frames for answer in answers_in(sent(frame))]
-    expected = sorted(answers, key=lambda one: [one.outputs.shape[1] for one in answers].index(one.outputs.shape[1]))
+    found = [answer for frame in frames for answer in results_in(sent(frame))]
+    widths = [answer.outputs.values.shape[1] for answer in answers]
+    expected = sorted(answers, key=lambda one: widths.index(one.outputs.values.shape[1]))
     for one, other in zip(found, expected, strict=True):
-        assert (one.request_id, one.outputs.tolist()) == (other.request_id, other.outputs.tolist())
+        assert (one.request_id, one.outputs.values.tolist()) == (other.request_id, other.outputs.values.tolist())
         if [each.request_id for each in answers].count(one.request_id) == 1:
-            assert one.failures == other.failures
-        assert (one.queue_seconds, one.compute_seconds) == pytest.approx(other[3:], abs=2e-6)
+            assert one.outputs.failures == other.outputs.failures
+        times = other.outputs.queue_seconds, other.outputs.compute_seconds
+        assert (one.outputs.queue_seconds, one.outputs.compute_seconds) == pytest.approx(times, abs=2e-6)
 
 
 def test_failures_are_told_to_whose_rows_they_are() -> None:
-    outputs = np.zeros((2, 3), np.float32)
-    answers = [
-        Answered(1, outputs, {}, 0, 0),
-        Answered(2, outputs, {0: "a", 1: "b"}, 0, 0),
-        Answered(3, outputs, {1: "c"}, 0, 0),
-    ]
+    failures: list[dict[int, str]] = [{}, {0: "a", 1: "b"}, {1: "c"}]
+    values = np.zeros((2, 3), np.float32)
+    answers = [InferResult(number, Outputs(values, failed, 0, 0)) for number, failed in enumerate(failures)]
     (frame,) = result_frames(answers)
-    assert [answer.failures for answer in answers_in(sent(frame))] == [{}, {0: "a", 1: "b"}, {1: "c"}]
+    assert [answer.outputs.failures for answer in results_in(sent(frame))] == failures
 
 
 def test_large_answers_travel_by_themselves() -> None:
     large, small = np.zeros((1, MOST_BYTES // 4), np.float32), np.zeros((1, 3), np.float32)
-    answers = [Answered(number, outputs, {}, 0, 0) for number, outputs in enumerate([large, small, large, small])]
+    values = [large, small, large, small]
+    answers = [InferResult(number, Outputs(each, {}, 0, 0)) for number, each in enumerate(values)]
     frames = result_frames(answers)
-    assert [[one.request_id for one in answers_in(sent(frame))] for frame in frames] == [[0], [1, 3], [2]]
+    assert [[one.request_id for one in results_in(sent(frame))] for frame in frames] == [[0], [1, 3], [2]]
 
 
 def heads(*rows: tuple[int, ...]) -> Array:
@@ -138,7 +155,7 @@ VALUES = np.zeros((2, 3), np.float32)
 )
 def test_what_is_no_request_is_refused(meta: dict[str, object], arrays: list[Array]) -> None:
     with pytest.raises((BrokenContract, KeyError, TypeError, ValueError)):
-        asked_in(Frame(Kind.INFER, meta=meta, arrays=arrays))
+        requests_in(Frame(Kind.INFER, meta=meta, arrays=arrays))
 
 
 @pytest.mark.parametrize(
@@ -158,4 +175,23 @@ def test_what_is_no_request_is_refused(meta: dict[str, object], arrays: list[Arr
 )
 def test_what_is_no_answer_is_refused(meta: dict[str, object], arrays: list[Array]) -> None:
     with pytest.raises((BrokenContract, TypeError, ValueError)):
-        answers_in(Frame(Kind.RESULT, meta=meta, arrays=arrays))
+        results_in(Frame(Kind.RESULT, meta=meta, arrays=arrays))
+
+
+@pytest.mark.parametrize(
+    ("error", "arrived"),
+    [
+        (QueueFull(REF, 3, 4, "bytes", 2.5), QueueFull(REF, 3, 4, "bytes", 2.5)),
+        (Overloaded(REF, 4.0), Overloaded(REF, 4.0)),
+        (DeadlineExceeded(REF, "the queue"), DeadlineExceeded(REF, "the queue")),
+        (NotLoaded(REF, "it is being unloaded"), NotLoaded(REF, "it is being unloaded")),
+        (NotReady(REF, "it is not loaded"), NotLoaded(REF, "it is not loaded")),
+        (BrokenContract("rows", expected=1, got=2), PredictionFailed(REF, "the engine failed")),
+    ],
+)
+def test_why_a_request_failed_arrives_with_its_facts(error: ServoloopError, arrived: ServoloopError) -> None:
+    frame = sent(failed_frame(7, error))
+    assert (frame.kind, frame.request_id) == (Kind.FAILED, 7)
+    found = error_in(frame, REF)
+    assert type(found) is type(arrived)
+    assert vars(found) == vars(arrived)

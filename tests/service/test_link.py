@@ -1,11 +1,16 @@
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
-from service.link import Link
-from service.wire import Frame, Kind, encode
+import pytest
+
+from service.link import KeptLink, Link
+from service.wire import Frame, Kind
+from tests.frames import encode
 
 Receive = Callable[[Frame], None]
+PATIENCE = 10.0
 
 
 async def joined(receive: Receive, **events: Callable[[], None]) -> tuple[Link, socket.socket]:
@@ -82,3 +87,98 @@ async def test_sending_on_a_lost_link_does_nothing() -> None:
     await asyncio.wait_for(link.lost, 5)
     link.send(Frame(Kind.CANCEL, 2))
     link.close()
+
+
+# A link that is kept
+
+
+class Listener:
+    """Who a kept link connects to. It greets, and `events` are what the kept end heard."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._server: asyncio.Server | None = None
+        self._peers: list[Link] = []
+        self.received: asyncio.Queue[Frame] = asyncio.Queue()
+        self.events: asyncio.Queue[str] = asyncio.Queue()
+        self.kept = KeptLink(
+            path,
+            lambda frame: self._note(f"frame {frame.request_id}"),
+            opened=lambda: self._note("opened"),
+            lost=lambda: self._note("lost"),
+            retry_seconds=0.001,
+        )
+
+    async def start(self, number: int) -> None:
+        def connection() -> Link:
+            peer = Link(self.received.put_nowait, opened=lambda: peer.send(Frame(Kind.CANCEL, number)))
+            self._peers.append(peer)
+            return peer
+
+        self._server = await asyncio.get_running_loop().create_unix_server(connection, str(self._path))
+
+    async def die(self) -> None:
+        assert self._server is not None
+        self._server.close()
+        self._path.unlink(missing_ok=True)
+        for peer in self._peers:
+            peer.close()
+            await peer.lost
+        self._peers.clear()
+
+    async def next(self) -> str:
+        return await asyncio.wait_for(self.events.get(), PATIENCE)
+
+    async def sent(self) -> int:
+        return (await asyncio.wait_for(self.received.get(), PATIENCE)).request_id
+
+    @property
+    def peer(self) -> Link:
+        (peer,) = self._peers
+        return peer
+
+    def _note(self, event: str) -> None:
+        self.events.put_nowait(f"{event}, {'open' if self.kept.is_open else 'away'}")
+
+
+@pytest.fixture
+async def listener(tmp_path: Path) -> AsyncIterator[Listener]:
+    listener = Listener(tmp_path / "socket")
+    yield listener
+    await listener.kept.stop()
+    await listener.die()
+
+
+async def test_a_kept_link_is_opened_anew_when_it_is_lost(listener: Listener) -> None:
+    listener.kept.start()
+    for number in (1, 2):
+        await listener.start(number)
+        assert [await listener.next(), await listener.next()] == ["opened, open", f"frame {number}, open"]
+        await listener.die()
+        assert await listener.next() == "lost, away"
+
+
+async def test_what_is_sent_while_it_is_away_is_dropped(listener: Listener) -> None:
+    listener.kept.send(Frame(Kind.CANCEL, 1))
+    listener.kept.flush()
+    await listener.start(0)
+    listener.kept.start()
+    await listener.next()
+    listener.kept.send(Frame(Kind.CANCEL, 2))
+    listener.kept.flush()
+    assert await listener.sent() == 2
+
+
+async def test_who_stops_keeping_it_closes_it_and_is_not_told_of_its_loss(listener: Listener) -> None:
+    await listener.start(1)
+    listener.kept.start()
+    assert [await listener.next(), await listener.next()] == ["opened, open", "frame 1, open"]
+    await listener.kept.stop()
+    await asyncio.wait_for(listener.peer.lost, PATIENCE)
+    assert listener.events.empty()
+
+
+async def test_a_kept_link_that_was_never_started_can_be_stopped(listener: Listener) -> None:
+    await listener.start(1)
+    await listener.kept.stop()
+    assert not listener.kept.is_open

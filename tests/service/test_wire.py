@@ -9,7 +9,8 @@ from hypothesis.extra import numpy as arrays
 
 from models.preprocess.tensors import Array
 from service.errors import BrokenContract
-from service.wire import MAX_PAYLOAD_BYTES, VERSION, Frame, FrameBuffer, Kind, encode
+from service.wire import MAX_PAYLOAD_BYTES, VERSION, Frame, FrameBuffer, Kind
+from tests.frames import encode
 from tests.memory import at_most
 
 DTYPES = ["<f4", "<i8", "<i4", "<u1", "<f8", "<f2", "|b1"]

@@ -46,8 +46,8 @@ async def ready(services: UseServices, response: Response) -> Readiness:
         elif (reason := engines.why_unready(champion.ref)) is None or engines.is_on_demand(champion.ref):
             answering += 1
             memory.answered.add(model.name)
-        elif champion.ref in engines.status.failed:
-            broken[model.name] = engines.status.failed[champion.ref]
+        elif champion.ref in engines.failed:
+            broken[model.name] = engines.failed[champion.ref]
         elif (standing := standing_of(services, champion.ref)).state.is_hopeless:
             broken[model.name] = reason_of(standing) or reason
         else:

@@ -14,7 +14,6 @@ from service.api.deps import Services
 from service.registry.aliases import LiveAliases
 from service.registry.catalog import Catalog
 from service.registry.scanner import scan
-from service.serving.engine_client import EngineStatus
 from service.serving.pipeline import Limits, Pipeline
 from service.serving.router import Router
 from service.telemetry import HttpTelemetry
@@ -59,7 +58,7 @@ def threads() -> Iterator[ThreadPoolExecutor]:
 
 @pytest.fixture
 def engine(catalog: Catalog) -> CountingEngine:
-    return CountingEngine(catalog, EngineStatus(ready=frozenset(version.ref for version in catalog.versions())))
+    return CountingEngine(catalog, frozenset(version.ref for version in catalog.versions()))
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Collection
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
@@ -10,10 +10,9 @@ import numpy as np
 
 from models.preprocess import Tensors
 from service.domain import Deadline, Execution, Loading, Precision, Ref, Wish
+from service.inference import Outputs
 from service.registry.catalog import Catalog
 from service.registry.fleet import Standing, VersionState
-from service.serving.engine_client import EngineStatus
-from service.serving.held import Outputs
 from service.store.base import WishChange
 from tests.fakes import FakeFleet
 from tests.stores import OpenStore
@@ -37,7 +36,8 @@ class CountingEngine:
     """Ready for everything; answers row i with the numbers i, i + 1, ... unless told to fail."""
 
     catalog: Catalog
-    status: EngineStatus = field(default_factory=EngineStatus)
+    ready: frozenset[Ref] = frozenset()
+    failed: dict[Ref, str] = field(default_factory=dict)
     calls: list[Call] = field(default_factory=list)
     error: BaseException | None = None
     failures: dict[int, str] = field(default_factory=dict)
@@ -47,7 +47,7 @@ class CountingEngine:
         return self.why_unready(ref) is None
 
     def why_unready(self, ref: Ref) -> str | None:
-        return None if ref in self.status.ready else self.status.failed.get(ref, "its engine has not loaded it yet")
+        return None if ref in self.ready else self.failed.get(ref, "its engine has not loaded it yet")
 
     def is_on_demand(self, ref: Ref) -> bool:
         return ref in self.on_demand
@@ -91,7 +91,7 @@ class Supervised:
             return
         self.fleet.show(ref, standing)
         if standing is None and self.engine is not None:
-            self.engine.status = replace(self.engine.status, ready=self.engine.status.ready - {ref})
+            self.engine.ready -= {ref}
 
 
 class Wire(asyncio.Transport):

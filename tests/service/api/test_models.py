@@ -11,7 +11,6 @@ from service.domain import Ref
 from service.registry.aliases import LiveAliases
 from service.registry.catalog import CHANGED, Broken, Catalog
 from service.registry.fleet import Standing, VersionState
-from service.serving.engine_client import EngineStatus
 from service.serving.router import Router
 from tests.fakes import FakeFleet
 from tests.service.api.support import CountingEngine, problem_of
@@ -79,7 +78,8 @@ async def test_an_unknown_model_is_404(client: httpx.AsyncClient, name: str) -> 
 
 
 async def test_a_version_that_does_not_answer_says_why(client: httpx.AsyncClient, engine: CountingEngine) -> None:
-    engine.status = EngineStatus(ready=frozenset({Ref("clothes", 2)}), failed={Ref("clothes", 1): "it holds NaN"})
+    engine.ready = frozenset({Ref("clothes", 2)})
+    engine.failed = {Ref("clothes", 1): "it holds NaN"}
     body = (await client.get("/v1/models/clothes")).json()
     assert body["ready"] is False
     assert [(version["ready"], version["reason"]) for version in body["versions"]] == [
@@ -105,7 +105,8 @@ async def test_checkpoints_that_cannot_be_served_are_listed_with_their_reasons(
 async def test_what_failed_and_is_not_wanted_any_more_is_not_broken(
     client: httpx.AsyncClient, fleet: FakeFleet, engine: CountingEngine
 ) -> None:
-    engine.status = EngineStatus(failed={Ref("mood", 1): "it holds NaN", Ref("gone", 1): "it holds NaN"})
+    engine.ready = frozenset()
+    engine.failed = {Ref("mood", 1): "it holds NaN", Ref("gone", 1): "it holds NaN"}
     fleet.show(Ref("mood", 1), Standing(VersionState.UNLOADED, ""))
     assert (await client.get("/v1/models")).json()["broken"] == []
 

@@ -9,14 +9,13 @@ from service.api.deps import Services
 from service.domain import Ref
 from service.registry.catalog import Catalog, Model
 from service.registry.fleet import Standing, VersionState
-from service.serving.engine_client import EngineStatus
 from service.serving.router import Router
 from tests.fakes import FakeFleet
 from tests.service.api.support import CountingEngine, problem_of
 
 
 async def test_the_process_is_alive_whatever_its_engine_does(client: httpx.AsyncClient, engine: CountingEngine) -> None:
-    engine.status = EngineStatus()
+    engine.ready = frozenset()
     response = await client.get("/livez")
     assert (response.status_code, response.json()) == (200, {"live": True})
 
@@ -25,14 +24,14 @@ async def test_it_is_ready_when_every_champion_is(client: httpx.AsyncClient, eng
     response = await client.get("/readyz")
     assert (response.status_code, response.json()) == (200, {"ready": True, "waiting_for": {}, "broken": {}})
 
-    engine.status = EngineStatus(ready=engine.status.ready - {Ref("clothes", 2)})
+    engine.ready -= {Ref("clothes", 2)}
     assert (await client.get("/readyz")).status_code == 200
 
 
 async def test_it_is_not_ready_while_a_champion_is_missing_and_says_which(
     client: httpx.AsyncClient, engine: CountingEngine
 ) -> None:
-    engine.status = EngineStatus(ready=engine.status.ready - {Ref("clothes", 1)})
+    engine.ready -= {Ref("clothes", 1)}
     response = await client.get("/readyz")
     assert response.status_code == 503
     expected = {"ready": False, "waiting_for": {"clothes": "its engine has not loaded it yet"}, "broken": {}}
@@ -43,17 +42,17 @@ async def test_a_model_that_came_later_does_not_take_readiness_away_until_it_has
     client: httpx.AsyncClient, engine: CountingEngine, router: Router, catalog: Catalog
 ) -> None:
     without = {name: model for name, model in catalog.models.items() if name != "clothes"}
-    everything, all_ready = router.catalog, engine.status
+    everything, all_ready = router.catalog, engine.ready
     router.catalog = Catalog(without)
     try:
         assert (await client.get("/readyz")).status_code == 200
         router.catalog = everything
-        engine.status = EngineStatus(ready=all_ready.ready - {Ref("clothes", 1)})
+        engine.ready = all_ready - {Ref("clothes", 1)}
         later = await client.get("/readyz")
         assert (later.status_code, list(later.json()["waiting_for"])) == (200, ["clothes"])
-        engine.status = all_ready
+        engine.ready = all_ready
         assert (await client.get("/readyz")).json()["waiting_for"] == {}
-        engine.status = EngineStatus(ready=all_ready.ready - {Ref("clothes", 1)})
+        engine.ready = all_ready - {Ref("clothes", 1)}
         assert (await client.get("/readyz")).status_code == 503
     finally:
         router.catalog = everything
@@ -62,8 +61,8 @@ async def test_a_model_that_came_later_does_not_take_readiness_away_until_it_has
 async def test_a_champion_that_no_engine_can_load_costs_its_own_model_only(
     client: httpx.AsyncClient, engine: CountingEngine
 ) -> None:
-    ready = engine.status.ready - {Ref("mood", 1)}
-    engine.status = EngineStatus(ready=ready, failed={Ref("mood", 1): "it holds NaN"})
+    engine.ready -= {Ref("mood", 1)}
+    engine.failed = {Ref("mood", 1): "it holds NaN"}
     response = await client.get("/readyz")
     assert response.status_code == 200
     assert response.json() == {"ready": True, "waiting_for": {}, "broken": {"mood": "it holds NaN"}}
@@ -114,7 +113,8 @@ async def test_it_is_not_alive_without_its_supervisor(
 
 
 async def test_each_model_is_ready_by_itself(client: httpx.AsyncClient, engine: CountingEngine) -> None:
-    engine.status = EngineStatus(ready=engine.status.ready - {Ref("mood", 1)}, failed={Ref("mood", 1): "it holds NaN"})
+    engine.ready -= {Ref("mood", 1)}
+    engine.failed = {Ref("mood", 1): "it holds NaN"}
     response = await client.get("/v1/models/clothes/ready")
     assert (response.status_code, response.json()) == (200, {"model": "clothes", "version": "1", "ready": True})
     response = await client.get("/v1/models/mood/ready")
@@ -127,7 +127,7 @@ async def test_each_model_is_ready_by_itself(client: httpx.AsyncClient, engine: 
 async def test_a_probe_may_ask_for_the_head_alone(client: httpx.AsyncClient, engine: CountingEngine) -> None:
     assert (await client.head("/livez")).status_code == 200
     assert (await client.head("/readyz")).status_code == 200
-    engine.status = EngineStatus()
+    engine.ready = frozenset()
     assert (await client.head("/livez")).status_code == 200
     assert (await client.head("/readyz")).status_code == 503
 
@@ -139,7 +139,7 @@ async def test_a_path_with_a_slash_too_many_is_unknown(client: httpx.AsyncClient
 async def test_a_champion_that_there_is_no_room_for_costs_its_own_model_only(
     client: httpx.AsyncClient, engine: CountingEngine, fleet: FakeFleet
 ) -> None:
-    engine.status = EngineStatus(ready=engine.status.ready - {Ref("mood", 1)})
+    engine.ready -= {Ref("mood", 1)}
     fleet.show(Ref("mood", 1), Standing(VersionState.NO_ROOM, "", "it needs 9 GB"))
     response = await client.get("/readyz")
     assert (response.status_code, response.json()["broken"]) == (200, {"mood": "it needs 9 GB"})

@@ -13,7 +13,6 @@ from service.domain import Ref
 from service.errors import StoreUnavailable
 from service.registry.aliases import LiveAliases
 from service.registry.catalog import Catalog
-from service.serving.engine_client import EngineStatus
 from service.serving.router import Router
 from service.store.base import AliasMove
 from tests.service.api.support import CountingEngine, problem_of
@@ -231,7 +230,7 @@ async def test_a_move_from_elsewhere_than_expected_is_a_conflict(client: httpx.A
 async def test_an_alias_does_not_move_to_a_version_that_is_not_loaded(
     client: httpx.AsyncClient, engine: CountingEngine, store: OpenStore
 ) -> None:
-    engine.status = EngineStatus(ready=frozenset({Ref("clothes", 1)}))
+    engine.ready = frozenset({Ref("clothes", 1)})
     response = await client.put(ALIAS, json={"version": "2"}, headers={"X-Request-Timeout-Ms": "20"})
     assert problem_of(response)["type"] == "urn:servoloop:problem:not-ready"
     assert response.headers["retry-after"]

@@ -14,7 +14,6 @@ from service.domain import Loading, Precision, Ref, Wish
 from service.errors import StoreUnavailable
 from service.registry.catalog import Catalog
 from service.registry.fleet import EngineInfo, Standing, VersionState, View
-from service.serving.engine_client import EngineStatus
 from service.serving.router import Router
 from service.store.base import WishChange
 from tests.fakes import FakeFleet
@@ -95,7 +94,7 @@ async def test_a_version_that_the_supervisor_has_not_told_of_is_on_its_way(
     client: httpx.AsyncClient, fleet: FakeFleet, engine: CountingEngine
 ) -> None:
     fleet.show(OTHER, None)
-    engine.status = EngineStatus()
+    engine.ready = frozenset()
     assert (await client.get(PATH)).json()["state"] == "loading"
 
 
@@ -226,7 +225,7 @@ async def test_a_version_is_asked_for_as_long_as_it_is_waited_for(
     client: httpx.AsyncClient, slow: Supervised, fleet: FakeFleet, engine: CountingEngine, verb: str
 ) -> None:
     fleet.show(OTHER, ON_DEMAND)
-    engine.status = EngineStatus(ready=frozenset({CHAMPION}))
+    engine.ready = frozenset({CHAMPION})
     asked = asyncio.ensure_future(
         client.post(f"{PATH}/load", json=PATIENTLY)
         if verb == "load"
@@ -235,7 +234,7 @@ async def test_a_version_is_asked_for_as_long_as_it_is_waited_for(
     async with asyncio.timeout(20):
         while len(fleet.wanted) < 4:
             await asyncio.sleep(0.002)
-    engine.status = EngineStatus(ready=frozenset({CHAMPION, OTHER}))
+    engine.ready = frozenset({CHAMPION, OTHER})
     fleet.show(OTHER, loaded())
     assert (await asked).status_code == 200
     asked_for = len(fleet.wanted)
@@ -274,12 +273,12 @@ async def test_a_load_tries_again_what_could_not_be_loaded_anew(
 async def test_a_load_is_not_done_before_the_engine_answers(
     client: httpx.AsyncClient, engine: CountingEngine, store: OpenStore
 ) -> None:
-    engine.status = EngineStatus(ready=frozenset({CHAMPION}))
+    engine.ready = frozenset({CHAMPION})
     before = store.control.revision()
     asked = await while_it_waits(client.post(f"{PATH}/load", json={"pinned": True}), store, before)
     await asyncio.sleep(0.01)
     assert not asked.done()
-    engine.status = EngineStatus(ready=frozenset({CHAMPION, OTHER}))  # no new view says so
+    engine.ready = frozenset({CHAMPION, OTHER})  # no new view says so
     assert (await asked).status_code == 200
 
 
@@ -317,7 +316,7 @@ async def test_an_unloaded_version_is_not_reloaded_and_gets_no_alias(
     alias = "/v1/models/clothes/aliases/champion"
     # Whether this process has heard of it yet or not.
     responses = [await client.post(f"{PATH}/reload"), await client.put(alias, json={"version": "2"})]
-    engine.status = EngineStatus(ready=frozenset({CHAMPION}))
+    engine.ready = frozenset({CHAMPION})
     responses.append(await client.put(alias, json={"version": "2"}))
     for response in responses:
         problem = problem_of(response)
@@ -333,14 +332,14 @@ async def test_an_alias_moves_to_a_version_on_demand_once_that_is_loaded(
     client: httpx.AsyncClient, fleet: FakeFleet, engine: CountingEngine, store: OpenStore
 ) -> None:
     fleet.show(OTHER, ON_DEMAND)
-    engine.status = EngineStatus(ready=frozenset({CHAMPION}))
+    engine.ready = frozenset({CHAMPION})
     asked = asyncio.ensure_future(client.put("/v1/models/clothes/aliases/champion", json={"version": "2"}))
     async with asyncio.timeout(20):
         while not fleet.wanted:
             await asyncio.sleep(0.002)
     assert set(fleet.wanted) == {OTHER}
     assert store.control.aliases()["clothes"] == {"champion": 1}
-    engine.status = EngineStatus(ready=frozenset({CHAMPION, OTHER}))
+    engine.ready = frozenset({CHAMPION, OTHER})
     fleet.show(OTHER, loaded())
     assert (await asked).status_code == 200
     assert store.control.aliases()["clothes"] == {"champion": 2}
@@ -350,7 +349,7 @@ async def test_an_alias_does_not_move_to_what_can_t_be_loaded(
     client: httpx.AsyncClient, fleet: FakeFleet, engine: CountingEngine, store: OpenStore
 ) -> None:
     fleet.show(OTHER, Standing(VersionState.NO_ROOM, "", "it needs 9 GB"))
-    engine.status = EngineStatus(ready=frozenset({CHAMPION}))
+    engine.ready = frozenset({CHAMPION})
     problem = problem_of(await client.put("/v1/models/clothes/aliases/champion", json={"version": "2"}))
     assert (problem["status"], problem["detail"]) == (503, "clothes/2 is not ready: it needs 9 GB")
     assert store.control.aliases()["clothes"] == {"champion": 1}
@@ -366,7 +365,7 @@ async def test_a_deleted_version_is_answered_for_once_no_device_has_it(
     fleet.show(OTHER, None)
     await asyncio.sleep(0.01)
     assert not asked.done(), "its engine answers still"
-    engine.status = EngineStatus(ready=frozenset({CHAMPION}))
+    engine.ready = frozenset({CHAMPION})
     response = await asked
     assert (response.status_code, response.json()) == (200, {"model": "clothes", "versions": ["2"], "unloaded": True})
     assert store.control.state().to_remove == {OTHER}
@@ -383,7 +382,7 @@ async def test_a_deletion_may_be_left_to_itself(
 async def test_a_deleted_model_loses_every_version_and_alias(
     client: httpx.AsyncClient, store: OpenStore, engine: CountingEngine
 ) -> None:
-    engine.status = EngineStatus()
+    engine.ready = frozenset()
     response = await client.delete("/v1/models/clothes")
     assert response.json() == {"model": "clothes", "versions": ["1", "2"], "unloaded": True}
     state = store.control.state()

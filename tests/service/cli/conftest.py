@@ -23,7 +23,6 @@ from service.registry.aliases import LiveAliases
 from service.registry.catalog import Broken, Catalog
 from service.registry.fleet import Standing, VersionState
 from service.registry.scanner import scan
-from service.serving.engine_client import EngineStatus
 from service.serving.pipeline import Limits, Pipeline
 from service.serving.router import Router
 from service.telemetry import HttpTelemetry
@@ -80,7 +79,7 @@ def url(catalog: Catalog, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 def running(catalog: Catalog, folder: Path) -> Iterator[str]:
     """A service whose store lies in `folder`; its address."""
     ready = frozenset(version.ref for version in catalog.versions() if version.ref.model != "codes")
-    engine = CountingEngine(catalog, EngineStatus(ready=ready))
+    engine = CountingEngine(catalog, ready)
     telemetry = HttpTelemetry(CollectorRegistry())
     store = open_store(folder)
     store.control.crown_new_models(found_in(catalog))

@@ -13,12 +13,12 @@ from models.preprocess import Tensors
 from models.preprocess.tensors import Array
 from service.domain import BatchPolicy, Deadline, Execution, Precision, Ref
 from service.engine.core import Engine
-from service.engine.jobs import Answer
 from service.engine.loading import Loader
 from service.engine.requests import Reply, Request
 from service.engine.runner import Fill
-from service.engine.wanted import Wanted
 from service.errors import ServoloopError
+from service.inference import Outputs
+from service.report import Wanted
 from service.telemetry import EngineTelemetry
 from service.watch.blackbox import Running
 from tests.fakes import FakeRunner, ManualClock, sample
@@ -26,7 +26,7 @@ from tests.fakes import FakeRunner, ManualClock, sample
 REF, OTHER = Ref("m", 1), Ref("n", 1)
 LABELS = {"model": "m", "version": "1"}
 PATIENCE = 10.0
-Result = Answer | ServoloopError
+Result = Outputs | ServoloopError
 
 
 def wanted(ref: Ref = REF, generation: int = 0, precision: Precision = Precision.FLOAT32) -> Wanted:
@@ -139,8 +139,8 @@ class Bench:
     async def answered_by(self, asked: asyncio.Future[Result]) -> set[int]:
         """The generations that answered a request's rows."""
         answer = await asyncio.wait_for(asked, PATIENCE)
-        assert isinstance(answer, Answer), answer
-        return set(answer.outputs[:, 1].astype(int).tolist())
+        assert isinstance(answer, Outputs), answer
+        return set(answer.values[:, 1].astype(int).tolist())
 
     async def until(self, true: Callable[[], bool]) -> None:
         async with asyncio.timeout(PATIENCE):

@@ -11,9 +11,9 @@ from prometheus_client import CollectorRegistry
 
 from service.domain import Ref
 from service.engine.core import Engine
-from service.engine.jobs import Answer
-from service.engine.wanted import Wanted
 from service.errors import NotReady
+from service.inference import Outputs
+from service.report import Wanted
 from tests.service.engine.bench import OTHER, PATIENCE, REF, Bench, Numbered, Result, wanted
 
 step = st.one_of(
@@ -82,10 +82,10 @@ async def _carry_out(steps: Sequence[tuple[tuple[str, int], Ref]], threads: int)
         ((at, result),) = answers
         if isinstance(result, NotReady):
             continue
-        assert isinstance(result, Answer)
-        assert result.outputs[:, 0].tolist() == list(range(num_rows))
+        assert isinstance(result, Outputs)
+        assert result.values[:, 0].tolist() == list(range(num_rows))
         of_its_time = {generation for generation, since, until in present[ref] if since < at and until > asked}
-        assert set(result.outputs[:, 1].astype(int)) <= of_its_time
+        assert set(result.values[:, 1].astype(int)) <= of_its_time
     for ref, given_orders in orders.items():
         last = given_orders[-1] if given_orders else ("unload", 0)
         resident = bench.engine.residents.get(ref)

@@ -11,15 +11,15 @@ from prometheus_client import CollectorRegistry
 from models.preprocess import Tensors
 from service.domain import BatchPolicy, Deadline, Ref
 from service.engine.core import Engine
-from service.engine.jobs import Answer
 from service.engine.requests import Reply, Request
 from service.errors import DeadlineExceeded, NotReady, QueueFull, ServoloopError
+from service.inference import Outputs
 from service.telemetry import EngineTelemetry
 from tests.fakes import FakeRunner, ManualClock, install, sample
 
 REF = Ref("fashion", 1)
 LABELS = {"model": "fashion", "version": "1"}
-Result = Answer | ServoloopError
+Result = Outputs | ServoloopError
 GENEROUS = 10.0
 
 
@@ -56,9 +56,9 @@ class Harness:
         self.engine.submit(request)
         return request
 
-    async def answer(self, asked: asyncio.Future[Result]) -> Answer:
+    async def answer(self, asked: asyncio.Future[Result]) -> Outputs:
         result = await asyncio.wait_for(asked, GENEROUS)
-        assert isinstance(result, Answer), result
+        assert isinstance(result, Outputs), result
         return result
 
     async def until_begun(self) -> None:
@@ -115,8 +115,8 @@ async def busy(harness: Harness) -> asyncio.Future[Result]:
 async def test_a_lone_row_gets_its_answer(start: Start) -> None:
     harness = await start()
     answer = await harness.answer(harness.ask(dense(5)))
-    assert answer.outputs.tolist() == [[5, 1]]
-    assert answer.outputs.dtype == np.float32
+    assert answer.values.tolist() == [[5, 1]]
+    assert answer.values.dtype == np.float32
     assert answer.failures == {}
 
 
@@ -126,7 +126,7 @@ async def test_what_arrives_while_the_device_is_busy_leaves_as_one_batch(start: 
     asked = [harness.ask(dense(value)) for value in range(1, 21)]
     harness.gate.set()
     answers = [await harness.answer(each) for each in (held, *asked)]
-    assert [answer.outputs[0, 0] for answer in answers] == list(range(21))
+    assert [answer.values[0, 0] for answer in answers] == list(range(21))
     assert [len(batch) for batch in harness.runner.batches] == [1, 20]
 
 
@@ -135,8 +135,8 @@ async def test_a_request_larger_than_a_batch_is_joined_again_in_order(start: Sta
     held = await busy(harness)
     large, small = harness.ask(dense(*range(10))), harness.ask(dense(77))
     harness.gate.set()
-    assert (await harness.answer(large)).outputs[:, 0].tolist() == list(range(10))
-    assert (await harness.answer(small)).outputs[:, 0].tolist() == [77]
+    assert (await harness.answer(large)).values[:, 0].tolist() == list(range(10))
+    assert (await harness.answer(small)).values[:, 0].tolist() == [77]
     await harness.answer(held)
     assert [len(batch) for batch in harness.runner.batches] == [1, 4, 4, 3]
 
@@ -144,7 +144,7 @@ async def test_a_request_larger_than_a_batch_is_joined_again_in_order(start: Sta
 async def test_sequences_that_leave_out_of_order_are_joined_in_order(start: Start) -> None:
     harness = await start()
     answer = await harness.answer(harness.ask(ragged(100, 1, 90, 2)))
-    assert answer.outputs[:, 1].tolist() == [100, 1, 90, 2]
+    assert answer.values[:, 1].tolist() == [100, 1, 90, 2]
     assert [len(batch) for batch in harness.runner.batches] == [2, 2]
 
 
@@ -249,11 +249,11 @@ async def test_a_row_that_fails_takes_no_other_with_it(start: Start) -> None:
     harness.gate.set()
     assert (await harness.answer(neighbour)).failures == {}
     answer = await harness.answer(partly)
-    assert answer.outputs.shape == (4, 2)
-    assert answer.outputs[[0, 3], 0].tolist() == [2, 3]
+    assert answer.values.shape == (4, 2)
+    assert answer.values[[0, 3], 0].tolist() == [2, 3]
     assert set(answer.failures) == {1, 2}
     nothing = await harness.answer(wholly)
-    assert len(nothing.outputs) == 2
+    assert len(nothing.values) == 2
     assert set(nothing.failures) == {0, 1}
     await harness.answer(held)
 

@@ -17,7 +17,7 @@ from service.engine.backends.eager import Eager
 from service.engine.plans import Plan
 from service.engine.replica import Replica
 from service.engine.runner import Fill
-from service.engine.wanted import Wanted
+from service.report import Wanted
 from service.settings import SHIPPED_CHECKPOINTS
 from tests.service.engine.networks import NETWORKS, manifest_of, rows_for
 

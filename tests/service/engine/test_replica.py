@@ -22,8 +22,8 @@ from service.domain import Ref
 from service.engine.failures import DeviceLost
 from service.engine.replica import Replica
 from service.engine.runner import Fill
-from service.engine.wanted import Wanted
 from service.errors import BrokenContract
+from service.report import Wanted
 from tests import checkpoints
 from tests.service.engine.networks import (
     IMAGE,

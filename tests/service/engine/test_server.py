@@ -2,7 +2,9 @@ import asyncio
 import logging
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,44 +13,30 @@ from prometheus_client import CollectorRegistry
 from models.manifest import BrokenCheckpoint
 from models.preprocess import Tensors
 from models.preprocess.tensors import Array
-from service.domain import BatchPolicy, Ref
+from service.domain import BatchPolicy, Precision, Ref
 from service.engine.core import Engine
 from service.engine.devices import OwnDevice
 from service.engine.loading import Loader
 from service.engine.memory import Memory
 from service.engine.server import EngineServer
-from service.engine.wanted import Wanted
-from service.inference import Answered, Asked, Asking, answers_in, infer_frame
+from service.inference import InferHeader, InferRequest, InferResult, infer_frame, results_in
 from service.link import Link
+from service.report import DeviceReport, ReplicaReport, Report, Wanted, load_frame, unload_frame
 from service.telemetry import EngineTelemetry
 from service.watch.history import History
 from service.wire import Frame, Kind
 from tests.fakes import FakeRunner, sample
 
-META = {"model": "m", "version": 1}
 REF = Ref("m", 1)
+WANTED = Wanted(REF, Path("good"))
+SAID_OF_LOAD = load_frame(1, WANTED, pardon=False).meta
 LABELS = {"model": "m", "version": "1"}
 OUTCOMES = ("ok", "reloaded", "failed")
 PATIENCE = 10.0
 GONE, KEPT = Ref("gone", 3), Ref("kept", 1)
 HISTORY = History(2, {1: frozenset({(7, 0)})}, {b"d" * 16: GONE, b"k" * 16: KEPT}, {GONE: "it was taken out"})
-SAID_OF_HISTORY = {
-    "incarnation": 2,
-    "suspects": {"1": [[7, 0]]},
-    "quarantined": {(b"d" * 16).hex(): "gone/3", (b"k" * 16).hex(): "kept/1"},
-    "withdrawn": {"gone/3": "it was taken out"},
-}
 DEVICE = OwnDevice("cpu", "a processor", 1000, ("cpu",), lambda: Memory(free=400, total=2000))
-NOTHING = {
-    "ready": [],
-    "forwards": {},
-    "failed": {"gone/3": "it was taken out"},
-    "reload_failed": {},
-    "loading": [],
-    "unloading": [],
-    "device": {"name": "cpu", "title": "a processor", "budget": 1000, "free": 400, "total": 2000, "peers": ["cpu"]},
-    "replicas": {},
-}
+NOTHING = Report(DeviceReport("cpu", 1000, ("cpu",)), {}, frozenset(), frozenset(), {}, {GONE: "it was taken out"})
 
 
 class Peer:
@@ -65,11 +53,16 @@ class Peer:
             if kind in (None, frame.kind):
                 return frame
 
-    def load(self, request_id: int, folder: str = "good", **more: object) -> None:
-        self.link.send(Frame(Kind.LOAD, request_id, meta={**META, "folder": folder, **more}))
+    async def report(self) -> Report:
+        """What the next STATUS says."""
+        return Report.from_frame(await self.next(Kind.STATUS))
 
-    def unload(self, request_id: int, **more: object) -> None:
-        self.link.send(Frame(Kind.UNLOAD, request_id, meta={**META, **more}))
+    def load(self, request_id: int, folder: str = "good", *, pardon: bool = False, **more: Any) -> None:
+        wanted = replace(WANTED, folder=Path(folder), **more)
+        self.link.send(load_frame(request_id, wanted, pardon=pardon))
+
+    def unload(self, request_id: int) -> None:
+        self.link.send(unload_frame(request_id, REF))
 
     def infer(
         self,
@@ -80,11 +73,11 @@ class Peer:
         time_left: float = PATIENCE,
         ref: Ref = REF,
     ) -> None:
-        self.link.send(infer_frame(Asking(ref), [Asked(request_id, time_left, Tensors(values, lengths))]))
+        self.link.send(infer_frame(InferHeader(ref), [InferRequest(request_id, time_left, Tensors(values, lengths))]))
 
-    async def answer(self) -> Answered:
+    async def answer(self) -> InferResult:
         """The only answer of the next RESULT."""
-        (answer,) = answers_in(await self.next(Kind.RESULT))
+        (answer,) = results_in(await self.next(Kind.RESULT))
         return answer
 
 
@@ -152,15 +145,15 @@ async def connect(tmp_path: Path, registry: CollectorRegistry, gate: Gate) -> As
 
 async def test_whoever_connects_hears_what_is_loaded(connect: Connect) -> None:
     peer = await connect()
-    assert (await peer.next()).meta == {**NOTHING, "history": SAID_OF_HISTORY}
+    assert Report.from_frame(await peer.next()) == replace(NOTHING, history=HISTORY)
     peer.load(7)
     loaded = await peer.next(Kind.LOADED)
     assert loaded.request_id == 7
-    said = (await peer.next()).meta
-    assert (said["ready"], said["failed"]) == (["m/1"], NOTHING["failed"])
-    assert 0 <= said["forwards"]["m/1"] < PATIENCE
-    greeting = (await (await connect()).next()).meta
-    assert (greeting["ready"], greeting["history"]) == (["m/1"], SAID_OF_HISTORY)
+    said = Report.from_frame(await peer.next())
+    assert (set(said.ready), said.failed, said.history) == ({REF}, NOTHING.failed, None)
+    assert 0 <= said.ready[REF] < PATIENCE
+    greeting = Report.from_frame(await (await connect()).next())
+    assert (set(greeting.ready), greeting.history) == ({REF}, HISTORY)
 
 
 @pytest.mark.parametrize(
@@ -178,12 +171,12 @@ async def test_every_load_is_answered_also_one_that_fails(
     peer = await connect()
     peer.load(3, folder)
     failed = await peer.next(Kind.FAILED)
-    assert (failed.request_id, failed.meta) == (3, {"error": "broken", "reason": reason})
-    assert (await peer.next(Kind.STATUS)).meta == {**NOTHING, "failed": {"m/1": reason, "gone/3": "it was taken out"}}
+    assert (failed.request_id, failed.meta) == (3, {"reason": reason})
+    assert await peer.report() == replace(NOTHING, failed={REF: reason, GONE: "it was taken out"})
     peer.load(4, "good")
     await peer.next(Kind.LOADED)
-    said = (await peer.next(Kind.STATUS)).meta
-    assert (said["ready"], said["failed"]) == (["m/1"], NOTHING["failed"])
+    said = await peer.report()
+    assert (set(said.ready), said.failed) == ({REF}, NOTHING.failed)
 
 
 async def loaded(connect: Connect) -> Peer:
@@ -198,8 +191,8 @@ async def test_rows_are_answered_under_their_id(connect: Connect) -> None:
     peer.infer(11, np.array([[1.0, 2.0]], np.float32))
     answer = await peer.answer()
     assert answer.request_id == 11
-    assert answer.outputs.tolist() == [[3, 2]]
-    assert answer.failures == {}
+    assert answer.outputs.values.tolist() == [[3, 2]]
+    assert answer.outputs.failures == {}
 
 
 async def test_answers_of_one_batch_come_together(connect: Connect, gate: Gate) -> None:
@@ -208,25 +201,29 @@ async def test_answers_of_one_batch_come_together(connect: Connect, gate: Gate) 
     row = np.ones((1, 1), np.float32)
     peer.infer(1, row)
     await until(lambda: gate.num_entered == 1)
-    asked = [Asked(number, PATIENCE, Tensors(number * row)) for number in (2, 3)]
-    peer.link.send(infer_frame(Asking(REF), asked))
+    asked = [InferRequest(number, PATIENCE, Tensors(number * row)) for number in (2, 3)]
+    peer.link.send(infer_frame(InferHeader(REF), asked))
     peer.infer(4, 4 * row)
     gate.open.set()
     assert (await peer.answer()).request_id == 1
-    answers = answers_in(await peer.next(Kind.RESULT))
-    assert {answer.request_id: answer.outputs.tolist() for answer in answers} == {2: [[2, 1]], 3: [[3, 1]], 4: [[4, 1]]}
+    answers = results_in(await peer.next(Kind.RESULT))
+    assert {answer.request_id: answer.outputs.values.tolist() for answer in answers} == {
+        2: [[2, 1]],
+        3: [[3, 1]],
+        4: [[4, 1]],
+    }
 
 
 async def test_packed_sequences_are_answered_row_by_row(connect: Connect) -> None:
     peer = await loaded(connect)
     peer.infer(11, np.array([1, 2, 3], np.int64), np.array([1, 2], np.int32))
-    assert (await peer.answer()).outputs.tolist() == [[1, 1], [5, 2]]
+    assert (await peer.answer()).outputs.values.tolist() == [[1, 1], [5, 2]]
 
 
 async def test_failed_rows_are_named(connect: Connect) -> None:
     peer = await loaded(connect)
     peer.infer(11, np.array([[1.0], [np.nan]], np.float32))
-    assert (await peer.answer()).failures == {1: "the network's answer for this row is not finite"}
+    assert (await peer.answer()).outputs.failures == {1: "the network's answer for this row is not finite"}
 
 
 async def test_refusals_carry_their_facts(connect: Connect) -> None:
@@ -247,8 +244,8 @@ async def test_refusals_carry_their_facts(connect: Connect) -> None:
     [
         Frame(Kind.RESULT, 1),
         Frame(Kind.INFER),
-        Frame(Kind.LOAD, 1, meta=META),
-        Frame(Kind.LOAD, 1, meta={**META, "folder": "good", "precision": "int8"}),
+        Frame(Kind.LOAD, 1, meta={key: value for key, value in SAID_OF_LOAD.items() if key != "folder"}),
+        Frame(Kind.LOAD, 1, meta={**SAID_OF_LOAD, "precision": "int8"}),
         Frame(Kind.UNLOAD, 1),
     ],
     ids=["a result", "no model", "no folder", "no precision", "no version"],
@@ -319,22 +316,25 @@ async def test_a_beat_tells_all_that_the_engine_lives(
 # Loading again, and unloading
 
 
-async def ready(peer: Peer, *names: str) -> Frame:
-    """The next status in which exactly these versions take requests."""
-    while (status := await peer.next(Kind.STATUS)).meta["ready"] != list(names):
+async def ready(peer: Peer, *refs: Ref) -> Report:
+    """The next report in which exactly these versions take requests."""
+    while set((report := await peer.report()).ready) != set(refs):
         pass
-    return status
+    return report
 
 
 async def test_what_lies_on_the_device_is_told_with_its_size_and_how_long_nobody_asked(connect: Connect) -> None:
     peer = await connect()
-    peer.load(1, generation=4, precision="bfloat16")
-    assert (await peer.next(Kind.LOADED)).meta["bytes"] == FakeRunner.num_bytes
-    replicas = (await ready(peer, "m/1")).meta["replicas"]
-    assert replicas["m/1"].pop("idle") is None, "nobody has asked it yet"
-    execution = {"backend": "fake", "precision": "float32", "threads": 1, "reason": "it is a fake", "pending": False}
-    facts = {"bytes": FakeRunner.num_bytes, "generation": 4, "precision": "bfloat16", "optimized": False}
-    assert replicas == {"m/1": {**facts, "execution": execution}}
+    peer.load(1, generation=4, precision=Precision.BFLOAT16)
+    replica = ReplicaReport(FakeRunner.num_bytes, 4, Precision.BFLOAT16, None, FakeRunner.execution)
+    assert (await ready(peer, REF)).replicas == {REF: replica}, "nobody has asked it yet"
+    peer.infer(2, np.ones((1, 1), np.float32))
+    await peer.next(Kind.RESULT)
+    peer.load(3, generation=5)
+    await peer.next(Kind.LOADED)
+    idle = (await ready(peer, REF)).replicas[REF].idle
+    assert idle is not None
+    assert 0 <= idle < PATIENCE
 
 
 async def test_what_is_loaded_already_is_answered_at_once_and_another_generation_takes_its_place(
@@ -342,10 +342,10 @@ async def test_what_is_loaded_already_is_answered_at_once_and_another_generation
 ) -> None:
     peer = await loaded(connect)
     peer.load(2, "broken")  # it is not looked at
-    assert (await peer.next(Kind.LOADED)).meta == {"seconds": 0, "bytes": FakeRunner.num_bytes}
+    assert (await peer.next(Kind.LOADED)).request_id == 2
     peer.load(3, generation=1)
     assert (await peer.next(Kind.LOADED)).request_id == 3
-    assert (await peer.next(Kind.STATUS)).meta["replicas"]["m/1"]["generation"] == 1
+    assert (await peer.report()).replicas[REF].generation == 1
     outcomes = {name: sample(registry, "servoloop_loads_total", {**LABELS, "outcome": name}) for name in OUTCOMES}
     assert outcomes == {"ok": 1, "reloaded": 1, "failed": 0}
 
@@ -357,16 +357,15 @@ async def test_a_reload_that_fails_is_told_and_what_was_loaded_answers(
     peer = await loaded(connect)
     peer.load(2, "broken", generation=1)
     failed = await peer.next(Kind.FAILED)
-    assert failed.meta == {"error": "broken", "reason": "its sha256 differs"}
-    said = (await peer.next(Kind.STATUS)).meta
-    assert (said["ready"], said["failed"]) == (["m/1"], NOTHING["failed"])
-    assert said["reload_failed"] == {"m/1": "its sha256 differs"}
-    assert said["replicas"]["m/1"]["generation"] == 0
+    assert (failed.request_id, failed.meta) == (2, {"reason": "its sha256 differs"})
+    said = await peer.report()
+    assert (set(said.ready), said.failed) == ({REF}, NOTHING.failed)
+    assert said.replicas[REF].generation == 0
     peer.infer(3, np.ones((1, 1), np.float32))
     await peer.next(Kind.RESULT)
     peer.load(4, generation=1)
-    await peer.next(Kind.LOADED)
-    assert (await peer.next(Kind.STATUS)).meta["reload_failed"] == {}
+    assert (await peer.next(Kind.LOADED)).request_id == 4
+    assert (await peer.report()).replicas[REF].generation == 1
 
 
 async def test_an_unload_answers_what_waits_and_refuses_what_comes(connect: Connect, gate: Gate) -> None:
@@ -377,17 +376,17 @@ async def test_an_unload_answers_what_waits_and_refuses_what_comes(connect: Conn
     await until(lambda: gate.num_entered == 1)
     peer.infer(12, row)
     peer.unload(2)
-    said = (await ready(peer)).meta
-    assert (said["unloading"], list(said["replicas"]), said["forwards"]) == (["m/1"], ["m/1"], {})
+    said = await ready(peer)
+    assert (said.unloading, set(said.replicas)) == ({REF}, {REF})
     peer.infer(13, row)
     refused = await peer.next(Kind.FAILED)
     assert (refused.request_id, refused.meta) == (13, {"error": "not_ready", "reason": "it is being unloaded"})
     gate.open.set()
     answered = [await peer.next() for _ in range(3)]
     assert [frame.kind for frame in answered] == [Kind.RESULT, Kind.RESULT, Kind.UNLOADED]
-    assert [answer.request_id for frame in answered[:2] for answer in answers_in(frame)] == [11, 12]
-    assert answered[-1].meta == {"bytes": FakeRunner.num_bytes}
-    assert (await peer.next()).meta == NOTHING
+    assert [answer.request_id for frame in answered[:2] for answer in results_in(frame)] == [11, 12]
+    assert answered[-1].request_id == 2
+    assert Report.from_frame(await peer.next()) == NOTHING
     peer.infer(14, row)
     assert (await peer.next(Kind.FAILED)).meta["reason"] == "it is not loaded on this engine"
 
@@ -395,7 +394,7 @@ async def test_an_unload_answers_what_waits_and_refuses_what_comes(connect: Conn
 async def test_what_is_not_loaded_is_unloaded_at_once(connect: Connect) -> None:
     peer = await connect()
     peer.unload(2)
-    assert (await peer.next(Kind.UNLOADED)).meta == {"bytes": 0}
+    assert (await peer.next(Kind.UNLOADED)).request_id == 2
 
 
 async def test_the_failure_of_a_version_is_forgotten_when_it_is_unloaded(
@@ -407,24 +406,24 @@ async def test_the_failure_of_a_version_is_forgotten_when_it_is_unloaded(
     await peer.next(Kind.FAILED)
     peer.unload(2)
     await peer.next(Kind.UNLOADED)
-    assert (await peer.next(Kind.STATUS)).meta == NOTHING
+    assert await peer.report() == NOTHING
 
 
 async def test_a_version_taken_out_is_loaded_only_with_a_pardon_which_all_hear_of(connect: Connect) -> None:
     peer, other = await connect(), await connect()
     for each in (peer, other):
         await each.next(Kind.STATUS)
-    peer.load(1, model="gone", version=3)
-    assert (await peer.next()).meta == {"error": "broken", "reason": "it was taken out"}
+    peer.load(1, ref=GONE)
+    assert (await peer.next()).meta == {"reason": "it was taken out"}
     for each in (peer, other):
         # At once, not with the next beat: until then whoever asked takes it for loading.
-        assert (await each.next()).meta == NOTHING
-    peer.load(2, model="gone", version=3, pardon=True)
+        assert Report.from_frame(await each.next()) == NOTHING
+    peer.load(2, ref=GONE, pardon=True)
+    pardoned = replace(HISTORY, quarantined={b"k" * 16: KEPT}, withdrawn={})
     for each in (peer, other):
-        said = (await each.next(Kind.STATUS)).meta
-        assert said["history"] == {**SAID_OF_HISTORY, "quarantined": {(b"k" * 16).hex(): "kept/1"}, "withdrawn": {}}
-        assert said["failed"] == {}
+        said = await each.report()
+        assert (said.history, said.failed) == (pardoned, {})
     await peer.next(Kind.LOADED)
-    await ready(other, "gone/3")
-    greeting = (await (await connect()).next()).meta
-    assert greeting["history"]["withdrawn"] == {}
+    await ready(other, GONE)
+    greeting = Report.from_frame(await (await connect()).next())
+    assert greeting.history == pardoned

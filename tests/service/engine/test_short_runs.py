@@ -14,10 +14,10 @@ from models.preprocess.tensors import Array
 from service.domain import BatchPolicy, Deadline, Ref
 from service.engine.core import Engine
 from service.engine.failures import DeviceLost
-from service.engine.jobs import Answer
 from service.engine.requests import Request
 from service.engine.runner import Fill
 from service.errors import ServoloopError
+from service.inference import Outputs
 from service.telemetry import EngineTelemetry
 from service.watch.blackbox import Running
 from tests.fakes import FakeRunner, ManualClock, install, sample
@@ -26,7 +26,7 @@ REF, OTHER = Ref("m", 1), Ref("n", 1)
 LABELS = {"model": "m", "version": "1"}
 SHORT, LONG = 0.0005, 0.0015
 PATIENCE = 10.0
-Result = Answer | ServoloopError
+Result = Outputs | ServoloopError
 
 
 class Timed(FakeRunner):
@@ -77,9 +77,9 @@ class Short:
         self.engine.submit(Request(ref, rows, Deadline(1e9), self.clock(), future.set_result, 7, digest=digest))
         return future
 
-    async def answer(self, *values: float, ref: Ref = REF, digest: bytes = b"") -> Answer:
+    async def answer(self, *values: float, ref: Ref = REF, digest: bytes = b"") -> Outputs:
         result = await asyncio.wait_for(self.ask(*values, ref=ref, digest=digest), PATIENCE)
-        assert isinstance(result, Answer), result
+        assert isinstance(result, Outputs), result
         return result
 
 
@@ -96,7 +96,7 @@ async def test_a_lone_row_of_a_short_network_runs_where_it_arrived(short: Short,
     runner = await short.load(SHORT)
     answer = await short.answer(5)
     assert runner.ran_here == [True]
-    assert (answer.outputs.tolist(), answer.failures) == ([[5, 1]], {})
+    assert (answer.values.tolist(), answer.failures) == ([[5, 1]], {})
     assert answer.compute_seconds == pytest.approx(SHORT)
     ((first, running), (last, nothing)) = short.shown
     assert (first, last, nothing) == (0, 0, None)

@@ -14,10 +14,10 @@ from service.domain import BatchPolicy, Deadline, Ref
 from service.engine.core import CANARY_SECONDS, Engine
 from service.engine.failures import DeviceLost
 from service.engine.isolation import run_isolating
-from service.engine.jobs import Answer
 from service.engine.requests import Reply, Request
 from service.engine.runner import Fill
 from service.errors import ServoloopError
+from service.inference import Outputs
 from service.telemetry import EngineTelemetry
 from service.watch.blackbox import Doing, Running
 from tests.fakes import FakeRunner, ManualClock, install, sample
@@ -46,15 +46,15 @@ class Upkeep:
         deadline = Deadline.after(seconds, now=now)
         self.engine.submit(Request(REF, tensors, deadline, now, reply, request_id, digest=digest))
 
-    async def answer(self, *values: float, request_id: int = 7, digest: bytes = b"") -> Answer:
-        future: asyncio.Future[Answer | ServoloopError] = asyncio.get_running_loop().create_future()
+    async def answer(self, *values: float, request_id: int = 7, digest: bytes = b"") -> Outputs:
+        future: asyncio.Future[Outputs | ServoloopError] = asyncio.get_running_loop().create_future()
         self.submit(future.set_result, *values, request_id=request_id, digest=digest)
         await self.run_until(future)
         answer = future.result()
-        assert isinstance(answer, Answer)
+        assert isinstance(answer, Outputs)
         return answer
 
-    async def run_until(self, done: asyncio.Future[Answer | ServoloopError]) -> None:
+    async def run_until(self, done: asyncio.Future[Outputs | ServoloopError]) -> None:
         running = asyncio.create_task(self.engine.run())
         try:
             await asyncio.wait([running, done], timeout=PATIENCE, return_when=asyncio.FIRST_COMPLETED)
@@ -171,7 +171,7 @@ async def test_where_memory_does_not_suffice_all_rows_are_answered_and_later_bat
     upkeep = await upkeep_of(runner, registry)
     for _ in range(2):
         answer = await upkeep.answer(*range(8))
-        assert answer.outputs[:, 0].tolist() == list(range(8))
+        assert answer.values[:, 0].tolist() == list(range(8))
         assert answer.failures == {}
     assert {len(batch) for batch in runner.batches} == {2}
     assert sample(registry, "servoloop_batch_cap_reductions_total", LABELS) == 1
@@ -211,12 +211,12 @@ def test_a_lost_device_is_not_asked_again() -> None:
 
 async def test_answers_that_come_too_late_are_counted(upkeep: Upkeep, registry: CollectorRegistry) -> None:
     upkeep.runner._before = lambda: upkeep.clock.advance(5)
-    future: asyncio.Future[Answer | ServoloopError] = asyncio.get_running_loop().create_future()
+    future: asyncio.Future[Outputs | ServoloopError] = asyncio.get_running_loop().create_future()
     upkeep.submit(future.set_result, 0.0, 0.0, seconds=1.0)
     await upkeep.run_until(future)
     assert sample(registry, "servoloop_deadline_misses_total", {**LABELS, "when": "after"}) == 1
     # And from what was learned, the next one with as little time is refused at once.
-    refused: list[Answer | ServoloopError] = []
+    refused: list[Outputs | ServoloopError] = []
     upkeep.submit(refused.append, 0.0, 0.0, seconds=1.0)
     assert len(refused) == 1
     assert sample(registry, "servoloop_deadline_misses_total", {**LABELS, "when": "before"}) == 1

@@ -11,10 +11,10 @@ from service.domain import Execution, Loading, Precision, Ref, Wish
 from service.reconciling.decision import Decision, EngineFacts, Facts, decide
 from service.reconciling.engine_link import Tried, tried
 from service.reconciling.optimizing import Progress
-from service.reconciling.report import DeviceReport, ReplicaReport, Report
 from service.registry.catalog import Catalog, Model, Version
 from service.registry.fleet import VersionState
 from service.registry.steps import Holding, Load, Replica, Unload
+from service.report import DeviceReport, ReplicaReport, Report
 
 A, B, C = Ref("a", 1), Ref("b", 1), Ref("c", 1)
 SIZES = {A: 40, B: 40, C: 40}

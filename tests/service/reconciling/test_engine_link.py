@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -12,12 +11,13 @@ from service.link import Link
 from service.reconciling.engine_link import EngineLink, tried
 from service.registry.placement import Claim
 from service.registry.steps import Holding, Replica
+from service.report import DeviceReport, ReplicaReport, Report
 from service.wire import Frame, Kind
 from tests.fakes import ManualClock
 
 REF = Ref("m", 1)
 CLAIM = Claim(REF, 40, identity="abc", generation=2, precision=Precision.BFLOAT16)
-LOADED = {"bytes": 44, "generation": 2, "precision": "bfloat16", "idle": None}
+LOADED = {REF: ReplicaReport(44, 2, Precision.BFLOAT16, None)}
 PATIENCE = 10.0
 
 
@@ -51,12 +51,11 @@ class Engine:
             await peer.lost
         self.peers.clear()
 
-    async def say(self, *, replicas: Mapping[str, Any] | None = None, **more: list[str]) -> None:
+    async def say(self, *, replicas: Mapping[Ref, ReplicaReport] | None = None) -> None:
         """Send a status, and wait until it was heard."""
-        device = {"name": "cpu", "budget": 1000, "peers": ["cpu"]}
-        lists = {"loading": [], "unloading": [], **more}
         before = self.news
-        self.send(Frame(Kind.STATUS, meta={"device": device, "replicas": replicas or {}, **lists}))
+        device = DeviceReport("cpu", 1000, ("cpu",))
+        self.send(Report(device, replicas or {}, frozenset(), frozenset()).to_frame())
         await self.until(lambda: self.news > before)
 
     def send(self, frame: Frame) -> None:
@@ -88,7 +87,7 @@ async def engine(tmp_path: Path) -> AsyncIterator[Engine]:
 
 async def test_what_it_holds_is_what_it_says(engine: Engine) -> None:
     assert engine.link.holding({}) is None
-    await engine.say(replicas={"m/1": LOADED})
+    await engine.say(replicas=LOADED)
     assert engine.link.holding({REF: "abc"}) == Holding({REF: Replica(44, "abc", 2, Precision.BFLOAT16)})
 
 
@@ -114,14 +113,14 @@ async def test_a_load_is_under_way_from_its_command_to_the_report_that_shows_it(
     await engine.say()
     assert engine.link.holding({}) == coming, "a report that was under way before says nothing of it"
     engine.send(Frame(Kind.LOADED, frame.request_id))
-    await engine.say(replicas={"m/1": LOADED})
+    await engine.say(replicas=LOADED)
     holding = engine.link.holding({REF: "abc"})
     assert holding is not None
     assert (holding.loading, list(holding.loaded)) == ({}, [REF])
 
 
 async def test_an_unload_is_under_way_likewise(engine: Engine) -> None:
-    await engine.say(replicas={"m/1": LOADED})
+    await engine.say(replicas=LOADED)
     engine.link.unload(REF)
     frame = await engine.next()
     assert frame.kind is Kind.UNLOAD
@@ -140,7 +139,7 @@ async def test_files_are_held_while_a_load_or_a_replica_may_need_them(engine: En
     assert engine.link.held == {REF}
     frame = await engine.next()
     engine.send(Frame(Kind.LOADED, frame.request_id))
-    await engine.say(replicas={"m/1": LOADED})
+    await engine.say(replicas=LOADED)
     assert engine.link.held == {REF}
     await engine.say()
     assert not engine.link.held
@@ -161,7 +160,7 @@ async def test_what_failed_is_tried_again_later_and_later(engine: Engine) -> Non
     assert waits == [5, 10, 20]
     engine.link.load(CLAIM, Path("/models/m/1"), pardon=False)
     engine.send(Frame(Kind.LOADED, (await engine.next()).request_id))
-    await engine.say(replicas={"m/1": LOADED})
+    await engine.say(replicas=LOADED)
     engine.link.fail(CLAIM, "again")
     engine.clock.advance(5)
     assert not engine.link.failures(), "a success starts the waits anew"
@@ -176,7 +175,7 @@ async def test_failures_are_forgotten_where_that_is_asked_for(engine: Engine) ->
 
 
 async def test_with_its_engine_all_is_forgotten_but_its_last_report(engine: Engine) -> None:
-    await engine.say(replicas={"m/1": LOADED})
+    await engine.say(replicas=LOADED)
     engine.link.load(CLAIM, Path("/models/m/1"), pardon=False)
     engine.link.unload(Ref("m", 2))
     engine.link.fail(CLAIM, "no")

@@ -19,7 +19,6 @@ from service.engine.devices import OwnDevice
 from service.engine.loading import Loader
 from service.engine.memory import Memory
 from service.engine.server import EngineServer
-from service.engine.wanted import Wanted
 from service.errors import StoreUnavailable
 from service.folders import listen_unix
 from service.reconciling import optimizing
@@ -28,6 +27,7 @@ from service.reconciling.reconciler import Reconciler
 from service.registry.fleet import Standing, VersionState, View
 from service.registry.fleet_client import FleetClient
 from service.registry.scanner import Scanner
+from service.report import Wanted
 from service.store.base import Aliases, Found, WishChange
 from service.telemetry import EngineTelemetry, SupervisorTelemetry
 from service.watch.evidence import Cause, Death

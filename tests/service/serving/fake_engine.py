@@ -1,25 +1,36 @@
 """An engine's end of the wire, told by a test what to say."""
 
 import asyncio
+import contextlib
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from models.preprocess import Tensors
 from service.domain import Ref
-from service.inference import Answered, Asking, asked_in, result_frames
+from service.inference import InferHeader, InferResult, Outputs, requests_in, result_frames
 from service.link import Link
+from service.report import DeviceReport, Report
+from service.serving.engine_client import EngineClient
 from service.watch.history import History
 from service.wire import Frame, Kind
 
 PATIENCE = 10.0
 
+Failed = Mapping[Ref, str] | None
+
+
+def says(*ready: Ref, failed: Failed = None, history: History | None = None) -> Frame:
+    """The STATUS of an engine whose versions have all just answered."""
+    device = DeviceReport("cpu", 1000, ("cpu",))
+    return Report(device, {}, frozenset(), frozenset(), dict.fromkeys(ready, 0.0), failed or {}, history).to_frame()
+
 
 class Sent(NamedTuple):
     """One of the requests of a frame."""
 
-    asking: Asking
+    header: InferHeader
     request_id: int
     time_left: float
     tensors: Tensors
@@ -31,12 +42,22 @@ class Sent(NamedTuple):
 
 
 def sent_in(frame: Frame) -> list[Sent]:
-    asking, requests = asked_in(frame)
-    return [Sent(asking, *request) for request in requests]
+    header, requests = requests_in(frame)
+    return [Sent(header, *request) for request in requests]
 
 
-def tenfold(request: Sent, failures: Mapping[int, str] | None = None) -> Answered:
-    return Answered(request.request_id, request.tensors.values * 10, failures or {}, 0.25, 0.5)
+def tenfold(request: Sent, failures: Mapping[int, str] | None = None) -> InferResult:
+    return InferResult(request.request_id, Outputs(request.tensors.values * 10, failures or {}, 0.25, 0.5))
+
+
+@contextlib.asynccontextmanager
+async def connected(client: EngineClient) -> AsyncIterator[EngineClient]:
+    """A client between its start and its stop."""
+    client.start()
+    try:
+        yield client
+    finally:
+        await client.stop()
 
 
 class FakeEngine:
@@ -49,11 +70,9 @@ class FakeEngine:
         self._links: list[Link] = []
         self._server: asyncio.Server | None = None
 
-    async def start(self, *ready: Ref, failed: Mapping[str, str] | None = None, history: History | None = None) -> None:
+    async def start(self, *ready: Ref, failed: Failed = None, history: History | None = None) -> None:
         """Listen, and tell each who connects what is ready."""
-        status = self._status(ready, failed or {})
-        if history is not None:
-            status = Frame(Kind.STATUS, meta={**status.meta, "history": history.to_meta()})
+        status = says(*ready, failed=failed, history=history)
 
         def connection() -> Link:
             link = Link(self.frames.put_nowait, opened=lambda: link.send(status))
@@ -72,8 +91,8 @@ class FakeEngine:
         await asyncio.gather(*(link.lost for link in self._links))
         self._links.clear()
 
-    def say(self, *ready: Ref, failed: Mapping[str, str] | None = None) -> None:
-        self.send(self._status(ready, failed or {}))
+    def say(self, *ready: Ref, failed: Failed = None) -> None:
+        self.send(says(*ready, failed=failed))
 
     def send(self, frame: Frame) -> None:
         for link in self._links:
@@ -95,7 +114,3 @@ class FakeEngine:
         frame = await asyncio.wait_for(self.frames.get(), PATIENCE)
         assert frame.kind is kind
         return frame
-
-    @staticmethod
-    def _status(ready: tuple[Ref, ...], failed: Mapping[str, str]) -> Frame:
-        return Frame(Kind.STATUS, meta={"ready": [str(ref) for ref in ready], "failed": failed})

@@ -32,7 +32,7 @@ class Decoded:
 
 def read(sent: Body, contract: Any = TEXT, *, max_rows: int = 3) -> Decoded:
     parsed = parse(sent, contract, max_rows=max_rows)
-    return Decoded(parsed.rows(Allowance()), parsed.parameters)
+    return Decoded(parsed.rows(Allowance(lambda: None)), parsed.parameters)
 
 
 def fault(kind: type[InvalidInput], sent: Body, contract: Any = TEXT) -> InvalidInput:

@@ -191,13 +191,13 @@ def test_a_text_that_is_too_long_is_refused() -> None:
 def test_a_picture_is_brought_to_the_contracts_size() -> None:
     stream = io.BytesIO()
     Image.new("L", (30, 20), 9).save(stream, "PNG")
-    pixels = checked_picture(stream.getvalue(), "row", GREY, Allowance())
+    pixels = checked_picture(stream.getvalue(), "row", GREY, Allowance(lambda: None))
     assert pixels.tolist() == [[[9, 9, 9], [9, 9, 9]]]
 
 
 def test_a_broken_picture_says_what_is_wrong_and_what_was_expected() -> None:
     with pytest.raises(UnprocessableInput) as raised:
-        checked_picture(b"GIF89a", "instances[0].image", GREY, Allowance())
+        checked_picture(b"GIF89a", "instances[0].image", GREY, Allowance(lambda: None))
     assert raised.value.field == "instances[0].image"
     assert "no image of a known format" in raised.value.problem
     assert raised.value.expected == describe(GREY)

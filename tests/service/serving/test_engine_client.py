@@ -25,13 +25,13 @@ from service.errors import (
     QueueFull,
     ServoloopError,
 )
-from service.inference import Answered, Asking, result_frames
-from service.serving.engine_client import STALE_SECONDS, EngineClient
-from service.serving.held import Outputs
+from service.inference import InferHeader, InferResult, Outputs, result_frames
+from service.serving.engine_client import EngineClient
+from service.serving.engine_status import STALE_SECONDS
 from service.telemetry import HttpTelemetry
 from service.wire import Frame, Kind
 from tests.fakes import ManualClock, sample
-from tests.service.serving.fake_engine import PATIENCE, FakeEngine
+from tests.service.serving.fake_engine import PATIENCE, FakeEngine, connected
 
 REF, OTHER = Ref("m", 1), Ref("m", 2)
 ROWS = Tensors(np.array([[1.0], [2.0]], np.float32))
@@ -50,7 +50,7 @@ async def client(
     engine: FakeEngine, registry: CollectorRegistry, caplog: pytest.LogCaptureFixture
 ) -> AsyncIterator[EngineClient]:
     caplog.set_level(logging.CRITICAL)
-    async with EngineClient(engine.path, HttpTelemetry(registry), max_pending_rows=4) as client:
+    async with connected(EngineClient(engine.path, HttpTelemetry(registry), max_pending_rows=4)) as client:
         yield client
 
 
@@ -68,12 +68,12 @@ async def fails(asked: asyncio.Task[Outputs]) -> ServoloopError:
 
 async def ready(client: EngineClient, ref: Ref = REF) -> None:
     async with asyncio.timeout(PATIENCE):
-        while not client.is_ready(ref):
+        while client.why_unready(ref) is not None:
             await asyncio.sleep(0.001)
 
 
-def result(request_id: int, outputs: Array) -> Frame:
-    (frame,) = result_frames([Answered(request_id, outputs, {}, 0.0, 0.0)])
+def result(request_id: int, values: Array) -> Frame:
+    (frame,) = result_frames([InferResult(request_id, Outputs(values, {}, 0.0, 0.0))])
     return frame
 
 
@@ -93,7 +93,7 @@ async def test_rows_go_out_and_their_outputs_come_back(engine: FakeEngine, clien
     await engine.start(REF)
     asked = ask(client, seconds=5)
     request = await engine.asked()
-    assert request.asking == Asking(REF)
+    assert request.header == InferHeader(REF)
     assert 4 < request.time_left <= 5
     assert (request.values, request.tensors.lengths) == ([[1], [2]], None)
     engine.answer(request)
@@ -262,7 +262,7 @@ async def test_after_the_last_was_given_up_the_next_is_too(engine: FakeEngine, c
 async def test_a_version_that_could_not_be_loaded_is_refused_at_once(
     engine: FakeEngine, client: EngineClient, known: bool
 ) -> None:
-    broken = {str(REF): "its sha256 differs"}
+    broken = {REF: "its sha256 differs"}
     await engine.start(OTHER, failed=broken if known else None)
     await ready(client, OTHER)
     asked = ask(client)
@@ -312,9 +312,9 @@ async def test_a_lost_engine_is_not_ready(engine: FakeEngine, client: EngineClie
     await ready(client)
     await engine.die()
     async with asyncio.timeout(PATIENCE):
-        while client.is_ready(REF):
+        while client.why_unready(REF) is None:
             await asyncio.sleep(0.001)
-    assert client.status.ready == frozenset()
+    assert not client.status.ready
 
 
 @pytest.mark.parametrize(
@@ -391,11 +391,11 @@ async def test_a_request_that_ended_in_any_way_makes_room(engine: FakeEngine, cl
 
 
 async def test_ready_is_what_the_engine_says(engine: FakeEngine, client: EngineClient) -> None:
-    assert not client.is_ready(REF)
+    assert client.why_unready(REF) is not None
     await engine.start(REF)
     await ready(client)
-    assert not client.is_ready(OTHER)
-    assert client.status.ready == {REF}
+    assert client.why_unready(OTHER) is not None
+    assert set(client.status.ready) == {REF}
 
 
 async def test_an_engine_that_was_not_heard_of_lately_is_not_ready(
@@ -403,19 +403,19 @@ async def test_an_engine_that_was_not_heard_of_lately_is_not_ready(
 ) -> None:
     await engine.start(REF)
     clock = ManualClock()
-    async with EngineClient(engine.path, HttpTelemetry(registry), max_pending_rows=4, clock=clock) as client:
+    async with connected(EngineClient(engine.path, HttpTelemetry(registry), max_pending_rows=4, clock=clock)) as client:
         await ready(client)
         clock.advance(STALE_SECONDS - 0.01)
-        assert client.is_ready(REF)
+        assert client.why_unready(REF) is None
         clock.advance(0.01)
-        assert not client.is_ready(REF)
+        assert client.why_unready(REF) is not None
         engine.say(REF)
         await ready(client)
 
 
 async def test_leaving_the_client_closes_its_connection(engine: FakeEngine, registry: CollectorRegistry) -> None:
     await engine.start(REF)
-    async with EngineClient(engine.path, HttpTelemetry(registry), max_pending_rows=4) as client:
+    async with connected(EngineClient(engine.path, HttpTelemetry(registry), max_pending_rows=4)) as client:
         await ready(client)
         (link,) = engine._links
     await asyncio.wait_for(link.lost, PATIENCE)

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,13 @@ from prometheus_client import CollectorRegistry
 from models.preprocess import Tensors
 from service.domain import Deadline, Ref
 from service.errors import NotReady, QueueFull, ServoloopError
+from service.inference import Outputs
 from service.reconciling.publisher import Publisher
 from service.registry.fleet import EngineInfo, Standing, VersionState, View
 from service.registry.fleet_client import FleetClient
+from service.serving.admission import PendingBounds
 from service.serving.engine_client import EngineClient
 from service.serving.engine_pool import EnginePool
-from service.serving.held import Bounds, Outputs
 from service.telemetry import HttpTelemetry
 from service.watch.history import History
 from service.wire import Frame, Kind
@@ -48,7 +50,7 @@ class World:
         def connect(info: EngineInfo, tell: Callable[[], None]) -> EngineClient:
             return EngineClient(Path(info.socket), telemetry, max_pending_rows=8, tell=tell)
 
-        self.pool = EnginePool(connect, self.fleet, Bounds(4, 1 << 20))
+        self.pool = EnginePool(connect, self.fleet, PendingBounds(4, 1 << 20))
 
     async def close(self) -> None:
         assert self._server is not None
@@ -99,7 +101,7 @@ async def test_of_two_engines_the_one_that_owes_less_is_asked(world: World) -> N
     for engine in world.engines:
         await engine.start(REF)
     world.publish(VersionState.LOADED)
-    await world.until(lambda: [client.is_ready(REF) for client in world.pool._clients.values()] == [True, True])
+    await world.until(lambda: [client.why_unready(REF) for client in world.pool._clients.values()] == [None, None])
     first = world.ask()
     busy = await world.engines[0].asked()
     second, third = world.ask(), world.ask()
@@ -250,14 +252,13 @@ async def test_an_engine_that_comes_later_is_asked_too(world: World) -> None:
 
 
 async def test_readiness_is_that_of_any_engine(world: World) -> None:
-    await world.engines[0].start(failed={str(REF): "too large"})
+    await world.engines[0].start(failed={REF: "too large"})
     world.publish(VersionState.LOADING)
     await world.until(lambda: world.pool.why_unready(REF) == "too large")
-    assert world.pool.status.failed == {REF: "too large"}
+    assert world.pool.failed == {REF: "too large"}
     await world.engines[1].start(REF)
     await world.until(lambda: world.pool.is_ready(REF))
-    assert not world.pool.status.failed
-    assert world.pool.status.ready == {REF}
+    assert not world.pool.failed
 
 
 async def test_on_demand_needs_an_engine_that_lives(world: World) -> None:
@@ -295,7 +296,7 @@ async def two_ready(world: World, history: History | None = None) -> None:
     for engine in world.engines:
         await engine.start(REF, history=history)
     world.publish(VersionState.LOADED)
-    await world.until(lambda: [client.is_ready(REF) for client in world.pool._clients.values()] == [True, True])
+    await world.until(lambda: [client.why_unready(REF) for client in world.pool._clients.values()] == [None, None])
 
 
 async def test_what_a_dead_engine_held_is_answered_by_another_one_at_once(
@@ -318,13 +319,13 @@ async def test_a_request_that_lost_two_engines_waits_for_the_second_ones_success
     await world.engines[0].die()
     poison = await world.engines[1].asked()
     await world.engines[0].start(REF, history=History(2))
-    await world.until(lambda: world.pool._clients["engine-0"].is_ready(REF))
+    await world.until(lambda: world.pool._clients["engine-0"].why_unready(REF) is None)
     await world.engines[1].die()
     # It is taken apart there: its second row alone, as a suspect.
     history = History(2, {1: frozenset({(poison.request_id, 1)})})
     await world.engines[1].start(REF, history=history)
     rows = [await world.engines[1].asked() for _ in range(2)]
-    assert [(row.asking.digest != b"", row.values) for row in rows] == [(False, [[1]]), (True, [[2]])]
+    assert [(row.header.digest != b"", row.values) for row in rows] == [(False, [[1]]), (True, [[2]])]
     # Nor do suspects move where the engine is lost once more.
     await world.engines[1].die()
     await world.engines[1].start(REF, history=History(3))
@@ -342,10 +343,10 @@ async def test_what_moved_is_suspected_where_it_came_from_once_its_engines_death
     world.engines[1].answer(await world.engines[1].asked())
     await asked
     await world.engines[0].start(REF, history=History(2, {1: frozenset({(sent.request_id, 1)})}))
-    await world.until(lambda: world.pool._clients["engine-0"].is_ready(REF))
+    await world.until(lambda: world.pool._clients["engine-0"].why_unready(REF) is None)
     again = world.ask()
     rows = [await world.engines[0].asked() for _ in range(2)]
-    assert [row.asking.digest != b"" for row in rows] == [False, True]
+    assert [row.header.digest != b"" for row in rows] == [False, True]
     for row in rows:
         world.engines[0].answer(row)
     await again
@@ -367,13 +368,18 @@ async def test_where_there_is_no_room_elsewhere_what_was_accepted_waits_for_the_
         assert (await one).values.tolist() == [[10], [20]]
 
 
+def silence(client: EngineClient) -> None:
+    """Have it seem long ago that the engine was heard."""
+    client.status = replace(client.status, heard=-1e9)
+
+
 async def test_an_engine_that_is_heard_is_asked_before_one_that_is_silent(world: World) -> None:
     await two_ready(world)
-    world.pool._clients["engine-0"].status.heard = -1e9
+    silence(world.pool._clients["engine-0"])
     asked = world.ask()
     world.engines[1].answer(await world.engines[1].asked())
     await asked
-    world.pool._clients["engine-1"].status.heard = -1e9
+    silence(world.pool._clients["engine-1"])
     asked = world.ask()
     world.engines[0].answer(await world.engines[0].asked())
     await asked

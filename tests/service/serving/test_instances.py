@@ -24,7 +24,7 @@ TEXT = TextInput(max_characters=20)
 
 
 def read(instances: list[Any], contract: Any) -> Any:
-    return rows_from_json(instances, contract, Allowance(), may_hold_booleans=True)
+    return rows_from_json(instances, contract, Allowance(lambda: None), may_hold_booleans=True)
 
 
 def fault(instances: list[Any], contract: Any) -> UnprocessableInput:
@@ -195,7 +195,7 @@ def test_deeper_lists_than_the_contracts_are_refused_without_following_them(dept
 
 def test_without_booleans_in_the_body_rows_are_read_alike() -> None:
     instances = [[[1, 2], [3, 4]]]
-    fast = rows_from_json(instances, GREY, Allowance(), may_hold_booleans=False)
+    fast = rows_from_json(instances, GREY, Allowance(lambda: None), may_hold_booleans=False)
     np.testing.assert_array_equal(fast, read(instances, GREY))
 
 
@@ -209,7 +209,7 @@ def test_the_pixels_of_all_images_are_counted_before_they_are_unfolded() -> None
     stream = io.BytesIO()
     Image.new("L", (40, 20), 9).save(stream, "PNG")
     small, claims = base64.b64encode(stream.getvalue()).decode(), png_that_claims(5600, 5600)
-    allowance = Allowance(max_pixels=30_000_000)
+    allowance = Allowance(lambda: None, max_pixels=30_000_000)
     with pytest.raises(UnprocessableInput) as raised:
         rows_from_json([{"image": small}, {"image": claims}], GREY, allowance, may_hold_booleans=False)
     assert raised.value.field == "instances[1].image"
@@ -218,7 +218,7 @@ def test_the_pixels_of_all_images_are_counted_before_they_are_unfolded() -> None
 
 
 def test_two_of_the_largest_images_may_come_together() -> None:
-    allowance = Allowance()
+    allowance = Allowance(lambda: None)
     for _ in range(2):
         allowance.admit(MAX_PIXELS, "image")
     with pytest.raises(UnprocessableInput):

@@ -1,5 +1,4 @@
 import asyncio
-import time
 
 import numpy as np
 import pytest
@@ -7,19 +6,22 @@ import pytest
 from models.preprocess import Tensors
 from service.domain import Deadline, Ref
 from service.errors import BrokenContract
-from service.inference import MOST_BYTES, asked_in
+from service.inference import MOST_BYTES, requests_in
 from service.serving.held import Held
 from service.serving.outbox import Outbox
-from service.wire import Frame, encode
+from service.wire import Frame
+from tests.fakes import ManualClock
+from tests.frames import encode
 from tests.service.serving.fake_engine import Sent, sent_in
 
 REF, OTHER = Ref("m", 1), Ref("m", 2)
 ROW = np.zeros((1, 3), np.float32)
+NOW = 1000.0
 
 
 def held(tensors: Tensors | None = None, *, ref: Ref = REF, priority: int = 0, seconds: float = 10.0) -> Held:
     future = asyncio.get_running_loop().create_future()
-    deadline = Deadline.after(seconds, now=time.monotonic())
+    deadline = Deadline.after(seconds, now=NOW)
     return Held(ref, Tensors(ROW) if tensors is None else tensors, deadline, priority, future)
 
 
@@ -27,7 +29,7 @@ class Sending:
     def __init__(self) -> None:
         self.frames: list[Frame] = []
         self.flushed: list[int] = []
-        self.outbox = Outbox(self.frames.append, lambda: self.flushed.append(len(self.frames)))
+        self.outbox = Outbox(self.frames.append, lambda: self.flushed.append(len(self.frames)), ManualClock(NOW))
 
     async def sent(self) -> list[list[Sent]]:
         """What each frame held, once this turn of the event loop is over."""
@@ -46,7 +48,7 @@ async def test_requests_alike_of_one_turn_share_a_frame(sending: Sending) -> Non
     assert not sending.frames
     (requests,) = await sending.sent()
     assert [request.request_id for request in requests] == [0, 1, 2]
-    assert all(9 < request.time_left <= 10 for request in requests)
+    assert [request.time_left for request in requests] == [10.0] * 3
 
 
 async def test_those_of_another_turn_have_a_frame_of_their_own(sending: Sending) -> None:
@@ -82,7 +84,7 @@ async def test_large_requests_travel_by_themselves(sending: Sending) -> None:
     for number in range(3):
         sending.outbox.add(number, held(large))
     assert [[one.request_id for one in requests] for requests in await sending.sent()] == [[0], [1], [2]]
-    assert np.shares_memory(asked_in(sending.frames[0])[1][0].tensors.values, large.values)
+    assert np.shares_memory(requests_in(sending.frames[0])[1][0].tensors.values, large.values)
 
 
 async def test_suspects_travel_by_themselves_also_beside_their_like(sending: Sending) -> None:

@@ -24,8 +24,8 @@ from service.errors import (
     UnknownModel,
     UnprocessableInput,
 )
+from service.inference import Outputs
 from service.registry.scanner import scan
-from service.serving.held import Outputs
 from service.serving.pipeline import Limits, Pipeline
 from service.serving.router import Router
 from service.telemetry import HttpTelemetry

@@ -9,8 +9,8 @@ from prometheus_client import CollectorRegistry
 from models.preprocess import Tensors
 from service.domain import Deadline, Ref
 from service.errors import DeadlineExceeded, Overloaded, ServoloopError
+from service.inference import Outputs
 from service.registry.fleet import Standing, VersionState
-from service.serving.held import Outputs
 from service.serving.result_cache import ResultCache
 from service.serving.single_flight import SingleFlight
 from service.telemetry import HttpTelemetry

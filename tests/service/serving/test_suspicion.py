@@ -12,16 +12,16 @@ from prometheus_client import CollectorRegistry
 from models.preprocess import Tensors
 from service.domain import Deadline, Ref
 from service.errors import DeadlineExceeded, EngineLost, QuarantinedInput, QueueFull
-from service.inference import Asking, result_frames
+from service.inference import InferHeader, Outputs, result_frames
 from service.link import Link
 from service.serving.engine_client import EngineClient
-from service.serving.held import Outputs
+from service.serving.held import Held
 from service.serving.suspicion import Suspicion, digests, row_of
 from service.telemetry import HttpTelemetry
 from service.watch.blackbox import RowId
 from service.watch.history import History
 from service.wire import Frame, Kind
-from tests.service.serving.fake_engine import Sent, sent_in, tenfold
+from tests.service.serving.fake_engine import Sent, connected, says, sent_in, tenfold
 
 REF = Ref("m", 1)
 PATIENCE = 10.0
@@ -43,10 +43,10 @@ class Engines:
         self._incarnation += 1
         suspected = {number: frozenset(rows) for number, rows in (suspects or {}).items()}
         history = History(self._incarnation, suspected, dict.fromkeys(quarantined, REF))
-        meta = {"ready": [str(REF)], "forwards": {str(REF): 0.0}, "failed": {}, "history": history.to_meta()}
+        status = says(REF, history=history)
 
         def connection() -> Link:
-            link = self._link = Link(self._frames.put_nowait, opened=lambda: link.send(Frame(Kind.STATUS, meta=meta)))
+            link = self._link = Link(self._frames.put_nowait, opened=lambda: link.send(status))
             return link
 
         self._server = await asyncio.get_running_loop().create_unix_server(connection, str(self._path))
@@ -85,7 +85,7 @@ async def engines(tmp_path: Path) -> AsyncIterator[Engines]:
 @pytest.fixture
 async def client(engines: Engines, tmp_path: Path, registry: CollectorRegistry) -> AsyncIterator[EngineClient]:
     path, telemetry = tmp_path / "engine.sock", HttpTelemetry(registry)
-    async with EngineClient(path, telemetry, max_pending_rows=100, max_pending_bytes=100) as client:
+    async with connected(EngineClient(path, telemetry, max_pending_rows=100, max_pending_bytes=100)) as client:
         yield client
 
 
@@ -102,7 +102,7 @@ def values_of(request: Sent) -> list[float]:
 
 
 def alone(request: Sent) -> bytes:
-    return request.asking.digest
+    return request.header.digest
 
 
 async def test_rows_of_a_batch_that_ended_its_engine_are_sent_alone_and_the_others_are_not(
@@ -215,7 +215,7 @@ async def test_a_request_whose_engine_is_not_replaced_in_time_is_told_to_come_ag
 async def test_priority_travels_with_the_request(engines: Engines, client: EngineClient) -> None:
     asked = ask(client, rows(1), priority=2)
     (sent,) = await engines.receive(1)
-    assert sent.asking == Asking(REF, priority=2)
+    assert sent.header == InferHeader(REF, priority=2)
     engines.answer(sent)
     await asked
 
@@ -252,3 +252,42 @@ def test_of_very_many_suspects_the_oldest_are_forgotten() -> None:
         suspicion.suspect(number.to_bytes(16, "big"))
     assert suspicion.is_suspect((4999).to_bytes(16, "big"))
     assert not suspicion.is_suspect(bytes(16))
+
+
+# What is known of inputs
+
+
+def held(tensors: Tensors, *, sent_to: int) -> Held:
+    future = asyncio.get_running_loop().create_future()
+    return Held(REF, tensors, Deadline(0.0), 0, future, sends=1, sent_to=sent_to)
+
+
+async def test_the_rows_that_an_engine_may_have_died_of_are_suspected_and_no_others() -> None:
+    suspicion = Suspicion()
+    assert suspicion.is_idle
+    suspicion.learn(History(2, {1: frozenset({(7, 1)})}))
+    assert suspicion.incarnation == 2
+    assert not suspicion.accuse(8, held(rows(1, 2), sent_to=1)), "it was another request"
+    assert not suspicion.accuse(7, held(rows(1, 2), sent_to=2)), "it was another engine"
+    assert suspicion.is_idle
+    assert suspicion.accuse(7, held(rows(1, 2), sent_to=1))
+    assert [suspicion.knows(digest) for digest in digests(REF, rows(1, 2))] == [False, True]
+
+
+async def test_what_was_sent_nowhere_ended_nothing() -> None:
+    suspicion = Suspicion()
+    suspicion.learn(History(1, {0: frozenset({(7, 0)})}))
+    waiting = held(rows(1), sent_to=0)
+    waiting.sends = 0
+    assert not suspicion.accuse(7, waiting)
+
+
+async def test_what_is_quarantined_is_no_suspect_and_is_so_until_another_history_says_otherwise() -> None:
+    suspicion = Suspicion()
+    (poison,) = digests(REF, rows(7))
+    suspicion.suspect(poison)
+    suspicion.learn(History(2, {1: frozenset({(7, 0)})}, {poison: REF}))
+    assert suspicion.accuse(7, held(rows(7), sent_to=1))
+    assert (suspicion.is_quarantined(poison), suspicion.is_suspect(poison)) == (True, False)
+    suspicion.learn(History(3))
+    assert suspicion.is_idle

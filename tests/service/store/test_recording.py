@@ -155,7 +155,7 @@ async def test_what_arrives_during_a_commit_is_committed_together(place: Place) 
 async def test_a_group_that_is_worth_a_commit_waits_for_no_more(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.store.prediction_log._GATHER_SECONDS", 3600.0)
     async with place.recorder(), place.log(LogPolicy(full_group_records=3)) as log:
-        await until(lambda: log._link)
+        await until(lambda: log._link.is_open)
         log.record([a_record(), a_record()])
         assert log._timer is not None
         log.record([a_record()])
