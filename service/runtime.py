@@ -151,7 +151,7 @@ def compose(settings: Settings, supervisor_socket: Path, recorder_socket: Path, 
 
     services = Services(
         pipeline,
-        router,
+        lambda: router.catalog,
         engines,
         telemetry.registry,
         settings.max_body_bytes,

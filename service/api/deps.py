@@ -15,7 +15,6 @@ from service.registry.catalog import Catalog
 from service.registry.fleet import Fleet
 from service.serving.engine_client import EngineStatus
 from service.serving.pipeline import Pipeline
-from service.serving.router import Router
 from service.store.base import PredictionReader, WishChange
 
 
@@ -59,7 +58,8 @@ class Services:
     """Everything that routes use."""
 
     pipeline: Pipeline
-    router: Router
+    catalog: Callable[[], Catalog]
+    """What can be served, as it is now."""
     engines: EngineView
     registry: CollectorRegistry
     max_body_bytes: int
@@ -76,11 +76,6 @@ class Services:
     is_supervised: Callable[[], bool] = _always
     """Whether the supervisor gave a sign of life lately."""
     readiness: ReadinessMemory = field(default_factory=ReadinessMemory)
-
-    @property
-    def catalog(self) -> Catalog:
-        """What can be served, as it is now."""
-        return self.router.catalog
 
 
 async def _services(request: Request) -> Services:

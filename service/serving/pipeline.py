@@ -63,7 +63,10 @@ class Incoming(Protocol):
         ...
 
     async def read(self) -> bytes:
-        """The body. Raises BodyTooLarge."""
+        """The body.
+
+        Raises BodyTooLarge, BuffersFull, UnsupportedMediaType, MalformedBody or ClientLeft.
+        """
         ...
 
 
@@ -112,7 +115,8 @@ class Pipeline:
     async def predict(self, address: Address, incoming: Incoming, caller: Caller) -> bytes:
         """The answer's JSON.
 
-        Raises InvalidInput, Unknown, Unavailable, BodyTooSlow, DeadlineExceeded or PredictionFailed.
+        Raises InvalidInput, Unknown, Unavailable, BodyTooSlow, DeadlineExceeded, PredictionFailed, QuarantinedInput,
+        BrokenContract, or ClientLeft.
         """
         target = self._router.choose(address)
         measures = self._telemetry.of(target.ref)
