@@ -13,10 +13,10 @@ from uuid_utils import uuid7
 from service.api.buffers import BodyBudget
 from service.domain import ANONYMOUS, Caller
 from service.errors import BodyTooLarge, ClientLeft, MalformedBody, MalformedHeader, UnsupportedMediaType
-from service.serving.parameters import Query
+from service.serving.parameters import PRINTABLE, Query
 
 _VISIBLE = re.compile(rb"[\x21-\x7e]{1,128}\Z")
-_PRINTABLE = re.compile(r"[^\x00-\x1f\x7f]{1,256}\Z")
+_KEY = re.compile(PRINTABLE + r"{1,256}\Z")
 # Under a server other than ours, a watch is a task, which is started only for those who wait.
 _WATCH_AFTER_SECONDS = 0.005
 
@@ -131,7 +131,7 @@ class Exchange:
         """Who asks, and by when. Raises MalformedHeader for headers that can't be understood."""
         headers = self.headers
         key = _text(headers, b"x-routing-key")
-        if key is not None and not _PRINTABLE.match(key):
+        if key is not None and not _KEY.match(key):
             raise MalformedHeader("X-Routing-Key", "the key is malformed", "1 to 256 printable characters")
         timeout = _timeout(_text(headers, b"x-request-timeout-ms"))
         return Caller(self.request_id, ANONYMOUS, self.arrived, timeout, key)

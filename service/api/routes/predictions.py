@@ -10,7 +10,7 @@ from fastapi import APIRouter
 
 from service.api.deps import Services
 from service.api.exchange import Answer, Exchange, IncomingRequest
-from service.api.schemas import Parameters, PredictAnswer, PredictRequest, says_problem
+from service.api.schemas import PredictAnswer, PredictRequest, inlined, says_problem
 from service.domain import Address
 from service.serving.codec import IMAGES, JSON, NPY, TEXT
 
@@ -19,15 +19,11 @@ router = APIRouter(tags=["predictions"])
 _MEDIA_TYPE = JSON.encode()
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 # The body is read as bytes and checked by the codec, which knows the model's contract; this is what /docs shows of it.
-_JSON_BODY = PredictRequest.model_json_schema()
-# OpenAPI resolves references from the document's root, where these definitions don't stand.
-_JSON_BODY["properties"]["parameters"] = Parameters.model_json_schema()
-del _JSON_BODY["$defs"]
 _OPENAPI: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {
-            JSON: {"schema": _JSON_BODY},
+            JSON: {"schema": inlined(PredictRequest)},
             TEXT: {"schema": {"type": "string"}},
             NPY: _BINARY,
             **dict.fromkeys(IMAGES, _BINARY),
