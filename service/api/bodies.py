@@ -7,7 +7,8 @@ from fastapi import Request
 from pydantic import BaseModel, ValidationError
 
 from service.api.deps import Services
-from service.api.exchange import Exchange, IncomingRequest
+from service.api.exchange import Exchange
+from service.api.incoming import IncomingRequest
 from service.api.schemas import inlined, says_problem
 from service.errors import BodyTooSlow, MalformedBody, UnprocessableInput
 

@@ -8,7 +8,7 @@ from fastapi import Depends, Request
 from prometheus_client import CollectorRegistry
 
 from service.api.buffers import BodyBudget
-from service.api.connection import Draining
+from service.api.draining import Draining
 from service.domain import Ref, Wish
 from service.registry.aliases import LiveAliases
 from service.registry.catalog import Catalog

@@ -9,7 +9,8 @@ from typing import Any
 from fastapi import APIRouter
 
 from service.api.deps import Services
-from service.api.exchange import Answer, Exchange, IncomingRequest
+from service.api.exchange import Answer, Exchange
+from service.api.incoming import IncomingRequest
 from service.api.schemas import PredictAnswer, PredictRequest, inlined, says_problem
 from service.domain import Address
 from service.serving.codec import IMAGES, JSON, NPY, TEXT
