@@ -6,7 +6,8 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from models.manifest import NAME_PATTERN, InputContract, Metric, Target
+from models.inputs import InputContract
+from models.manifest import NAME_PATTERN, Metric, Target
 from service.domain import Precision
 from service.registry.fleet import VersionState
 from service.serving.parameters import Parameters, Text

@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 
 from uuid_utils import uuid7
 
-from models.manifest import TextInput
+from models.inputs import TextInput
 from models.preprocess import RawRows, Tensors
 from service.domain import Address, Caller, Deadline, PredictParameters, Ref
 from service.errors import BodyTooSlow, DeadlineExceeded, PredictionFailed, ServoloopError, UnprocessableInput

@@ -13,7 +13,8 @@ import torch
 
 from models.architectures import build
 from models.checkpoint import network_of
-from models.manifest import WEIGHTS, BrokenCheckpoint, CheckpointFiles
+from models.checkpoint_files import CheckpointFiles
+from models.manifest import WEIGHTS, BrokenCheckpoint
 from models.preprocess import Tensors
 from models.preprocess.tensors import Array
 from service.domain import Precision
