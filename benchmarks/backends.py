@@ -24,7 +24,8 @@ from rich.table import Table
 from models import checkpoint
 from models.architectures import build
 from models.checkpoint import network_of
-from models.manifest import WEIGHTS, CheckpointFiles
+from models.checkpoint_files import CheckpointFiles
+from models.manifest import WEIGHTS
 from service.engine.backends.registry import BACKENDS
 from service.engine.choosing import Trial, choose
 from service.engine.devices import CPU

@@ -24,7 +24,8 @@ from torch.profiler import profile
 from benchmarks.networks import MAX_BATCH, SUBJECTS, Subject, write_checkpoints
 from benchmarks.report import keep, progress, show
 from models.checkpoint import network_of
-from models.manifest import WEIGHTS, CheckpointFiles
+from models.checkpoint_files import CheckpointFiles
+from models.manifest import WEIGHTS
 from models.preprocess import Tensors
 from service.domain import BatchPolicy, Deadline, Precision, Ref
 from service.engine.backends.base import Place

@@ -29,8 +29,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from benchmarks.application import Running, application, catalog, rows, standing_in
 from benchmarks.throughput import Payload, measure
-from service.api.connection import Draining
-from service.api.server import DrainPolicy, HttpServer
+from service.api.draining import Draining, DrainPolicy
+from service.api.server import HttpServer
 from service.processes import settle
 
 _CALLS = 2_000

@@ -37,7 +37,7 @@ REVIEWS = {case.name: case for case in (Reviews("texts", "sentiment"), Reviews("
 def _texts(model: str) -> tuple[str, ...]:
     """IMDb reviews in a random order that is always the same, once each. Raises MissingData."""
     # Not at the top: in the environments of others, little of this is installed.
-    from models.manifest import CheckpointFiles
+    from models.checkpoint_files import CheckpointFiles
     from models.training.data import DataConfig, clean
     from models.training.loaders import load
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import torch
 
 from models.architectures import Network
-from models.checkpoint import load_network
-from models.manifest import WEIGHTS, BrokenCheckpoint, CheckpointFiles, Manifest, verify
+from models.checkpoint import network_of
+from models.checkpoint_files import CheckpointFiles
+from models.manifest import WEIGHTS, BrokenCheckpoint, Manifest
 from models.preprocess import Preprocessor
 from models.preprocess.text import ReadFile
 from models.samples import sample_rows
@@ -31,9 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def check(folder: Path) -> int:
     """Do everything that loading for service does; return the number of parameters. Raises BrokenCheckpoint."""
-    verify(folder)
     files = CheckpointFiles(folder)
-    network = load_network(files.read(WEIGHTS), files.manifest)
+    files.verify()
+    network = network_of(files.read(WEIGHTS), files.manifest)
     warm_up(network, files.manifest, files.read)
     return sum(parameter.numel() for parameter in network.parameters())
 

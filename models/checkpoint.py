@@ -3,7 +3,6 @@
 Weights are stored as float16 or float32 and always loaded as float32.
 """
 
-import hashlib
 import os
 import shutil
 import tempfile
@@ -95,23 +94,11 @@ def parameter_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in state.items() if not name.endswith(_UNUSED_SUFFIX)}
 
 
-def load_network(source: Path | bytes, manifest: Manifest) -> Network:
-    """Return the network of a checkpoint folder, or of the bytes of its weights file, float32, in eval mode.
-
-    The file is read once, compared with the manifest's size and sha256, and what was compared is what is loaded.
-    Raises BrokenCheckpoint.
-    """
-    data = source if isinstance(source, bytes) else _read(source / WEIGHTS)
-    entry = manifest.files[WEIGHTS]
-    if len(data) != entry.size or hashlib.sha256(data).hexdigest() != entry.sha256:
-        raise BrokenCheckpoint(f"{WEIGHTS} is not the file that {MANIFEST} names: its size or sha256 differs")
-    return network_of(data, manifest)
-
-
 def network_of(data: bytes, manifest: Manifest) -> Network:
-    """Return the network of a weights file's bytes that were compared with the manifest already.
+    """Return the network of a weights file's bytes, float32, in eval mode.
 
-    Raises BrokenCheckpoint.
+    That the bytes are those which the manifest names is for the caller to see to, as CheckpointFiles does. Raises
+    BrokenCheckpoint.
     """
     try:
         network = from_bytes(data, manifest.architecture)
@@ -141,9 +128,7 @@ def write(
     not at all. Raises FileExistsError when `directory` is there already: checkpoints are immutable.
     """
     contents = {WEIGHTS: to_bytes(network.state_dict(), dtype), **(files or {})}
-    entries = {
-        name: FileEntry(sha256=hashlib.sha256(data).hexdigest(), size=len(data)) for name, data in contents.items()
-    }
+    entries = {name: FileEntry.of(data) for name, data in contents.items()}
     manifest = Manifest.model_validate({**fields, "files": entries})
     if directory.exists():
         raise FileExistsError(f"{directory} exists already, and checkpoints are immutable")
@@ -186,13 +171,6 @@ def _check_numbers(state: Mapping[str, Tensor]) -> None:
             raise BrokenCheckpoint(f"{WEIGHTS}: {name} is stored as {str(tensor.dtype)[6:]}, expected {expected}")
         if not bool(torch.isfinite(tensor).all()):
             raise BrokenCheckpoint(f"{WEIGHTS} holds NaN or infinite numbers in {name}")
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise BrokenCheckpoint(f"{path.name} can't be read: {error.strerror}") from None
 
 
 def _write_durably(path: Path, data: bytes) -> None:

@@ -67,7 +67,7 @@ def convert(weights: Path, draft: Draft, renames: Mapping[str, str | None], out:
         raise BrokenCheckpoint(str(error)) from error
     manifest = draft.with_weights(data)
     try:
-        network = checkpoint.load_network(data, manifest)
+        network = checkpoint.network_of(data, manifest)
     except WeightsMismatch as error:
         raise BrokenCheckpoint(_describe(error, state, manifest)) from error
     warm_up(network, manifest, draft.read)

@@ -1,6 +1,5 @@
 """A manifest as its author writes it, still without `files`, `model` and `version`. Never imports torch."""
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +37,7 @@ class Draft:
 
     def with_weights(self, data: bytes) -> Manifest:
         """The manifest of the checkpoint with these weights."""
-        return self.manifest.model_copy(update={"files": {**self.manifest.files, WEIGHTS: entry_of(data)}})
+        return self.manifest.model_copy(update={"files": {**self.manifest.files, WEIGHTS: FileEntry.of(data)}})
 
 
 def read_draft(path: Path, *, model: str, version: int) -> Draft:
@@ -53,18 +52,13 @@ def read_draft(path: Path, *, model: str, version: int) -> Draft:
     if not isinstance(declared, dict):
         raise BrokenCheckpoint(f"{path.name}: files is no object of name -> sha256 and size")
     files = {name: _read_beside(path, name) for name in sorted({*declared, *_named_by_steps(fields)} - {WEIGHTS})}
-    entries = {name: entry_of(data).model_dump() for name, data in files.items()}
+    entries = {name: FileEntry.of(data).model_dump() for name, data in files.items()}
     for name in declared.keys() & entries.keys():
         if declared[name] != entries[name]:
             raise BrokenCheckpoint(f"{name} is not the file that {path.name} names: its sha256 or size differs")
     entries[WEIGHTS] = declared.get(WEIGHTS, _NOT_YET.model_dump())
     manifest = parse_manifest(orjson.dumps({**fields, "version": version, "files": entries}))
     return Draft(manifest, files, manifest.files[WEIGHTS] if WEIGHTS in declared else None)
-
-
-def entry_of(data: bytes) -> FileEntry:
-    """What a manifest says of a file with these bytes."""
-    return FileEntry(sha256=hashlib.sha256(data).hexdigest(), size=len(data))
 
 
 def _read_fields(path: Path) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from models.manifest import ColumnsInput, ImageInput, InputContract, TensorInput, TextInput
+from models.inputs import ColumnsInput, ImageInput, InputContract, TensorInput, TextInput
 from models.preprocess import RawRows
 
 _STEPS = 8

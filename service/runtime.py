@@ -22,9 +22,9 @@ from prometheus_client import CollectorRegistry
 
 from service.api.app import Application, create_app
 from service.api.buffers import BodyBudget
-from service.api.connection import Draining
 from service.api.deps import Services
-from service.api.server import DrainPolicy, HttpServer
+from service.api.draining import Draining, DrainPolicy
+from service.api.server import HttpServer
 from service.domain import Ref
 from service.errors import Misconfigured, StoreUnavailable
 from service.processes import EXIT_MISCONFIGURED, can_stop, configure_logging, parent_gone, settle
@@ -151,7 +151,7 @@ def compose(settings: Settings, supervisor_socket: Path, recorder_socket: Path, 
 
     services = Services(
         pipeline,
-        router,
+        lambda: router.catalog,
         engines,
         telemetry.registry,
         settings.max_body_bytes,

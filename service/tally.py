@@ -1,8 +1,9 @@
 """What is measured of every request, gathered and written to the instruments together.
 
-In multiprocess mode each observation is written to a mapped file twice, under a lock, and there are six a request.
-Requests whose rows ran in one batch are answered in one turn of the event loop, so
-one write a turn and series does for all of them, and nobody reads a number that is late.
+In multiprocess mode each write to a mapped file takes a lock, and a request has fourteen: two for each of its six
+observations (its duration, and that of five stages), and one for each of its two counts. Requests whose rows ran in one
+batch are answered in one turn of the event loop, so writing once a turn and series does for all of them, and nobody
+reads a number that is late.
 """
 
 import asyncio

@@ -152,6 +152,10 @@ class VersionMeasures:
         """Those with this outcome: ok, or an error's kind."""
         return self._telemetry.tally.counts(self._telemetry.requests, self._ref.model, self._ref.version, outcome)
 
+    def shared(self, how: str) -> Counts:
+        """Those without a forward of their own: in_flight, or kept from an earlier one."""
+        return self._telemetry.tally.counts(self._telemetry.shared_forwards, self._ref.model, self._ref.version, how)
+
 
 class EngineTelemetry:
     """What engine processes measure."""

@@ -90,7 +90,7 @@ def parts_of(frame: Frame) -> list[Bytes]:
     parts = _Parts(header)
     parts.add(meta)
     for head, array in zip(heads, frame.arrays, strict=True):
-        parts.small.append(head)
+        parts.add_head(head)
         # Only contiguous arrays have their bytes in one place, and few bytes are copied sooner than looked after.
         in_place = array.nbytes > _COPIED_BYTES and array.flags.c_contiguous
         parts.add(array.data.cast("B") if in_place else array.tobytes())
@@ -111,22 +111,26 @@ class _Parts:
 
     def __init__(self, header: bytes) -> None:
         self._parts: list[Bytes] = []
-        self.small: list[Bytes] = [header]
+        self._small: list[Bytes] = [header]
+
+    def add_head(self, head: bytes) -> None:
+        """What says how an array is read; padded already."""
+        self._small.append(head)
 
     def add(self, data: Bytes) -> None:
         """One part of the payload, and what pads it."""
         size = len(data)
         if size > _COPIED_BYTES:
-            self._parts += (b"".join(self.small), data)
-            self.small = []
+            self._parts += (b"".join(self._small), data)
+            self._small = []
         else:
-            self.small.append(data)
+            self._small.append(data)
         if size % _ALIGN:
-            self.small.append(_PADDING[-size % _ALIGN])
+            self._small.append(_PADDING[-size % _ALIGN])
 
     def joined(self) -> list[Bytes]:
-        if self.small:
-            self._parts.append(b"".join(self.small))
+        if self._small:
+            self._parts.append(b"".join(self._small))
         return self._parts
 
 
@@ -142,10 +146,10 @@ class FrameBuffer:
         start = 0
         while len(self._bytes) - start >= _HEADER.size:
             header = _HEADER.unpack_from(self._bytes, start)
-            magic, version, *_, payload = header
-            if magic != _MAGIC or version != VERSION or payload > MAX_PAYLOAD_BYTES:
+            magic, version, *_, size = header
+            if magic != _MAGIC or version != VERSION or size > MAX_PAYLOAD_BYTES:
                 raise BrokenContract("frame header", expected=(_MAGIC, VERSION), got=(magic, version))
-            end = start + _HEADER.size + payload
+            end = start + _HEADER.size + size
             if len(self._bytes) < end:
                 break
             with memoryview(self._bytes) as view:  # a slice of the buffer itself would be copied twice

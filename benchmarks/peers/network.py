@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from models.architectures import Network, build
-from models.manifest import CheckpointFiles
+from models.checkpoint_files import CheckpointFiles
 from models.preprocess import Preprocessor
 
 MAX_BATCH = 32

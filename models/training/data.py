@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from models.manifest import ColumnsInput, ImageInput, InputContract, TensorInput
+from models.inputs import ColumnsInput, ImageInput, InputContract, TensorInput
 from models.preprocess import RawRows
 
 Array = np.ndarray[Any, np.dtype[Any]]

@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from models.architectures import parse
 from models.checkpoint import StorageType
-from models.manifest import Architecture, Column, ColumnsInput, ImageInput, InputContract, Name, TextInput
+from models.inputs import Column, ColumnsInput, ImageInput, InputContract, TextInput
+from models.manifest import Architecture, Name
 from models.preprocess.numeric import Normalize, Scale
 from models.problems import problems
 from models.training.augment import ImageAugmentation

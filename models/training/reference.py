@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from models.manifest import InputContract
+from models.inputs import InputContract
 from models.preprocess import RawRows, Tensors
 from models.training.evaluate import Answers
 

@@ -7,8 +7,9 @@ from fastapi import Request
 from pydantic import BaseModel, ValidationError
 
 from service.api.deps import Services
-from service.api.exchange import Exchange, IncomingRequest
-from service.api.schemas import says_problem
+from service.api.exchange import Exchange
+from service.api.incoming import IncomingRequest
+from service.api.schemas import inlined, says_problem
 from service.errors import BodyTooSlow, MalformedBody, UnprocessableInput
 
 T = TypeVar("T", bound=BaseModel)
@@ -52,24 +53,5 @@ async def read_as(shape: type[T], incoming: IncomingRequest, *, example: str, op
 
 def shows_body(shape: type[BaseModel], *, optional: bool = False) -> dict[str, Any]:
     """What OpenAPI shows of a body that `read_as` reads."""
-    content = {"application/json": {"schema": _inlined(shape.model_json_schema())}}
+    content = {"application/json": {"schema": inlined(shape)}}
     return {"requestBody": {"required": not optional, "content": content}}
-
-
-def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema without references: OpenAPI resolves them from the document's root, where they don't stand."""
-    definitions = schema.pop("$defs", {})
-
-    def resolved(node: Any) -> Any:
-        match node:
-            case {"$ref": str(name), **more}:
-                return {**resolved(definitions[name.rsplit("/", 1)[-1]]), **more}
-            case dict():
-                return {key: resolved(value) for key, value in node.items()}
-            case list():
-                return [resolved(value) for value in node]
-            case _:
-                return node
-
-    inlined: dict[str, Any] = resolved(schema)
-    return inlined

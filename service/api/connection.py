@@ -12,18 +12,19 @@ Predictions go straight to what answers them, without ASGI (straight.py).
 import asyncio
 import http
 import socket
-from dataclasses import dataclass
 from typing import Any
 
 import httptools
-import orjson
 from uuid_utils import uuid7
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from service.api.draining import Draining
 from service.api.exchange import Departure
+from service.api.in_one_piece import InOnePiece
 from service.api.paths import address_at
+from service.api.problems import problem
 from service.api.straight import Predict, StraightCycle
 
 MAX_HEADER_BYTES = 65_536
@@ -41,13 +42,6 @@ _PROBE_SECONDS = (0.02, 0.1, 0.5, 2.0)
 _LINGER_SECONDS = 1.0
 
 
-@dataclass(slots=True)
-class Draining:
-    """Whether this process was told to stop."""
-
-    begun: bool = False
-
-
 class HttpServerState(ServerState):
     """What connections share: uvicorn's state, and ours."""
 
@@ -63,32 +57,6 @@ class _HeadersTooLarge(Exception):
 
 class _Upgrade(Exception):
     pass
-
-
-class _InOnePiece:
-    """The transport of one answer: its head waits for the first part of its body, and both leave in one write.
-
-    Each write is a system call at once, and may wake the client by itself.
-    """
-
-    def __init__(self, transport: asyncio.Transport, cycle: RequestResponseCycle) -> None:
-        self._transport = transport
-        self._cycle = cycle
-        self._head: bytes | None = None
-        self.is_closing = transport.is_closing
-
-    def write(self, data: bytes) -> None:
-        if self._head is None and self._cycle.response_started:
-            self._head = data
-            return
-        self._transport.write(self._head + data if self._head else data)
-        if self._head is not None:
-            self._head = b""
-
-    def close(self) -> None:
-        if self._head:
-            self.write(b"")
-        self._transport.close()
 
 
 class Connection(HttpToolsProtocol):
@@ -201,7 +169,7 @@ class Connection(HttpToolsProtocol):
         self.scope["extensions"] = {Departure.EXTENSION: self._departure}  # type: ignore[dict-item]
         super().on_headers_complete()
         if self.scope["method"] != "HEAD":  # whose answer has no body
-            self.cycle.transport = _InOnePiece(self.transport, self.cycle)  # type: ignore[assignment]
+            self.cycle.transport = InOnePiece(self.transport, self.cycle)  # type: ignore[assignment]
 
     def _go_straight(self) -> bool:
         """Begin a prediction; whether this is one. What uvicorn does for every request, but for the ASGI scope."""
@@ -344,10 +312,9 @@ class Connection(HttpToolsProtocol):
 
     def _write_problem(self, status: int, kind: str, detail: str, more: dict[str, str]) -> None:
         request_id, title = str(uuid7()), http.HTTPStatus(status).phrase
-        members = {"type": f"urn:servoloop:problem:{kind}", "title": title, "status": status, "detail": detail}
-        body = orjson.dumps({**members, **more, "request_id": request_id})
+        answer = problem(request_id, status, kind, detail, title=title, **more)
         head = (
-            f"HTTP/1.1 {status} {title}\r\nContent-Type: application/problem+json\r\nContent-Length: {len(body)}\r\n"
-            f"X-Request-Id: {request_id}\r\nConnection: close\r\n\r\n"
+            f"HTTP/1.1 {status} {title}\r\nContent-Type: {answer.media_type.decode()}\r\n"
+            f"Content-Length: {len(answer.body)}\r\nX-Request-Id: {request_id}\r\nConnection: close\r\n\r\n"
         )
-        self.transport.write(head.encode() + body)
+        self.transport.write(head.encode() + answer.body)

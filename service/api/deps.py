@@ -8,13 +8,12 @@ from fastapi import Depends, Request
 from prometheus_client import CollectorRegistry
 
 from service.api.buffers import BodyBudget
-from service.api.connection import Draining
+from service.api.draining import Draining
 from service.domain import Ref, Wish
 from service.registry.aliases import LiveAliases
 from service.registry.catalog import Catalog
 from service.registry.fleet import Fleet
 from service.serving.pipeline import Pipeline
-from service.serving.router import Router
 from service.store.base import PredictionReader, WishChange
 
 
@@ -58,7 +57,8 @@ class Services:
     """Everything that routes use."""
 
     pipeline: Pipeline
-    router: Router
+    catalog: Callable[[], Catalog]
+    """What can be served, as it is now."""
     engines: EngineView
     registry: CollectorRegistry
     max_body_bytes: int
@@ -75,11 +75,6 @@ class Services:
     is_supervised: Callable[[], bool] = _always
     """Whether the supervisor gave a sign of life lately."""
     readiness: ReadinessMemory = field(default_factory=ReadinessMemory)
-
-    @property
-    def catalog(self) -> Catalog:
-        """What can be served, as it is now."""
-        return self.router.catalog
 
 
 async def _services(request: Request) -> Services:

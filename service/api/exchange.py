@@ -1,24 +1,19 @@
 """A request and its answer, whichever way it came: through ASGI, or straight from its connection."""
 
-import asyncio
 import re
 import time
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
-from starlette.datastructures import QueryParams
 from starlette.types import Receive, Scope, Send
 from uuid_utils import uuid7
 
-from service.api.buffers import BodyBudget
 from service.domain import ANONYMOUS, Caller
-from service.errors import BodyTooLarge, ClientLeft, MalformedBody, MalformedHeader, UnsupportedMediaType
-from service.serving.parameters import Query
+from service.errors import MalformedHeader
+from service.serving.parameters import PRINTABLE
 
 _VISIBLE = re.compile(rb"[\x21-\x7e]{1,128}\Z")
-_PRINTABLE = re.compile(r"[^\x00-\x1f\x7f]{1,256}\Z")
-# Under a server other than ours, a watch is a task, which is started only for those who wait.
-_WATCH_AFTER_SECONDS = 0.005
+_KEY = re.compile(PRINTABLE + r"{1,256}\Z")
 
 
 class Answer(NamedTuple):
@@ -97,7 +92,7 @@ class Exchange:
         departure: Departure | None = None,
         whole_body: Callable[[], bytes | None] = _not_yet,
     ) -> None:
-        self.arrived = now()
+        self.arrived = time.monotonic()
         self.status = 0
         self.method = method
         self.path = path
@@ -127,136 +122,28 @@ class Exchange:
     def id_header(self) -> tuple[bytes, bytes]:
         return b"x-request-id", self.request_id.encode("latin-1")
 
+    @property
+    def age(self) -> float:
+        """Seconds since its arrival."""
+        return time.monotonic() - self.arrived
+
+    def header(self, name: bytes) -> str | None:
+        """A header's value, as text."""
+        value = self.headers.get(name)
+        return None if value is None else value.decode("latin-1")
+
     def caller(self) -> Caller:
         """Who asks, and by when. Raises MalformedHeader for headers that can't be understood."""
-        headers = self.headers
-        key = _text(headers, b"x-routing-key")
-        if key is not None and not _PRINTABLE.match(key):
+        key = self.header(b"x-routing-key")
+        if key is not None and not _KEY.match(key):
             raise MalformedHeader("X-Routing-Key", "the key is malformed", "1 to 256 printable characters")
-        timeout = _timeout(_text(headers, b"x-request-timeout-ms"))
+        timeout = _timeout(self.header(b"x-request-timeout-ms"))
         return Caller(self.request_id, ANONYMOUS, self.arrived, timeout, key)
-
-
-class IncomingRequest:
-    """A request whose body is read when it is wanted, and no further than it may go.
-
-    Use as a context manager around its handling: the body counts in the budget until the end of it. Once the body is
-    read, the handling is cancelled when the client leaves, and ends with ClientLeft.
-    """
-
-    __slots__ = ("_budget", "_exchange", "_handler", "_held", "_left", "_limit", "_timer", "_watch")
-
-    def __init__(self, exchange: Exchange, limit: int, budget: BodyBudget) -> None:
-        self._exchange = exchange
-        self._limit = limit
-        self._budget = budget
-        self._held = 0
-        self._handler: asyncio.Task[object] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._watch: asyncio.Task[None] | None = None
-        self._left = False
-
-    def __enter__(self) -> Self:
-        self._handler = asyncio.current_task()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._budget.give_back(self._held)
-        if self._exchange.departure is not None:
-            self._exchange.departure.forget()
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._watch is not None:
-            self._watch.cancel()
-        if self._left and self._handler is not None and self._handler.uncancel() == 0 and kind is not None:
-            raise ClientLeft from None
-
-    @property
-    def content_type(self) -> str | None:
-        return _text(self._exchange.headers, b"content-type")
-
-    @property
-    def query(self) -> Query:
-        query_string = self._exchange.query_string
-        return QueryParams(query_string).multi_items() if query_string else ()
-
-    def read_at_once(self, *, may_be_empty: bool = False, expected: str = "the rows to predict") -> bytes | None:
-        """The body, if all of it has arrived; else None, and `read` waits for it. Raises as `read` does."""
-        self._check_head()
-        body = self._exchange.whole_body()
-        if body is None:
-            return None
-        self._count(len(body))
-        return self._read(body, may_be_empty, expected)
-
-    async def read(self, *, may_be_empty: bool = False, expected: str = "the rows to predict") -> bytes:
-        """The body, counted while it streams in.
-
-        Raises BodyTooLarge, BuffersFull, UnsupportedMediaType, MalformedBody or ClientLeft.
-        """
-        self._check_head()
-        chunks, more = [], True
-        while more:
-            message = await self._exchange.receive()
-            if message["type"] == "http.disconnect":
-                raise ClientLeft
-            chunk = message.get("body", b"")
-            more = message.get("more_body", False)
-            self._count(len(chunk))
-            chunks.append(chunk)
-        return self._read(b"".join(chunks), may_be_empty, expected)
-
-    def _check_head(self) -> None:
-        headers = self._exchange.headers
-        encoding = _text(headers, b"content-encoding")
-        if encoding is not None and encoding != "identity":
-            what = f"{encoding[:50]!r} is not read"
-            raise UnsupportedMediaType(what, field="Content-Encoding", expected="a body that is not compressed")
-        if int(headers.get(b"content-length", b"0")) > self._limit:
-            raise BodyTooLarge(self._limit)
-
-    def _count(self, num_bytes: int) -> None:
-        if self._held + num_bytes > self._limit:
-            raise BodyTooLarge(self._limit)
-        self._budget.take(num_bytes)
-        self._held += num_bytes
-
-    def _read(self, body: bytes, may_be_empty: bool, expected: str) -> bytes:
-        if not body and not may_be_empty:
-            raise MalformedBody("the body is empty", field="body", expected=expected)
-        if self._exchange.departure is not None:
-            self._exchange.departure.watch(self._leave)
-        else:
-            self._timer = asyncio.get_running_loop().call_later(_WATCH_AFTER_SECONDS, self._start_watch)
-        return body
-
-    def _start_watch(self) -> None:
-        self._watch = asyncio.get_running_loop().create_task(self._cancel_when_left())
-
-    async def _cancel_when_left(self) -> None:
-        while (await self._exchange.receive())["type"] != "http.disconnect":
-            pass
-        self._leave()
-
-    def _leave(self) -> None:
-        if self._handler is not None:
-            self._left = True
-            self._handler.cancel()
 
 
 def first_values(headers: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
     """The first value of each header."""
     return dict(reversed(headers))
-
-
-def now() -> float:
-    """The clock that `Caller.arrived` is on."""
-    return time.monotonic()
-
-
-def _text(headers: Mapping[bytes, bytes], name: bytes) -> str | None:
-    value = headers.get(name)
-    return None if value is None else value.decode("latin-1")
 
 
 def _timeout(text: str | None) -> float | None:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.exchange import Answer, Exchange, now
+from service.api.exchange import Answer, Exchange
 from service.api.problems import crash, problem_of
 from service.errors import MalformedHeader, ServoloopError, Stopping
 from service.processes import request_id
@@ -61,7 +61,7 @@ class RequestContext:
         if not self._log_all and (status < 400 or path in _PROBES):
             return
         level = logging.ERROR if status >= 500 and path not in _PROBES else logging.INFO
-        milliseconds = round((now() - exchange.arrived) * 1000, 3)
+        milliseconds = round(exchange.age * 1000, 3)
         what = {"method": exchange.method, "path": path, "status": status, "ms": milliseconds}
         log.log(level, "request", extra=what)
 

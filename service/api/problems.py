@@ -87,9 +87,9 @@ def problem_of(error: ServoloopError, request_id: str) -> Answer:
     if status == 500:
         log.error("a request failed", extra={"kind": error.kind, "detail": str(error)})
     if isinstance(error, InvalidInput):
-        return _problem(request_id, status, error.kind, str(error), field=error.field, expected=error.expected)
+        return problem(request_id, status, error.kind, str(error), field=error.field, expected=error.expected)
     field = error.field if isinstance(error, Unknown) else None
-    answer = _problem(request_id, status, error.kind, str(error), field=field)
+    answer = problem(request_id, status, error.kind, str(error), field=field)
     if isinstance(error, BodyTooSlow):
         return answer._replace(headers=((b"connection", b"close"),))  # what still comes of the body is not waited for
     if isinstance(error, Unavailable):
@@ -99,14 +99,16 @@ def problem_of(error: ServoloopError, request_id: str) -> Answer:
 
 def crash(request_id: str) -> Answer:
     """The answer to an error that nobody foresaw. Says nothing of it: the log has it, under the same request id."""
-    return _problem(request_id, 500, "internal", "the service failed on this request; its log has the reason")
+    return problem(request_id, 500, "internal", "the service failed on this request; its log has the reason")
 
 
-def _problem(request_id: str, status: int, kind: str, detail: str, **more: str | None) -> Answer:
-    """A problem+json answer; members that are None are left out."""
+def problem(
+    request_id: str, status: int, kind: str, detail: str, *, title: str | None = None, **more: str | None
+) -> Answer:
+    """A problem+json answer, with the status's usual title unless given another; members that are None are left out."""
     members: dict[str, Any] = {
         "type": f"urn:servoloop:problem:{kind.replace('_', '-')}",
-        "title": _TITLES.get(status, "Error"),
+        "title": title or _TITLES.get(status, "Error"),
         "status": status,
         "detail": detail,
         "request_id": request_id,
@@ -123,7 +125,7 @@ async def _on_error(request: Request, error: Exception) -> Response:
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    response = _response(_problem(_id_of(request), error.status_code, "http", str(error.detail)))
+    response = _response(problem(_id_of(request), error.status_code, "http", str(error.detail)))
     response.headers.update(error.headers or {})
     return response
 
@@ -135,7 +137,7 @@ async def _on_validation_error(request: Request, error: Exception) -> Response:
     expected = first["msg"].removeprefix("Input should be ")
     detail = f"{field}: {first['msg']}"
     kind = UnprocessableInput.kind
-    return _response(_problem(_id_of(request), 422, kind, detail, field=field, expected=expected))
+    return _response(problem(_id_of(request), 422, kind, detail, field=field, expected=expected))
 
 
 def _id_of(request: Request) -> str:

@@ -6,12 +6,12 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from models.manifest import NAME_PATTERN, InputContract, Metric, Target
+from models.inputs import InputContract
+from models.manifest import NAME_PATTERN, Metric, Target
 from service.domain import Precision
 from service.registry.fleet import VersionState
+from service.serving.parameters import Parameters, Text
 
-# As in the parameters of a prediction: no control characters.
-_PRINTABLE = r"^[^\x00-\x1f\x7f]+$"
 _VERSION = r"^[1-9][0-9]{0,8}$"
 
 
@@ -45,18 +45,6 @@ class PredictAnswer(BaseModel):
     version: str
     prediction_ids: list[str]
     predictions: list[Prediction]
-
-
-class Parameters(BaseModel):
-    """How the answer is wanted."""
-
-    top_k: Annotated[int | None, Field(ge=1, le=1000, description="name the k best labels")] = None
-    return_probabilities: Annotated[bool, Field(description="give every label's probability")] = False
-    timeout_ms: Annotated[float | None, Field(gt=0, description="the request's time; later it is a 504")] = None
-    priority: Annotated[int, Field(ge=0, le=9, description="1 goes first, 9 last; 0 is the same as 5")] = 0
-    key: Annotated[str | None, Field(description="routing key: the same key sees the same version")] = None
-    tags: dict[str, str] = {}
-    external_ids: Annotated[list[str], Field(description="your own ids, one for each instance")] = []
 
 
 class PredictRequest(BaseModel):
@@ -127,7 +115,7 @@ class PredictionFilters(BaseModel):
     version: Annotated[int | None, Field(ge=1, lt=10**9)] = None
     since: Annotated[AwareDatetime | None, Field(description="made at this time or later: 2026-01-31T08:00:00Z")] = None
     until: Annotated[AwareDatetime | None, Field(description="made before this time")] = None
-    external_id: Annotated[str | None, Field(min_length=1, max_length=256, pattern=_PRINTABLE)] = None
+    external_id: Text | None = None
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
     cursor: Annotated[UUID | None, Field(description="next_cursor of the page before")] = None
 
@@ -215,6 +203,26 @@ class Problem(BaseModel):
     request_id: str
     field: str | None = None
     expected: str | None = None
+
+
+def inlined(shape: type[BaseModel]) -> dict[str, Any]:
+    """The shape's JSON schema without references: OpenAPI resolves them from the document's root, not from here."""
+    schema = shape.model_json_schema()
+    definitions = schema.pop("$defs", {})
+
+    def resolved(node: Any) -> Any:
+        match node:
+            case {"$ref": str(name), **more}:
+                return {**resolved(definitions[name.rsplit("/", 1)[-1]]), **more}
+            case dict():
+                return {key: resolved(value) for key, value in node.items()}
+            case list():
+                return [resolved(value) for value in node]
+            case _:
+                return node
+
+    whole: dict[str, Any] = resolved(schema)
+    return whole
 
 
 def says_problem(description: str) -> dict[str, Any]:

@@ -7,14 +7,14 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from types import FrameType
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from service.api.app import Application
-from service.api.connection import Connection, Draining, HttpServerState
+from service.api.connection import Connection, HttpServerState
+from service.api.draining import Draining, DrainPolicy
 
 log = logging.getLogger(__name__)
 
@@ -22,14 +22,6 @@ _POLL_SECONDS = 0.02
 # A client that asks again and again sees `Connection: close` within this time; then idle connections are closed.
 _IDLE_SECONDS = 0.5
 _CANCEL_SECONDS = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class DrainPolicy:
-    """Seconds to go on accepting while /readyz says 503, and then at most to finish what was accepted."""
-
-    unready: float
-    finish: float
 
 
 class HttpServer(uvicorn.Server):

@@ -48,7 +48,7 @@ def lost_champions(services: Services) -> dict[Ref, str]:
     return {
         ref: "its champion's files are missing; let the alias champion name another version, or delete the model"
         for ref in champions
-        if services.catalog.version(ref) is None and ref not in services.fleet.view.versions
+        if services.catalog().version(ref) is None and ref not in services.fleet.view.versions
     }
 
 

@@ -1,6 +1,5 @@
 """The command line's parts in one place. Each command imports what it needs when it runs, so that --help is quick."""
 
-from importlib.metadata import version
 from typing import Annotated
 
 import typer
@@ -32,6 +31,8 @@ def main() -> None:
 
 def _show_version(wanted: bool) -> None:
     if wanted:
+        from importlib.metadata import version
+
         typer.echo(f"servoloop {version('servoloop')}")
         raise typer.Exit
 

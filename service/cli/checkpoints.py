@@ -90,8 +90,8 @@ def verify(
     ] = False,
 ) -> None:
     """Check a checkpoint folder, and show what it is."""
+    from models.checkpoint_files import verify as verify_checkpoint
     from models.manifest import BrokenCheckpoint
-    from models.manifest import verify as verify_checkpoint
 
     try:
         manifest = verify_checkpoint(folder)

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 import service
-from models.manifest import Column, ColumnsInput, ImageInput, TensorInput, TextInput
+from models.inputs import Column, ColumnsInput, ImageInput, TensorInput, TextInput
 from models.preprocess.numeric import Standardize
 from models.samples import sample_rows
 from service.cli.output import headline

@@ -1,6 +1,5 @@
 """`servoloop serve`."""
 
-import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -35,6 +34,8 @@ def serve(
 
     Options go before the variables SERVOLOOP_HOST, SERVOLOOP_PORT and so on.
     """
+    import asyncio
+
     from service.cli import quickstart
     from service.errors import Forced, Misconfigured
     from service.processes import configure_logging

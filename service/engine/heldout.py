@@ -9,16 +9,9 @@ import numpy as np
 from torch import nn
 
 from models.architectures import Network
-from models.manifest import (
-    BrokenCheckpoint,
-    CheckpointFiles,
-    ColumnsInput,
-    ImageInput,
-    InputContract,
-    Manifest,
-    TensorInput,
-    TextInput,
-)
+from models.checkpoint_files import CheckpointFiles
+from models.inputs import ColumnsInput, ImageInput, InputContract, TensorInput, TextInput
+from models.manifest import BrokenCheckpoint, Manifest
 from models.preprocess import Preprocessor, Tensors
 from models.preprocess.tensors import Array
 from models.samples import sample_rows

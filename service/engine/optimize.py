@@ -17,7 +17,8 @@ import orjson
 import torch
 
 from models.checkpoint import network_of
-from models.manifest import WEIGHTS, BrokenCheckpoint, CheckpointFiles
+from models.checkpoint_files import CheckpointFiles
+from models.manifest import WEIGHTS, BrokenCheckpoint
 from service.engine.backends.base import Backend
 from service.engine.backends.registry import BACKENDS, SLOW_TO_BUILD
 from service.engine.choosing import choose

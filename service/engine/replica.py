@@ -10,7 +10,9 @@ from torch import nn
 
 from models.architectures import Network
 from models.checkpoint import network_of
-from models.manifest import WEIGHTS, BrokenCheckpoint, CheckpointFiles, Manifest, TensorInput
+from models.checkpoint_files import CheckpointFiles
+from models.inputs import TensorInput
+from models.manifest import WEIGHTS, BrokenCheckpoint, Manifest
 from models.preprocess import Preprocessor, Tensors
 from models.preprocess.tensors import Array
 from models.samples import sample_rows

@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
-from models.manifest import BrokenCheckpoint, CheckpointFiles
+from models.checkpoint_files import CheckpointFiles
+from models.manifest import BrokenCheckpoint
 from service.aside import in_daemon_thread
 from service.domain import Loading, Precision, Ref
 from service.errors import ServoloopError

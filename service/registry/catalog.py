@@ -4,7 +4,8 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from models.manifest import BrokenCheckpoint, InputContract, Manifest, parse_version
+from models.inputs import InputContract
+from models.manifest import BrokenCheckpoint, Manifest, parse_version
 from service.domain import CHAMPION, Address, Ref
 from service.errors import NotReady, UnknownAlias, UnknownModel, UnknownVersion
 from service.store.base import Aliases

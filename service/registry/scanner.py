@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.manifest import BrokenCheckpoint, CheckpointFiles, is_name, parse_version
+from models.checkpoint_files import CheckpointFiles
+from models.manifest import BrokenCheckpoint, is_name, parse_version
 from service.domain import Ref
 from service.registry.catalog import Broken, Catalog, Model, Version, check_same_interface
 from service.store.base import Aliases

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from models.manifest import ImageInput, InputContract, TextInput
+from models.inputs import ImageInput, InputContract, TextInput
 from models.preprocess import RawRows
 from service.domain import PredictParameters, Ref
 from service.errors import MalformedBody, UnprocessableInput, UnsupportedMediaType

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from models.manifest import ColumnsInput, ImageInput, InputContract, TensorInput, TextInput
+from models.inputs import ColumnsInput, ImageInput, InputContract, TensorInput, TextInput
 from models.preprocess import BrokenImage, RawRows, decode_image
 from models.preprocess.tensors import Array
 from service.errors import UnprocessableInput

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from models.manifest import ColumnsInput, ImageInput, InputContract, TextInput
+from models.inputs import ColumnsInput, ImageInput, InputContract, TextInput
 from models.preprocess import RawRows
 from models.preprocess.tensors import Array
 from service.errors import UnprocessableInput

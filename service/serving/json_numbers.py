@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import simdjson
 
-from models.manifest import ImageInput, InputContract, TensorInput
+from models.inputs import ImageInput, InputContract, TensorInput
 from models.preprocess.tensors import Array
 from service.serving.contracts import shape_of
 

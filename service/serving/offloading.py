@@ -23,11 +23,6 @@ class Offloader:
         self._clock = clock
         self._waiting = 0
 
-    def check(self, ref: Ref, where: str, deadline: Deadline) -> None:
-        """Of work that is done without a thread: raises DeadlineExceeded once its time is up."""
-        if deadline.expired(self._clock()):
-            raise DeadlineExceeded(ref, where)
-
     async def run(self, work: Callable[[Check], T], ref: Ref, where: str, deadline: Deadline) -> T:
         """The work's result, from a thread.
 

@@ -12,20 +12,28 @@ from service.errors import UnprocessableInput
 Query = Sequence[tuple[str, str]]
 """A query string's names and values, in their order; a name may come more than once."""
 
-# Keys, tags and ids end up in logs and tables: no control characters.
-_Text = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]
+PRINTABLE = r"[^\x00-\x1f\x7f]"
+"""A character of keys, tags and ids. They end up in logs and tables: no control characters."""
+
+Text = Annotated[str, Field(min_length=1, max_length=256, pattern=f"^{PRINTABLE}+$")]
 
 
-class _Parameters(BaseModel):
+class Parameters(BaseModel):
+    """How the answer is wanted."""
+
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    top_k: Annotated[int, Field(ge=1, le=1000)] | None = None
-    return_probabilities: bool = False
-    timeout_ms: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    priority: Annotated[int, Field(ge=0, le=LOWEST_PRIORITY)] = DEFAULT_PRIORITY
-    key: _Text | None = None
-    tags: Annotated[dict[_Text, _Text], Field(max_length=32)] = {}
-    external_ids: list[_Text] = []
+    top_k: Annotated[int, Field(ge=1, le=1000)] | None = Field(None, description="name the k best labels")
+    return_probabilities: bool = Field(False, description="give every label's probability")
+    timeout_ms: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+        None, description="the request's time; later it is a 504"
+    )
+    priority: Annotated[int, Field(ge=0, le=LOWEST_PRIORITY)] = Field(
+        DEFAULT_PRIORITY, description=f"1 goes first, {LOWEST_PRIORITY} last; 0 is the same as 5"
+    )
+    key: Text | None = Field(None, description="routing key: the same key sees the same version")
+    tags: Annotated[dict[Text, Text], Field(max_length=32)] = Field({}, description="kept with the prediction")
+    external_ids: list[Text] = Field([], description="your own ids, one for each instance")
 
 
 _DEFAULTS = PredictParameters()
@@ -97,12 +105,12 @@ def _checked(value: Any, root: str) -> PredictParameters:
     if not isinstance(value, dict):
         raise UnprocessableInput("this is no object", field=root, expected='an object like {"top_k": 3}')
     try:
-        checked = _Parameters.model_validate(value)
+        checked = Parameters.model_validate(value)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         field = ".".join([root, *(str(part) for part in first["loc"] if part != "[key]")])
         if first["type"] == "extra_forbidden":
-            known = f"one of {', '.join(_Parameters.model_fields)}"
+            known = f"one of {', '.join(Parameters.model_fields)}"
             raise UnprocessableInput("there is no such parameter", field=field, expected=known) from None
         raise UnprocessableInput(first["msg"], field=field, expected=_EXPECTED[str(first["loc"][0])]) from None
     return PredictParameters(

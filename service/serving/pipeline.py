@@ -3,25 +3,26 @@
 import asyncio
 import functools
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from uuid_utils import uuid7
 
-from models.manifest import TextInput
+from models.inputs import TextInput
 from models.preprocess import RawRows, Tensors
 from service.domain import Address, Caller, Deadline, PredictParameters, Ref
-from service.errors import BodyTooSlow, PredictionFailed, QuarantinedInput, ServoloopError, UnprocessableInput
+from service.errors import BodyTooSlow, DeadlineExceeded, PredictionFailed, ServoloopError, UnprocessableInput
 from service.inference import Outputs
 from service.serving import codec
 from service.serving.admission import Admission
 from service.serving.allowance import Allowance
-from service.serving.codec import Body
+from service.serving.codec import Body, Parsed
 from service.serving.offloading import Offloader
 from service.serving.parameters import Query
-from service.serving.postprocess import Prediction, postprocess
+from service.serving.postprocess import predictions_of
+from service.serving.recording import records_of
 from service.serving.router import Router, Target
 from service.store.base import Record
 from service.telemetry import HttpTelemetry, VersionMeasures
@@ -31,8 +32,6 @@ from service.telemetry import HttpTelemetry, VersionMeasures
 # estimate from what 29 KB of numbers take (about 0.1 ms), not a measured break-even.
 _INLINE_TEXT_BYTES = 16_384
 _INLINE_BYTES = 65_536
-# Of a prediction, what is logged: not what was added because the caller asked for more, and no long vectors.
-_LOGGED = ("label", "index", "probability", "value", "labels", "error")
 
 
 class Engines(Protocol):
@@ -63,7 +62,10 @@ class Incoming(Protocol):
         ...
 
     async def read(self) -> bytes:
-        """The body. Raises BodyTooLarge."""
+        """The body.
+
+        Raises BodyTooLarge, BuffersFull, UnsupportedMediaType, MalformedBody or ClientLeft.
+        """
         ...
 
 
@@ -112,11 +114,12 @@ class Pipeline:
     async def predict(self, address: Address, incoming: Incoming, caller: Caller) -> bytes:
         """The answer's JSON.
 
-        Raises InvalidInput, Unknown, Unavailable, BodyTooSlow, DeadlineExceeded or PredictionFailed.
+        Raises InvalidInput, Unknown, Unavailable, BodyTooSlow, DeadlineExceeded, PredictionFailed, QuarantinedInput,
+        BrokenContract, or ClientLeft.
         """
         target = self._router.choose(address)
         measures = self._telemetry.of(target.ref)
-        with self._measured(measures, caller):
+        with _Measured(measures, self._clock, caller):
             # The body may name another time, which can't be known before it is parsed.
             deadline = self._deadline(caller.timeout, caller)
             self._admission.check(target.ref)
@@ -130,12 +133,12 @@ class Pipeline:
                 outputs = await self._engines.infer(target.ref, tensors, deadline, wanted.priority)
             _account(target.ref, outputs, measures)
             began = self._clock()
-            predictions = _predictions(outputs, target, wanted)
+            predictions = predictions_of(outputs, target.manifest, wanted)
             ids = [str(uuid7()) for _ in predictions]
             answer = codec.encode(target.ref, ids, predictions)
             encoded = self._clock()
             measures.encode.observe(encoded - began)
-            self._log.record(_records(ids, predictions, target, wanted, caller, encoded - caller.arrived))
+            self._log.record(records_of(ids, predictions, target, wanted, caller, encoded - caller.arrived))
             return answer
 
     async def _read(self, incoming: Incoming, deadline: Deadline) -> bytes:
@@ -149,39 +152,43 @@ class Pipeline:
         self, body: Body, target: Target, deadline: Deadline, caller: Caller, measures: VersionMeasures
     ) -> Prepared:
         """Parse, decode and preprocess: here what takes little, in a thread what may take long."""
-        ref, contract, offloader = target.ref, target.manifest.input, self._offloader
+        ref, in_thread = target.ref, self._offloader.run
         is_small = len(body.data) <= _inline_bytes(target)
         began = self._clock()
         if is_small:
-            offloader.check(ref, "parsing", deadline)
-            parsed = codec.parse(body, contract, max_rows=self._limits.max_rows)
+            self._check(ref, "parsing", deadline)
+            parsed = self._parse(body, target)
         else:
-            parse = functools.partial(codec.parse, body, contract, max_rows=self._limits.max_rows)
-            parsed = await offloader.run(lambda _: parse(), ref, "parsing", deadline)
+            parsed = await in_thread(lambda _: self._parse(body, target), ref, "parsing", deadline)
         if parsed.parameters.timeout is not None:
             # What the body says could not be known before.
             deadline = self._deadline(parsed.parameters.timeout, caller)
-            offloader.check(ref, "decoding", deadline)
+            self._check(ref, "decoding", deadline)
         if parsed.are_read or (is_small and not codec.holds_picture(body)):
-            rows = parsed.rows(Allowance(functools.partial(offloader.check, ref, "decoding", deadline)))
+            rows = parsed.rows(Allowance(functools.partial(self._check, ref, "decoding", deadline)))
         else:
-            rows = await offloader.run(lambda check: parsed.rows(Allowance(check)), ref, "decoding", deadline)
+            rows = await in_thread(lambda check: parsed.rows(Allowance(check)), ref, "decoding", deadline)
         decoded = self._clock()
         measures.parse.observe(decoded - began)
         if is_small:
             tensors = _preprocess(rows, target)
         else:
-            tensors = await offloader.run(lambda _: _preprocess(rows, target), ref, "preprocessing", deadline)
+            tensors = await in_thread(lambda _: _preprocess(rows, target), ref, "preprocessing", deadline)
         measures.preprocess.observe(self._clock() - decoded)
         return Prepared(parsed.parameters, tensors, deadline)
+
+    def _parse(self, body: Body, target: Target) -> Parsed:
+        return codec.parse(body, target.manifest.input, max_rows=self._limits.max_rows)
+
+    def _check(self, ref: Ref, where: str, deadline: Deadline) -> None:
+        """Of work that is done here: raises DeadlineExceeded once its time is up."""
+        if deadline.expired(self._clock()):
+            raise DeadlineExceeded(ref, where)
 
     def _deadline(self, timeout: float | None, caller: Caller) -> Deadline:
         """The caller's time, from when the request arrived; the body's word counts before the header's."""
         seconds = min(timeout or self._limits.default_timeout, self._limits.max_timeout)
         return Deadline.after(seconds, now=caller.arrived)
-
-    def _measured(self, measures: VersionMeasures, caller: Caller) -> "_Measured":
-        return _Measured(measures, self._clock, caller)
 
 
 class _Measured:
@@ -230,45 +237,3 @@ def _account(ref: Ref, outputs: Outputs, measures: VersionMeasures) -> None:
 
 def _inline_bytes(target: Target) -> int:
     return _INLINE_TEXT_BYTES if isinstance(target.manifest.input, TextInput) else _INLINE_BYTES
-
-
-def _predictions(outputs: Outputs, target: Target, parameters: PredictParameters) -> list[Prediction]:
-    """A prediction for each row, or, in its place, why that row has none."""
-    values = outputs.values
-    if not outputs.failures:
-        return postprocess(values, target.manifest, parameters)
-    good = [index for index in range(len(values)) if index not in outputs.failures]
-    answered = dict(zip(good, postprocess(values[good], target.manifest, parameters), strict=True))
-    return [answered.get(index) or {"error": _row_error(outputs, index)} for index in range(len(values))]
-
-
-def _records(
-    ids: Sequence[str],
-    predictions: Sequence[Prediction],
-    target: Target,
-    parameters: PredictParameters,
-    caller: Caller,
-    latency: float,
-) -> Iterator[Record]:
-    digest = target.manifest.digest
-    key = parameters.key or caller.key
-    external_ids = parameters.external_ids or [None] * len(ids)
-    for prediction_id, prediction, external_id in zip(ids, predictions, external_ids, strict=True):
-        yield Record(
-            id=prediction_id,
-            model=target.ref.model,
-            version=target.ref.version,
-            digest=digest,
-            outputs={name: prediction[name] for name in _LOGGED if name in prediction},
-            latency=latency,
-            principal=caller.principal.name,
-            request_id=caller.request_id,
-            external_id=external_id,
-            key=key,
-            tags=parameters.tags,
-        )
-
-
-def _row_error(outputs: Outputs, index: int) -> dict[str, str]:
-    kind = QuarantinedInput.kind if index in outputs.quarantined else PredictionFailed.kind
-    return {"type": kind, "detail": outputs.failures[index]}

@@ -8,12 +8,29 @@ import numpy as np
 from models.manifest import Manifest
 from models.preprocess.tensors import Array
 from service.domain import PredictParameters
+from service.errors import PredictionFailed, QuarantinedInput
+from service.inference import Outputs
 
 Prediction = dict[str, Any]
 
 # Of as many, one row's softmax takes plain Python less than numpy's six calls. Rows do not count here: a row's numbers
 # must not depend, to the last bit, on how many others were asked for with it.
 _FEW_LABELS = 32
+
+
+def predictions_of(outputs: Outputs, manifest: Manifest, parameters: PredictParameters) -> list[Prediction]:
+    """A prediction for each row, or, in its place, why that row has none."""
+    values = outputs.values
+    if not outputs.failures:
+        return postprocess(values, manifest, parameters)
+    good = [index for index in range(len(values)) if index not in outputs.failures]
+    answered = dict(zip(good, postprocess(values[good], manifest, parameters), strict=True))
+    return [answered.get(index) or {"error": _row_error(outputs, index)} for index in range(len(values))]
+
+
+def _row_error(outputs: Outputs, index: int) -> dict[str, str]:
+    kind = QuarantinedInput.kind if index in outputs.quarantined else PredictionFailed.kind
+    return {"type": kind, "detail": outputs.failures[index]}
 
 
 def postprocess(outputs: Array, manifest: Manifest, parameters: PredictParameters) -> list[Prediction]:

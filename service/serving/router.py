@@ -3,7 +3,8 @@
 import logging
 from dataclasses import dataclass
 
-from models.manifest import CheckpointFiles, Manifest
+from models.checkpoint_files import CheckpointFiles
+from models.manifest import Manifest
 from models.preprocess import Preprocessor
 from service.domain import Address, Ref
 from service.errors import NotReady

@@ -124,4 +124,4 @@ class SingleFlight:
         self._loaded = loaded
 
     def _count(self, ref: Ref, how: str) -> None:
-        self._telemetry.tally.counts(self._telemetry.shared_forwards, ref.model, ref.version, how).add()
+        self._telemetry.of(ref).shared(how).add()

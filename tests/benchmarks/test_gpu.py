@@ -12,7 +12,8 @@ from benchmarks import gpu
 from benchmarks.gpu import Found, batch_of, driven, keep_found, profiled
 from benchmarks.networks import MAX_BATCH, SUBJECTS, write_checkpoints
 from models.checkpoint import network_of
-from models.manifest import WEIGHTS, CheckpointFiles
+from models.checkpoint_files import CheckpointFiles
+from models.manifest import WEIGHTS
 from service.domain import Precision
 from service.engine.backends.base import Place
 from service.engine.backends.cuda_graphs import CudaGraphs

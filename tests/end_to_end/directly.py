@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from models.checkpoint import load_network
-from models.manifest import CheckpointFiles, Manifest
+from models.checkpoint_files import CheckpointFiles
+from models.manifest import Manifest
 from models.preprocess import Preprocessor, RawRows
+from tests.checkpoints import stored_network
 
 
 class Direct:
@@ -19,7 +20,7 @@ class Direct:
         self.folder = folder
         self.manifest: Manifest = files.manifest
         self._preprocess = Preprocessor(files.manifest.preprocess, files.read)
-        self._network = load_network(folder, files.manifest)
+        self._network = stored_network(folder)
 
     def outputs(self, rows: RawRows) -> Any:
         """(n, outputs) float64."""

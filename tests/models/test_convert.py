@@ -12,10 +12,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from models.check import check
-from models.checkpoint import load_network
+from models.checkpoint_files import CheckpointFiles, verify
 from models.convert import convert, main, read_renames, read_state, rename
-from models.draft import entry_of, read_draft
-from models.manifest import WEIGHTS, BrokenCheckpoint, CheckpointFiles, Manifest, verify
+from models.draft import read_draft
+from models.manifest import WEIGHTS, BrokenCheckpoint, FileEntry, Manifest
+from tests.checkpoints import stored_network
 
 MANIFEST: dict[str, Any] = {
     "architecture": {"family": "mlp", "config": {"inputs": 4, "hidden": [3], "outputs": 2}},
@@ -61,7 +62,7 @@ def test_a_state_dict_becomes_a_checkpoint_that_answers_as_its_author_s_network(
     assert check(folder) == 23
     x = torch.randn(5, 4)
     with torch.inference_mode():
-        torch.testing.assert_close(load_network(folder, made)(x), network(x), rtol=0, atol=0)
+        torch.testing.assert_close(stored_network(folder)(x), network(x), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("nest", ["state_dict", "model_state_dict", "model"])
@@ -121,7 +122,7 @@ def test_batch_norm_s_counter_is_left_out(tmp_path: Path) -> None:
 
 def test_the_lineage_names_the_source(tmp_path: Path, manifest: Path) -> None:
     weights = saved(tmp_path, documented_state())
-    source = entry_of(weights.read_bytes()).model_dump()
+    source = FileEntry.of(weights.read_bytes()).model_dump()
     assert converted(manifest, weights).lineage == {"registered_from": {"file": "net.pt", **source}}
 
 
@@ -229,7 +230,7 @@ def test_a_manifest_that_describes_no_working_network_is_refused(
 
 
 def test_a_manifest_that_names_other_weights_is_refused(tmp_path: Path, manifest: Path) -> None:
-    manifest.write_bytes(orjson.dumps({**MANIFEST, "files": {WEIGHTS: entry_of(b"other").model_dump()}}))
+    manifest.write_bytes(orjson.dumps({**MANIFEST, "files": {WEIGHTS: FileEntry.of(b"other").model_dump()}}))
     with pytest.raises(BrokenCheckpoint, match=r"net\.pt is not the file that the manifest names"):
         converted(manifest, saved(tmp_path, documented_state()))
 

@@ -11,7 +11,8 @@ from pydantic import BaseModel
 
 from models.check import check
 from models.convert import main
-from models.manifest import Column, ColumnsInput, ImageInput, Manifest, Metric, Target, TensorInput, TextInput
+from models.inputs import Column, ColumnsInput, ImageInput, TensorInput, TextInput
+from models.manifest import Manifest, Metric, Target
 from models.preprocess.images import CenterCrop, Grayscale, Resize
 from models.preprocess.numeric import Normalize, Pad, Scale, Standardize, Truncate
 from models.preprocess.text import Tokenize, Vocabulary

@@ -6,8 +6,8 @@ from typing import Any
 import orjson
 import pytest
 
-from models.draft import entry_of, read_draft
-from models.manifest import WEIGHTS, BrokenCheckpoint
+from models.draft import read_draft
+from models.manifest import WEIGHTS, BrokenCheckpoint, FileEntry
 
 VOCABULARY = orjson.dumps({"good": 2, "bad": 3})
 TEXT: dict[str, Any] = {
@@ -31,26 +31,26 @@ def test_name_version_and_files_are_filled_in(tmp_path: Path) -> None:
     assert (draft.manifest.model, draft.manifest.version) == ("mood", 4)
     assert draft.files == {"vocabulary.json": VOCABULARY}
     assert draft.read("vocabulary.json") == VOCABULARY
-    assert draft.manifest.files["vocabulary.json"] == entry_of(VOCABULARY)
+    assert draft.manifest.files["vocabulary.json"] == FileEntry.of(VOCABULARY)
     assert draft.declared_weights is None
 
 
 def test_the_weights_complete_it(tmp_path: Path) -> None:
     manifest = read_draft(write(tmp_path), model="mood", version=1).with_weights(b"weights")
-    assert manifest.files == {WEIGHTS: entry_of(b"weights"), "vocabulary.json": entry_of(VOCABULARY)}
+    assert manifest.files == {WEIGHTS: FileEntry.of(b"weights"), "vocabulary.json": FileEntry.of(VOCABULARY)}
 
 
 def test_the_manifest_of_a_whole_checkpoint_is_one_too(tmp_path: Path) -> None:
     (tmp_path / "reference.json").write_bytes(b"{}")
     files = {
-        WEIGHTS: entry_of(b"weights").model_dump(),
-        "vocabulary.json": entry_of(VOCABULARY).model_dump(),
-        "reference.json": entry_of(b"{}").model_dump(),
+        WEIGHTS: FileEntry.of(b"weights").model_dump(),
+        "vocabulary.json": FileEntry.of(VOCABULARY).model_dump(),
+        "reference.json": FileEntry.of(b"{}").model_dump(),
     }
     draft = read_draft(write(tmp_path, model="mood", version=1, files=files), model="mood", version=2)
     assert draft.manifest.version == 2
     assert draft.files.keys() == {"vocabulary.json", "reference.json"}
-    assert draft.declared_weights == entry_of(b"weights")
+    assert draft.declared_weights == FileEntry.of(b"weights")
 
 
 @pytest.mark.parametrize(
@@ -58,8 +58,8 @@ def test_the_manifest_of_a_whole_checkpoint_is_one_too(tmp_path: Path) -> None:
     [
         ({"model": "other"}, "manifest.json says model 'other', not 'mood'"),
         ({"files": []}, "files is no object"),
-        ({"files": {"vocabulary.json": entry_of(b"other").model_dump()}}, "its sha256 or size differs"),
-        ({"files": {"reference.json": entry_of(b"").model_dump()}}, "there is no file .*reference.json"),
+        ({"files": {"vocabulary.json": FileEntry.of(b"other").model_dump()}}, "its sha256 or size differs"),
+        ({"files": {"reference.json": FileEntry.of(b"").model_dump()}}, "there is no file .*reference.json"),
         ({"preprocess": [{"step": "vocabulary", "file": "../up.json", "max_length": 8}]}, "the plain name of a file"),
         (
             {"preprocess": [{"step": "vocabulary", "file": "none.json", "max_length": 8}]},

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter
 
-from models.manifest import InputContract
+from models.inputs import InputContract
 from models.samples import sample_rows
 
 CONTRACTS: list[dict[str, Any]] = [

@@ -14,7 +14,9 @@ def loaded_by(module: str, of: Sequence[str]) -> list[str]:
     return done.stdout.split()
 
 
-@pytest.mark.parametrize("module", ["service.api.app", "service.runtime", "service.supervisor", "models.manifest"])
+@pytest.mark.parametrize(
+    "module", ["service.api.app", "service.runtime", "service.supervisor", "models.checkpoint_files"]
+)
 def test_who_does_not_compute_does_not_load_torch(module: str) -> None:
     assert loaded_by(module, ["torch"]) == []
 
@@ -37,4 +39,4 @@ def test_the_client_is_light() -> None:
 
 
 def test_checkpoints_are_verified_without_the_service() -> None:
-    assert loaded_by("models.manifest", ["service", "fastapi", "torch"]) == []
+    assert loaded_by("models.checkpoint_files", ["service", "fastapi", "torch"]) == []

@@ -36,7 +36,7 @@ async def move_alias(model: str, alias: str, request: Request, services: UseServ
     caller = Exchange.of(request.scope).caller()
     with small_body(request, services) as incoming:
         change = await read_as(AliasChange, incoming, example='{"version": "2"}')
-        ref = services.catalog.named(Address(model, version=change.version))
+        ref = services.catalog().named(Address(model, version=change.version))
         if not is_name(alias):
             expected = "1 to 64 characters of a-z, 0-9, dot, dash and underscore, the first a letter or digit"
             raise UnprocessableInput("this is no name", field="alias", expected=expected)
@@ -68,7 +68,7 @@ async def _load_first(services: Services, ref: Ref, patience: float) -> None:
 )
 async def history(model: str, services: UseServices, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> AliasHistory:
     """How the model's aliases were moved, the newest first."""
-    name = services.catalog.model(model).name
+    name = services.catalog().model(model).name
     moves = await services.aliases.history(name, limit=limit)
     return AliasHistory(model=name, history=[_shown(move) for move in moves])
 

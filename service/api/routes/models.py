@@ -19,14 +19,14 @@ _NUMBER_DELETED = "its number was deleted; register it as a new version"
 @router.get("/v1/models")
 async def list_models(services: UseServices) -> ModelList:
     """All models, and the checkpoints that can't be served, with the reason."""
-    models = [_model(model, services) for model in services.catalog.models.values()]
+    models = [_model(model, services) for model in services.catalog().models.values()]
     return ModelList(models=models, broken=_broken(services))
 
 
 @router.get("/v1/models/{model}", responses={404: says_problem("There is no such model")})
 async def get_model(model: str, services: UseServices) -> ModelInfo:
     """One model: task, labels, input contract, versions and their metrics."""
-    return _model(services.catalog.model(model), services)
+    return _model(services.catalog().model(model), services)
 
 
 @router.get(
@@ -35,7 +35,7 @@ async def get_model(model: str, services: UseServices) -> ModelInfo:
 )
 async def get_readiness(model: str, services: UseServices) -> ModelReadiness:
     """Whether the model's champion answers: for load balancers that route by model."""
-    champion = services.catalog.find(Address(model)).ref
+    champion = services.catalog().find(Address(model)).ref
     if (reason := services.engines.why_unready(champion)) is not None:
         raise NotReady(champion, reason, passes=not standing_of(services, champion).state.is_hopeless)
     return ModelReadiness(model=model, version=str(champion.version))
@@ -46,11 +46,11 @@ def version_info(ref: Ref, services: Services, wish: Wish | None = None) -> Vers
 
     Of one that this process can't serve, what its manifest says is left empty.
     """
-    version = services.catalog.version(ref)
+    version = services.catalog().version(ref)
     manifest = version.manifest if version is not None else None
     wish = wish or services.wishes().get(ref, Wish())
     standing = standing_of(services, ref)
-    reason = services.catalog.withheld.get(ref) or why_unready(services, ref)
+    reason = services.catalog().withheld.get(ref) or why_unready(services, ref)
     return VersionInfo(
         version=str(ref.version),
         state=standing.state,
@@ -98,7 +98,7 @@ def _model(model: Model, services: Services) -> ModelInfo:
 
 def _broken(services: Services) -> list[BrokenInfo]:
     found = [
-        BrokenInfo(model=entry.model, version=entry.version, reason=entry.reason) for entry in services.catalog.broken
+        BrokenInfo(model=entry.model, version=entry.version, reason=entry.reason) for entry in services.catalog().broken
     ]
     refused = [
         BrokenInfo(model=ref.model, version=str(ref.version), reason=reason)
@@ -114,7 +114,7 @@ def _broken(services: Services) -> list[BrokenInfo]:
     state = services.aliases.state
     put_back = [
         BrokenInfo(model=version.ref.model, version=str(version.ref.version), reason=_NUMBER_DELETED)
-        for version in services.catalog.unserved
+        for version in services.catalog().unserved
         # Files that are still to be removed are none that were put back.
         if version.ref in state.deleted and version.ref not in state.to_remove and version.folder.exists()
     ]

@@ -39,7 +39,7 @@ async def ready(services: UseServices, response: Response) -> Readiness:
     engines = services.engines
     memory = services.readiness
     answering, waiting, broken = 0, {}, {}
-    for model in services.catalog.models.values():
+    for model in services.catalog().models.values():
         champion = model.champion
         if champion is None:
             broken[model.name] = "its champion's checkpoint is missing or broken"
@@ -52,8 +52,8 @@ async def ready(services: UseServices, response: Response) -> Readiness:
             broken[model.name] = reason_of(standing) or reason
         else:
             waiting[model.name] = reason
-    for ref, reason in services.catalog.withheld.items():
-        if services.catalog.other_aliases.get(ref.model, {}).get(CHAMPION) == ref.version:
+    for ref, reason in services.catalog().withheld.items():
+        if services.catalog().other_aliases.get(ref.model, {}).get(CHAMPION) == ref.version:
             broken[ref.model] = reason
     needed = waiting.keys() & memory.answered if memory.was_ready else waiting.keys()
     is_ready = not needed and (answering > 0 or not broken)

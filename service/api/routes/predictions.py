@@ -1,17 +1,17 @@
 """Predictions: routed, or by exactly one version or alias.
 
 A third of a prediction's CPU time went into FastAPI's way to an endpoint (profile, 2026-11-22), so predictions are
-answered before it: `answer` is called by the application. The routes here are what OpenAPI shows, and would answer the
-same.
+answered before it: the application calls `answer`. The routes here are shown by OpenAPI, and never run.
 """
 
 from typing import Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter
 
-from service.api.deps import Services, UseServices
-from service.api.exchange import Answer, Exchange, IncomingRequest
-from service.api.schemas import Parameters, PredictAnswer, PredictRequest, says_problem
+from service.api.deps import Services
+from service.api.exchange import Answer, Exchange
+from service.api.incoming import IncomingRequest
+from service.api.schemas import PredictAnswer, PredictRequest, inlined, says_problem
 from service.domain import Address
 from service.serving.codec import IMAGES, JSON, NPY, TEXT
 
@@ -20,23 +20,19 @@ router = APIRouter(tags=["predictions"])
 _MEDIA_TYPE = JSON.encode()
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 # The body is read as bytes and checked by the codec, which knows the model's contract; this is what /docs shows of it.
-_JSON_BODY = PredictRequest.model_json_schema()
-# OpenAPI resolves references from the document's root, where these definitions don't stand.
-_JSON_BODY["properties"]["parameters"] = Parameters.model_json_schema()
-del _JSON_BODY["$defs"]
 _OPENAPI: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {
-            JSON: {"schema": _JSON_BODY},
+            JSON: {"schema": inlined(PredictRequest)},
             TEXT: {"schema": {"type": "string"}},
             NPY: _BINARY,
             **dict.fromkeys(IMAGES, _BINARY),
         },
     }
 }
+_SHOWN = "predictions are answered before FastAPI is asked"
 _SAYS: dict[str, Any] = {
-    "response_model": PredictAnswer,
     "openapi_extra": _OPENAPI,
     "responses": {
         status: says_problem(text)
@@ -56,26 +52,21 @@ _SAYS: dict[str, Any] = {
 
 
 @router.post("/v1/models/{model}/predict", **_SAYS)
-async def predict(model: str, request: Request, services: UseServices) -> Response:
+async def predict(model: str) -> PredictAnswer:
     """Predict with the model's champion."""
-    return await _answer(Address(model), request, services)
+    raise NotImplementedError(_SHOWN)
 
 
 @router.post("/v1/models/{model}/versions/{version}/predict", **_SAYS)
-async def predict_version(model: str, version: str, request: Request, services: UseServices) -> Response:
+async def predict_version(model: str, version: str) -> PredictAnswer:
     """Predict with exactly this version."""
-    return await _answer(Address(model, version=version), request, services)
+    raise NotImplementedError(_SHOWN)
 
 
 @router.post("/v1/models/{model}/aliases/{alias}/predict", **_SAYS)
-async def predict_alias(model: str, alias: str, request: Request, services: UseServices) -> Response:
+async def predict_alias(model: str, alias: str) -> PredictAnswer:
     """Predict with the version that the alias names."""
-    return await _answer(Address(model, alias=alias), request, services)
-
-
-async def _answer(address: Address, request: Request, services: Services) -> Response:
-    given = await answer(address, services, Exchange.of(request.scope))
-    return Response(given.body, media_type=JSON)
+    raise NotImplementedError(_SHOWN)
 
 
 async def answer(address: Address, services: Services, exchange: Exchange) -> Answer:

@@ -42,7 +42,7 @@ _WaitMs = Annotated[float, Query(ge=0, le=300_000, description="202 when it take
 @router.get(_VERSION, responses=_UNKNOWN)
 async def get_version(model: str, version: str, services: UseServices) -> VersionInfo:
     """One version: where it stands, and what is wanted of it."""
-    return version_info(services.catalog.named(Address(model, version=version)), services)
+    return version_info(services.catalog().named(Address(model, version=version)), services)
 
 
 @router.post(f"{_VERSION}/load", openapi_extra=shows_body(VersionLoad, optional=True), responses=_SAYS)
@@ -51,7 +51,7 @@ async def load(model: str, version: str, request: Request, response: Response, s
     with small_body(request, services) as incoming:
         example = '{"pinned": true, "replicas": 1, "precision": "float32", "wait_ms": 30000}'
         wanted = await read_as(VersionLoad, incoming, example=example, optional=True)
-        ref = services.catalog.named(Address(model, version=version))
+        ref = services.catalog().named(Address(model, version=version))
         _check_precision(wanted.precision, services)
         change = WishChange(
             None if wanted.pinned is None else Loading.PINNED if wanted.pinned else Loading.AUTO,
@@ -69,7 +69,7 @@ async def reload(model: str, version: str, request: Request, response: Response,
     """Load a version anew. The new replica takes the old one's place once it is warm, where there is room for both."""
     with small_body(request, services) as incoming:
         wanted = await read_as(VersionChange, incoming, example='{"wait_ms": 30000}', optional=True)
-        ref = services.catalog.named(Address(model, version=version))
+        ref = services.catalog().named(Address(model, version=version))
         return await _load(ref, WishChange(reload=True), _patience(request, wanted.wait_ms), response, services)
 
 
@@ -78,7 +78,7 @@ async def unload(model: str, version: str, request: Request, response: Response,
     """Unload a version that no alias names, until it is loaded again: who asks for it meanwhile gets a 503."""
     with small_body(request, services) as incoming:
         wanted = await read_as(VersionChange, incoming, example='{"wait_ms": 30000}', optional=True)
-        ref = services.catalog.named(Address(model, version=version))
+        ref = services.catalog().named(Address(model, version=version))
         patience = _patience(request, wanted.wait_ms)
         wish = await services.changes.change_wish(ref, WishChange(Loading.UNLOADED))
         await _take_up(services)
@@ -92,7 +92,7 @@ async def delete_version(
 ) -> Deleted:
     """Delete a registered version that no alias names, with its files. Its number is not used again."""
     patience = _patience(request, wait_ms)
-    ref = services.catalog.named(Address(model, version=version))
+    ref = services.catalog().named(Address(model, version=version))
     _check_removable([ref], services)
     await services.changes.delete_version(ref)
     return await _deleted(model, [ref], patience, response, services)
@@ -104,10 +104,10 @@ async def delete_model(
 ) -> Deleted:
     """Delete a registered model: all its versions with their files, and its aliases. Predictions made stay."""
     patience = _patience(request, wait_ms)
-    refs = services.catalog.refs(model)
+    refs = services.catalog().refs(model)
     # One whose files somebody removed has still its aliases.
     if not refs and model not in services.aliases.state.aliases:
-        raise UnknownModel(model, sorted(services.catalog.models))
+        raise UnknownModel(model, sorted(services.catalog().models))
     _check_removable(refs, services)
     await services.changes.delete_model(model, [ref.version for ref in refs])
     return await _deleted(model, refs, patience, response, services)

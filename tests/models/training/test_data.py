@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.manifest import Column, ColumnsInput, ImageInput, TensorInput, TextInput
+from models.inputs import Column, ColumnsInput, ImageInput, TensorInput, TextInput
 from models.training.data import DataConfig, RawData, clean, digest, prepare, split, take
 
 LOT = ColumnsInput(columns=[Column(name="lot", minimum=0, maximum=100)])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from models.manifest import verify
+from models.checkpoint_files import verify
 from models.training import recipes
 from models.training.__main__ import main
 from models.training.recipes import Recipe

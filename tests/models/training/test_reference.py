@@ -2,7 +2,7 @@ import json
 
 import numpy as np
 
-from models.manifest import Column, ColumnsInput, ImageInput, TensorInput, TextInput
+from models.inputs import Column, ColumnsInput, ImageInput, TensorInput, TextInput
 from models.preprocess import Tensors
 from models.training import reference
 from models.training.evaluate import Answers

@@ -85,7 +85,7 @@ def services(
     aliases = LiveAliases(store.control, store, router.use_state)
     return Services(
         pipeline,
-        router,
+        lambda: router.catalog,
         engine,
         telemetry.registry,
         MAX_BODY_BYTES,

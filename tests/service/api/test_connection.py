@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import uvicorn
 
-from service.api.connection import HEAD_SECONDS, MAX_HEADER_BYTES, Connection, Draining, HttpServerState
+from service.api.connection import HEAD_SECONDS, MAX_HEADER_BYTES, Connection, HttpServerState
+from service.api.draining import Draining
 
 
 class Timer:

@@ -11,7 +11,6 @@ from service.domain import Ref
 from service.registry.aliases import LiveAliases
 from service.registry.catalog import CHANGED, Broken, Catalog
 from service.registry.fleet import Standing, VersionState
-from service.serving.router import Router
 from tests.fakes import FakeFleet
 from tests.service.api.support import CountingEngine, problem_of
 from tests.stores import OpenStore, found_in, open_store
@@ -94,7 +93,7 @@ async def test_checkpoints_that_cannot_be_served_are_listed_with_their_reasons(
     client: httpx.AsyncClient, app: FastAPI, services: Services, fleet: FakeFleet, catalog: Catalog
 ) -> None:
     found_broken = Catalog(catalog.models, [Broken("old", "3", "weights.safetensors is missing")])
-    app.state.services = replace(services, router=Router(found_broken))
+    app.state.services = replace(services, catalog=lambda: found_broken)
     fleet.show(Ref("mood", 1), Standing(VersionState.FAILED, "", "it holds NaN"))
     assert (await client.get("/v1/models")).json()["broken"] == [
         {"model": "old", "version": "3", "reason": "weights.safetensors is missing"},
@@ -117,7 +116,7 @@ async def followed(app: FastAPI, services: Services, catalog: Catalog, tmp_path:
     store = open_store(tmp_path)
     store.control.crown_new_models(found_in(catalog))
     aliases = LiveAliases(store.control, store, lambda state: None)
-    app.state.services = replace(services, aliases=aliases, changes=store, router=Router(catalog))
+    app.state.services = replace(services, aliases=aliases, changes=store, catalog=lambda: catalog)
     yield store
     store.close()
 
@@ -144,7 +143,7 @@ async def test_a_folder_under_a_deleted_number_is_listed(
 ) -> None:
     second = Ref("clothes", 2)
     identities = {version.ref: version.identity for version in catalog.versions() if version.ref != second}
-    app.state.services = replace(app.state.services, router=Router(catalog.only(identities)))
+    app.state.services = replace(app.state.services, catalog=lambda: catalog.only(identities))
     assert (await client.get("/v1/models")).json()["broken"] == [], "engines were not told of it yet"
     followed.control.delete_version(second)
     await app.state.services.aliases.refresh()
@@ -160,7 +159,8 @@ async def test_a_version_that_changed_on_disk_can_be_managed_where_it_can_t_be_s
 ) -> None:
     identities = {version.ref: version.identity for version in catalog.versions()}
     changed = catalog.only({**identities, Ref("clothes", 2): "another", Ref("rent", 1): "another"})
-    app.state.services = replace(app.state.services, router=Router(changed.with_aliases(followed.control.aliases())))
+    served = changed.with_aliases(followed.control.aliases())
+    app.state.services = replace(app.state.services, catalog=lambda: served)
     path = "/v1/models/clothes/versions/2"
     problem = problem_of(await client.get("/v1/models/rent/ready"))
     assert (problem["status"], CHANGED in problem["detail"]) == (503, True)

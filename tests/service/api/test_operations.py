@@ -72,7 +72,7 @@ async def test_it_is_not_ready_when_no_champion_can_be_served(
     client: httpx.AsyncClient, app: FastAPI, services: Services, engine: CountingEngine, catalog: Catalog
 ) -> None:
     left = Model("clothes", catalog.models["clothes"].versions, {"champion": 9})
-    app.state.services = replace(services, router=Router(Catalog({"clothes": left})))
+    app.state.services = replace(services, catalog=lambda: Catalog({"clothes": left}))
     response = await client.get("/readyz")
     assert response.status_code == 503
     assert response.json()["broken"] == {"clothes": "its champion's checkpoint is missing or broken"}

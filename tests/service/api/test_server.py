@@ -6,9 +6,10 @@ import signal
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.lifespan.off import LifespanOff
 
-from service.api.connection import Connection, Draining
+from service.api.connection import Connection
+from service.api.draining import Draining, DrainPolicy
 from service.api.middleware import ContextMiddleware, RequestContext
-from service.api.server import DrainPolicy, HttpServer
+from service.api.server import HttpServer
 from service.processes import request_id
 from tests.service.api.support import Wire, turn
 

@@ -252,10 +252,10 @@ class Away:
 
 
 async def test_while_the_store_is_away_predictions_are_answered_and_the_rest_is_503(
-    client: httpx.AsyncClient, app: FastAPI, services: Services
+    client: httpx.AsyncClient, app: FastAPI, services: Services, router: Router
 ) -> None:
     away: Any = Away()
-    aliases = LiveAliases(away, away, services.router.use_state)
+    aliases = LiveAliases(away, away, router.use_state)
     app.state.services = replace(services, predictions=away, aliases=aliases)
     await predict(client, "mood", ["good"])
     for response in (

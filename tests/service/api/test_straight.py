@@ -6,7 +6,8 @@ import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
-from service.api.connection import Connection, Draining, HttpServerState
+from service.api.connection import Connection, HttpServerState
+from service.api.draining import Draining
 from service.api.exchange import Answer, Exchange
 from service.domain import Address
 from service.errors import ClientLeft

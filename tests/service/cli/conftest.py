@@ -94,7 +94,7 @@ def running(catalog: Catalog, folder: Path) -> Iterator[str]:
         fleet.show(Ref("codes", 1), Standing(VersionState.FAILED, "", "its weights hold [NaN]"))
         services = Services(
             pipeline,
-            router,
+            lambda: router.catalog,
             engine,
             telemetry.registry,
             200_000,

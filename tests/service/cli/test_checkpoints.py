@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from models.manifest import WEIGHTS, verify
+from models.checkpoint_files import verify
+from models.manifest import WEIGHTS
 from service.domain import Ref
 from tests import checkpoints
 from tests.service.cli.conftest import Run

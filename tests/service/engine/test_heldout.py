@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from models.checkpoint import network_of
-from models.manifest import WEIGHTS, BrokenCheckpoint, CheckpointFiles
+from models.checkpoint_files import CheckpointFiles
+from models.manifest import WEIGHTS, BrokenCheckpoint
 from service.engine.heldout import NUM_ROWS, Rows, rows_of
 from service.settings import SHIPPED_CHECKPOINTS
 from tests import checkpoints

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from models.architectures import build
-from models.manifest import BrokenCheckpoint, CheckpointFiles, ImageInput, TextInput
+from models.checkpoint_files import CheckpointFiles
+from models.inputs import ImageInput, TextInput
+from models.manifest import BrokenCheckpoint
 from models.preprocess import Preprocessor, Tensors
 from models.preprocess.tensors import Array
 from models.samples import sample_rows

@@ -15,7 +15,8 @@ from torch import nn
 
 from models import checkpoint
 from models.architectures import build
-from models.manifest import MANIFEST, WEIGHTS, BrokenCheckpoint, CheckpointFiles
+from models.checkpoint_files import CheckpointFiles
+from models.manifest import MANIFEST, WEIGHTS, BrokenCheckpoint
 from models.preprocess import Tensors
 from models.preprocess.tensors import Array
 from service.domain import Ref

@@ -8,8 +8,8 @@ from typing import Any
 import orjson
 import pytest
 
-from models import manifest
-from models.manifest import MANIFEST, WEIGHTS, CheckpointFiles
+from models.checkpoint_files import CheckpointFiles
+from models.manifest import MANIFEST, WEIGHTS
 from service.domain import Ref
 from service.registry import scanner
 from service.registry.catalog import Catalog
@@ -50,7 +50,7 @@ def verified(scan: Scanner, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         folders.append("/".join(files.folder.parts[-2:]))
         return usual(files)
 
-    monkeypatch.setattr(manifest.CheckpointFiles, "verify", verify)
+    monkeypatch.setattr(CheckpointFiles, "verify", verify)
     return folders
 
 

@@ -7,7 +7,7 @@ import orjson
 import pytest
 from PIL import Image
 
-from models.manifest import Column, ColumnsInput, ImageInput, TensorInput, TextInput
+from models.inputs import Column, ColumnsInput, ImageInput, TensorInput, TextInput
 from service.domain import PredictParameters, Ref
 from service.errors import InvalidInput, MalformedBody, UnprocessableInput, UnsupportedMediaType
 from service.serving.allowance import Allowance

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from models.manifest import Column, ColumnsInput, ImageInput, TensorInput, TextInput
+from models.inputs import Column, ColumnsInput, ImageInput, TensorInput, TextInput
 from service.errors import UnprocessableInput
 from service.serving.allowance import Allowance
 from service.serving.contracts import (

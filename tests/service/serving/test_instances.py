@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from models.manifest import Column, ColumnsInput, ImageInput, TensorInput, TextInput
+from models.inputs import Column, ColumnsInput, ImageInput, TensorInput, TextInput
 from models.preprocess.images import MAX_PIXELS
 from service.errors import UnprocessableInput
 from service.serving.allowance import Allowance

@@ -2,7 +2,7 @@ import numpy as np
 import orjson
 import pytest
 
-from models.manifest import ImageInput, TensorInput, TextInput
+from models.inputs import ImageInput, TensorInput, TextInput
 from service.serving.json_numbers import read_numbers
 
 TWO_BY_THREE = TensorInput(shape=[2, 3])

@@ -154,4 +154,4 @@ def test_a_parameter_that_does_not_exist_is_refused_with_those_that_do(read: Any
 def test_parameters_are_an_object(value: Any) -> None:
     error = fault(from_json, value)
     assert (error.field, error.problem) == ("parameters", "this is no object")
-    assert "_Parameters" not in str(error)
+    assert "Parameters" not in str(error)

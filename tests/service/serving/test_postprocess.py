@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from models.manifest import WEIGHTS, Manifest
 from models.preprocess.tensors import Array
 from service.domain import PredictParameters
-from service.serving.postprocess import Prediction, postprocess, sigmoid, softmax
+from service.inference import Outputs
+from service.serving.postprocess import Prediction, postprocess, predictions_of, sigmoid, softmax
 
 PLAIN = PredictParameters()
 LABELS = ["ankle boot", "bag", "coat"]
@@ -187,3 +188,18 @@ def test_softmax_and_sigmoid_agree_with_their_definitions() -> None:
     x = np.array([[-2.0, 0.5, 3.0]], np.float32)
     np.testing.assert_allclose(softmax(x), np.exp(x) / np.exp(x).sum(), rtol=1e-6)
     np.testing.assert_allclose(sigmoid(x), 1 / (1 + np.exp(-x)), rtol=1e-6)
+
+
+# Rows that failed
+
+
+def test_a_failed_row_has_its_reason_in_its_place() -> None:
+    values = np.log(np.array([[0.2, 0.5, 0.3], [np.nan] * 3, [0.7, 0.1, 0.2], [np.nan] * 3], np.float32))
+    failures = {1: "not finite", 3: "an engine ended while it ran this"}
+    outputs = Outputs(values, failures, queue_seconds=0.0, compute_seconds=0.0, quarantined=frozenset({3}))
+    predictions = predictions_of(outputs, MULTICLASS, PLAIN)
+    assert [prediction.get("label") for prediction in predictions] == ["bag", None, "ankle boot", None]
+    assert predictions[1] == {"error": {"type": "prediction_failed", "detail": "not finite"}}
+    assert predictions[3] == {
+        "error": {"type": "quarantined_input", "detail": "an engine ended while it ran this"},
+    }
