@@ -45,8 +45,9 @@ class _Failure:
 
 
 class EngineLink:
-    """Connected between `start` and `stop`, anew when the engine is replaced; `tell` is called at every report.
+    """Connected between `start` and `stop`, anew when the engine is replaced.
 
+    `tell` is called at every report, and when the engine is lost.
     A command is sent once: until a report shows what came of it, it is under way.
     """
 

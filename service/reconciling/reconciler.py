@@ -110,8 +110,8 @@ class Reconciler:
         async with listening, self._follower:
             tasks = [
                 asyncio.create_task(self._run()),
-                asyncio.create_task(_again_and_again(self._look)),
-                asyncio.create_task(_again_and_again(self._remove)),
+                asyncio.create_task(_again_and_again("looking through the model roots", self._look)),
+                asyncio.create_task(_again_and_again("removing the files of deleted versions", self._remove)),
                 asyncio.create_task(self._optimizer.run()),
             ]
             try:
@@ -310,13 +310,13 @@ def _verify(folder: Path, identity: str) -> None:
     files.verify()
 
 
-async def _again_and_again(work: Callable[[], Awaitable[None]]) -> None:
-    """Do it every second. Where it fails, the log says so, and it is tried again."""
+async def _again_and_again(what: str, work: Callable[[], Awaitable[None]]) -> None:
+    """Do it every second. Where it fails, the log says what did, and it is tried again."""
     while True:
         await asyncio.sleep(_SCAN_SECONDS)
         try:
             await work()
         except (ServoloopError, OSError) as error:
-            log.error("what was found can't be taken up yet", extra={"reason": str(error)})
+            log.error("what is done every second can't be done yet", extra={"what": what, "reason": str(error)})
         except Exception:
-            log.exception("following the model roots failed")
+            log.exception("what is done every second failed", extra={"what": what})

@@ -28,7 +28,7 @@ class TrialProcess:
         self._max_busy = max_busy
 
     async def __call__(self, folder: Path) -> Mapping[str, Any]:
-        """What was chosen, for the log. Raises NotQuiet and TrialFailed."""
+        """What was chosen, as `TryOut` says. Raises NotQuiet and TrialFailed."""
         command = ("service.engine.optimize", folder, "--cache", self._cache, "--max-busy", self._max_busy)
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", "-m", *map(str, command)),

@@ -39,7 +39,8 @@ class Replica:
 class Holding:
     """What one engine holds. A reload is in `loaded` and in `loading`; what is being unloaded is still in `loaded`.
 
-    `failed` is not tried again until another identity, generation or precision is wanted.
+    `failed`: what loads failed to make, for as long as they are not to be tried again; a load of another identity,
+    generation or precision is another one.
     """
 
     loaded: Mapping[Ref, Replica] = field(default_factory=dict)
