@@ -13,9 +13,10 @@ from models.manifest import BrokenCheckpoint, CheckpointFiles
 from service.aside import in_daemon_thread
 from service.domain import Loading, Precision, Ref
 from service.errors import ServoloopError
-from service.reconciling.decision import Decision, EngineFacts, Facts, decide
+from service.reconciling.decision import Decision, Facts, decide
 from service.reconciling.engine_link import EngineLink
-from service.reconciling.optimizing import Optimizer, Untried
+from service.reconciling.optimizing import Optimizer
+from service.reconciling.progress import Untried
 from service.reconciling.publisher import Publisher
 from service.reconciling.removal import remove_files
 from service.registry.aliases import StateFollower
@@ -167,34 +168,23 @@ class Reconciler:
         now = self._clock()
         state, catalog = self._state, self._catalog.without(self._state.deleted).with_aliases(self._state.aliases)
         identities = {version.ref: version.identity for version in catalog.versions()}
-        engines = [
-            EngineFacts(
-                link.slot,
-                str(link.path),
-                link.report or link.last_report,
-                link.holding(identities),
-                now - link.gone_since,
-                link.failures(),
-            )
-            for link in self._links.values()
-        ]
+        engines = [link.facts(identities, now) for link in self._links.values()]
         self._learn(identities, now)
         for ref, wish in state.wishes.items():
             if wish.loading is Loading.UNLOADED:
                 for link in self._links.values():
-                    link.forget_failures(ref)
-        owed = {ref: since for ref, (since, _) in self._owed.items()}
+                    link.failures.forget(ref)
         facts = Facts(
-            now,
-            self._scan,
-            catalog,
-            state.wishes,
-            engines,
-            self._asked,
-            owed,
-            self._loaded_at,
-            self._measured,
-            dict(self._optimizer.progress),
+            now=now,
+            scan=self._scan,
+            catalog=catalog,
+            wishes=state.wishes,
+            engines=engines,
+            asked=self._asked,
+            owed={ref: since for ref, (since, _) in self._owed.items()},
+            loaded_at=self._loaded_at,
+            measured=self._measured,
+            trials=dict(self._optimizer.progress),
         )
         decision = decide(facts)
         for command in decision.commands:
@@ -266,7 +256,7 @@ class Reconciler:
             try:
                 await in_daemon_thread(lambda: _verify(folder, claim.identity))
             except (BrokenCheckpoint, OSError) as error:
-                link.fail(claim, str(error))
+                link.failures.note(claim, str(error), self._clock())
             else:
                 link.unload(claim.ref)
             finally:
