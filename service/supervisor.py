@@ -7,13 +7,14 @@ import math
 import os
 import signal
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from pathlib import Path
 from typing import TypeVar
 
 from prometheus_client import CollectorRegistry
 
 from service.aside import in_daemon_thread
+from service.domain import Ref
 from service.errors import Forced, Misconfigured, StoreUnavailable
 from service.folders import data_folder, listen_unix, runtime_folder
 from service.listening import listen
@@ -192,7 +193,11 @@ class _Engines:
         self._tree = tree
         self._telemetry = telemetry
         self._stack = stack
-        self.keepers: dict[str, EngineKeeper] = {}
+        self._keepers: dict[str, EngineKeeper] = {}
+
+    @property
+    def slots(self) -> Collection[str]:
+        return self._keepers.keys()
 
     def path(self, slot: str) -> Path:
         """Where the engine in this slot answers."""
@@ -200,10 +205,10 @@ class _Engines:
 
     def start(self, device: str) -> str:
         """Have an engine run on a device, from now on; its slot."""
-        slot = f"engine-{len(self.keepers)}"
+        slot = f"engine-{len(self._keepers)}"
         listener = self._stack.enter_context(listen_unix(self.path(slot)))
         settings = self._settings
-        keeper = self.keepers[slot] = EngineKeeper(
+        keeper = self._keepers[slot] = EngineKeeper(
             self._folder / slot,
             settings.max_batch_rows,
             settings.threads,
@@ -214,6 +219,10 @@ class _Engines:
         arguments, seconds = ("--device", device), _KILL_AFTER_SECONDS
         self._tree.keep(Child(slot, "service.engine", arguments, (listener,), self._environment, seconds, keeper))
         return slot
+
+    def pardon(self, slot: str, ref: Ref) -> None:
+        """Hold nothing against a version any more that the deaths in this slot were evidence of."""
+        self._keepers[slot].evidence.pardon(ref)
 
 
 async def _beat(path: Path) -> None:

@@ -33,7 +33,7 @@ passed; else there are `precision` and `threads` too. Raises NotQuiet and TrialF
 
 
 class Optimizer:
-    """Tries back ends on versions while `run` runs; `tell` is called whenever there is news of it.
+    """Tries back ends on versions while `run` runs.
 
     A trial that fails is not repeated. One that found the machine too busy is, after a pause that grows.
     """
@@ -43,15 +43,14 @@ class Optimizer:
         try_out: TryOut,
         *,
         max_busy: float,
-        tell: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
         ticks: Callable[[], Sequence[int]] = read_ticks,
     ) -> None:
-        self.tell = tell
         self._try_out = try_out
         self._max_busy = max_busy
         self._clock = clock
         self._ticks = ticks
+        self._tell: Callable[[], None] = lambda: None
         self._untried: Sequence[Untried] = ()
         self._under_way: tuple[str, asyncio.Task[None]] | None = None
         self.progress: dict[str, Progress] = {}
@@ -66,8 +65,9 @@ class Optimizer:
         if self._under_way is not None and self._under_way[0] not in wanted:
             self._under_way[1].cancel()
 
-    async def run(self) -> None:
-        """Look for something to try, and try it, until cancelled."""
+    async def run(self, tell: Callable[[], None]) -> None:
+        """Look for something to try, and try it, until cancelled; `tell` is called whenever there is news of it."""
+        self._tell = tell
         while True:
             before = self._ticks()
             await asyncio.sleep(LOOK_SECONDS)
@@ -122,4 +122,4 @@ class Optimizer:
 
     def _note(self, one: Untried, progress: Progress) -> None:
         self.progress[one.identity] = progress
-        self.tell()
+        self._tell()

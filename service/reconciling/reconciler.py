@@ -5,13 +5,13 @@ import contextlib
 import logging
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from pathlib import Path
 from typing import Protocol
 
 from models.manifest import BrokenCheckpoint, CheckpointFiles
 from service.aside import in_daemon_thread
-from service.domain import Loading, Precision, Ref
+from service.domain import Loading, Ref
 from service.errors import ServoloopError
 from service.reconciling.decision import Decision, Facts, decide
 from service.reconciling.engine_link import EngineLink
@@ -19,6 +19,7 @@ from service.reconciling.optimizing import Optimizer
 from service.reconciling.progress import Untried
 from service.reconciling.publisher import Publisher
 from service.reconciling.removal import remove_files
+from service.reconciling.usage import Usage
 from service.registry.aliases import StateFollower
 from service.registry.catalog import CHANGED, Catalog
 from service.registry.fleet import VersionState
@@ -27,20 +28,17 @@ from service.registry.scanner import Scanner
 from service.registry.steps import Load, Unload
 from service.store.base import Aliases, ControlReader, Found, State
 from service.telemetry import SupervisorTelemetry
-from service.watch.keeper import EngineKeeper
 
 log = logging.getLogger(__name__)
 
 _SCAN_SECONDS = 1.0
-# Who waits for a version says so again and again; who has not for so long has gone.
-_OWED_SECONDS = 2.0
 
 
-class Engines(Protocol):
-    """The engine processes, by slot."""
+class EngineSlots(Protocol):
+    """The engine processes: each slot is held by one after the other."""
 
     @property
-    def keepers(self) -> Mapping[str, EngineKeeper]: ...
+    def slots(self) -> Collection[str]: ...
 
     def path(self, slot: str) -> Path:
         """Where the engine in this slot answers."""
@@ -48,6 +46,10 @@ class Engines(Protocol):
 
     def start(self, device: str) -> str:
         """Have an engine run on a device, from now on; its slot."""
+        ...
+
+    def pardon(self, slot: str, ref: Ref) -> None:
+        """Hold nothing against a version any more that the deaths in this slot were evidence of."""
         ...
 
 
@@ -68,7 +70,7 @@ class Reconciler:
         catalog: Catalog,
         store: ControlReader,
         changes: Changes,
-        engines: Engines,
+        engines: EngineSlots,
         telemetry: SupervisorTelemetry,
         optimizer: Optimizer,
         *,
@@ -90,15 +92,10 @@ class Reconciler:
         self._state: State | None = None
         self._links: dict[str, EngineLink] = {}
         self._devices: set[str] = set()
-        self._asked: dict[Ref, float] = {}
-        self._owed: dict[Ref, tuple[float, float]] = {}
-        """Since when versions that are not loaded are asked for, and when they were last."""
-        self._loaded_at: dict[Ref, float] = {}
-        self._measured: dict[tuple[str, Precision], int] = {}
+        self._usage = Usage()
         self._pardoned: set[tuple[str, Ref, int]] = set()
         self._checks: dict[Ref, asyncio.Task[None]] = {}
         self._news = asyncio.Event()
-        optimizer.tell = self._news.set
         self._publisher = Publisher(self._want)
 
     @contextlib.asynccontextmanager
@@ -106,14 +103,14 @@ class Reconciler:
         """Reconcile inside the block, and tell http processes of it on the socket."""
         loop = asyncio.get_running_loop()
         listening = await loop.create_unix_server(self._publisher.connection, sock=listener)
-        for slot in self._engines.keepers:
+        for slot in self._engines.slots:
             self._connect(slot)
         async with listening, self._follower:
             tasks = [
                 asyncio.create_task(self._run()),
                 asyncio.create_task(_again_and_again("looking through the model roots", self._look)),
                 asyncio.create_task(_again_and_again("removing the files of deleted versions", self._remove)),
-                asyncio.create_task(self._optimizer.run()),
+                asyncio.create_task(self._optimizer.run(self._news.set)),
             ]
             try:
                 yield
@@ -137,9 +134,7 @@ class Reconciler:
     def _want(self, ref: Ref) -> None:
         if ref.model not in self._catalog.models or ref.version not in self._catalog.models[ref.model].versions:
             return
-        now = self._clock()
-        since, _ = self._owed.get(ref, (now, now))
-        self._asked[ref], self._owed[ref] = now, (since, now)
+        self._usage.want(ref, self._clock())
         self._news.set()
 
     async def _run(self) -> None:
@@ -169,7 +164,8 @@ class Reconciler:
         state, catalog = self._state, self._catalog.without(self._state.deleted).with_aliases(self._state.aliases)
         identities = {version.ref: version.identity for version in catalog.versions()}
         engines = [link.facts(identities, now) for link in self._links.values()]
-        self._learn(identities, now)
+        reports = [(link.report, link.heard) for link in self._links.values() if link.report is not None]
+        self._usage.learn(reports, identities, now)
         for ref, wish in state.wishes.items():
             if wish.loading is Loading.UNLOADED:
                 for link in self._links.values():
@@ -180,10 +176,10 @@ class Reconciler:
             catalog=catalog,
             wishes=state.wishes,
             engines=engines,
-            asked=self._asked,
-            owed={ref: since for ref, (since, _) in self._owed.items()},
-            loaded_at=self._loaded_at,
-            measured=self._measured,
+            asked=self._usage.asked,
+            owed=self._usage.owed,
+            loaded_at=self._usage.loaded_at,
+            measured=self._usage.measured,
             trials=dict(self._optimizer.progress),
         )
         decision = decide(facts)
@@ -203,31 +199,12 @@ class Reconciler:
                 standing.identity,
                 catalog.models[ref.model].versions[ref.version].folder,
                 standing.execution,
-                self._asked.get(ref, 0.0),
+                self._usage.asked.get(ref, 0.0),
                 decision.claims[ref].is_aliased,
             )
             for ref, standing in decision.view.versions.items()
             if standing.state is VersionState.LOADED and standing.execution is not None and standing.execution.pending
         ]
-
-    def _learn(self, identities: Mapping[Ref, str], now: float) -> None:
-        """When versions were last asked for, since when they are loaded, and what their replicas take."""
-        reports = [(link.report, link.heard) for link in self._links.values() if link.report is not None]
-        loaded: set[Ref] = set()
-        for report, heard in reports:
-            for ref, facts in report.replicas.items():
-                loaded.add(ref)
-                if facts.idle is not None:
-                    self._asked[ref] = max(self._asked.get(ref, 0.0), heard - facts.idle)
-                if ref in identities:
-                    what = identities[ref], facts.precision
-                    self._measured[what] = max(self._measured.get(what, 0), facts.num_bytes)
-        self._loaded_at = {ref: self._loaded_at.get(ref, now) for ref in loaded}
-        self._owed = {
-            ref: (since, last)
-            for ref, (since, last) in self._owed.items()
-            if ref not in loaded and now - last < _OWED_SECONDS
-        }
 
     def _execute(self, command: Load | Unload, decision: Decision, catalog: Catalog) -> None:
         link, ref = self._links[command.slot], command.ref
@@ -245,7 +222,7 @@ class Reconciler:
         pardon = claim.generation > 0 and (link.slot, ref, claim.generation) not in self._pardoned
         if pardon:
             self._pardoned.add((link.slot, ref, claim.generation))
-            self._engines.keepers[link.slot].evidence.pardon(ref)
+            self._engines.pardon(link.slot, ref)
         link.load(claim, catalog.models[ref.model].versions[ref.version].folder, pardon=pardon)
 
     def _check_before_unload(self, link: EngineLink, claim: Claim, catalog: Catalog) -> None:

@@ -33,13 +33,13 @@ class Bench:
         self.tried: list[Path] = []
         self.ended: list[Path] = []
         self.news = 0
-        self.optimizer = Optimizer(self._try, max_busy=0.1, tell=self._tell, clock=self.clock, ticks=self._read)
+        self.optimizer = Optimizer(self._try, max_busy=0.1, clock=self.clock, ticks=self._read)
 
     def _read(self) -> Sequence[int]:
         self.read.append([then + more for then, more in zip(self.read[-1], self.ticks, strict=True)])
         return self.read[-1]
 
-    def _tell(self) -> None:
+    def tell(self) -> None:
         self.news += 1
 
     async def _try(self, folder: Path) -> Mapping[str, Any]:
@@ -71,7 +71,7 @@ def _quickly(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def run(bench: Bench, script: Callable[[], Any]) -> None:
-    running = asyncio.create_task(bench.optimizer.run())
+    running = asyncio.create_task(bench.optimizer.run(bench.tell))
     try:
         await script()
     finally:

@@ -3,7 +3,7 @@
 import asyncio
 import shutil
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -72,6 +72,10 @@ class Engines:
         self._tasks: list[asyncio.Task[None]] = []
         self._servers: dict[str, EngineServer] = {}
 
+    @property
+    def slots(self) -> Collection[str]:
+        return self.keepers.keys()
+
     def path(self, slot: str) -> Path:
         return self.folder / f"{slot}.sock"
 
@@ -82,6 +86,9 @@ class Engines:
         self.keepers[slot] = EngineKeeper(self.folder / slot, 8, 2, 5.0, telemetry)
         self._tasks.append(asyncio.create_task(self._serve(slot, device)))
         return slot
+
+    def pardon(self, slot: str, ref: Ref) -> None:
+        self.keepers[slot].evidence.pardon(ref)
 
     def restart(self, slot: str) -> None:
         """As the supervisor would have it after a kill."""
