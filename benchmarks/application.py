@@ -184,12 +184,12 @@ async def application(folder: Path, found: Catalog, *, logs: bool = True) -> Asy
             engines=unused,
             registry=measures.registry,
             max_body_bytes=64 << 20,
-            aliases=unused,
+            follower=unused,
+            control=unused,
             predictions=unused,
             bodies=BodyBudget(1 << 30),
             fleet=unused,
             changes=unused,
-            wishes=dict,
             is_removable=lambda _: False,
         )
         while not engine.status.ready:

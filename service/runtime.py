@@ -28,7 +28,6 @@ from service.api.server import DrainPolicy, HttpServer
 from service.domain import Ref
 from service.errors import Misconfigured, StoreUnavailable
 from service.processes import EXIT_MISCONFIGURED, can_stop, configure_logging, parent_gone, settle
-from service.registry.aliases import LiveAliases
 from service.registry.fleet import EngineInfo
 from service.registry.fleet_client import FleetClient
 from service.registry.scanner import Scanner
@@ -43,6 +42,7 @@ from service.serving.single_flight import SingleFlight
 from service.settings import Settings
 from service.store.control_client import ControlClient
 from service.store.databases import Location, Part
+from service.store.following import StateFollower
 from service.store.prediction_log import PredictionLog
 from service.store.sql_control import SqlControl
 from service.store.sql_predictions import SqlPredictions
@@ -96,7 +96,7 @@ def compose(settings: Settings, supervisor_socket: Path, recorder_socket: Path, 
     router = Router(scanner.scan())
     router.use_state(state)
     changes = ControlClient(recorder_socket)
-    aliases = LiveAliases(control, changes, router.use_state, known=state)
+    follower = StateFollower(control, router.use_state, known=state)
     fleet = FleetClient(supervisor_socket)
     versions = VersionFollower(scanner, fleet, router)
     prediction_log = PredictionLog(recorder_socket, telemetry)
@@ -132,7 +132,7 @@ def compose(settings: Settings, supervisor_socket: Path, recorder_socket: Path, 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         watch = asyncio.create_task(_stop_with_parent())
-        async with fleet, engines, versions, prediction_log, aliases:
+        async with fleet, engines, versions, prediction_log, follower:
             yield
         watch.cancel()
         supervisor.close()
@@ -155,12 +155,12 @@ def compose(settings: Settings, supervisor_socket: Path, recorder_socket: Path, 
         engines,
         telemetry.registry,
         settings.max_body_bytes,
-        aliases,
+        follower,
+        control,
         predictions,
         BodyBudget(max(settings.max_buffered_bytes, settings.max_body_bytes)),
         fleet,
         changes,
-        lambda: aliases.state.wishes,
         is_removable,
         draining,
         is_supervised,

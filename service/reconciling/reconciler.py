@@ -20,13 +20,13 @@ from service.reconciling.progress import Untried
 from service.reconciling.publisher import Publisher
 from service.reconciling.removal import remove_files
 from service.reconciling.usage import Usage
-from service.registry.aliases import StateFollower
 from service.registry.catalog import CHANGED, Catalog
 from service.registry.fleet import VersionState
 from service.registry.placement import Claim
 from service.registry.scanner import Scanner
 from service.registry.steps import Load, Unload
 from service.store.base import Aliases, ControlReader, Found, State
+from service.store.following import StateFollower
 from service.telemetry import SupervisorTelemetry
 
 log = logging.getLogger(__name__)
