@@ -1,7 +1,6 @@
 """The composition root of an http process, the one place that names its concrete parts.
 
-`python -m service.runtime --listen-fd N --supervisor-socket PATH --recorder-socket PATH --slot http-0`, started by the
-supervisor.
+`python -m service.runtime --listen-fd N --folder PATH --slot http-0`, started by the supervisor.
 """
 
 import argparse
@@ -27,6 +26,7 @@ from service.api.deps import Services
 from service.api.server import DrainPolicy, HttpServer
 from service.domain import Ref
 from service.errors import Misconfigured, StoreUnavailable
+from service.folders import RuntimeFolder
 from service.processes import EXIT_MISCONFIGURED, can_stop, configure_logging, parent_gone, settle
 from service.registry.fleet import EngineInfo
 from service.registry.fleet_client import FleetClient
@@ -47,7 +47,7 @@ from service.store.prediction_log import PredictionLog
 from service.store.sql_control import SqlControl
 from service.store.sql_predictions import SqlPredictions
 from service.telemetry import HttpTelemetry, use_slot
-from service.watch.heartbeat import SUPERVISOR, Heartbeat
+from service.watch.heartbeat import Heartbeat
 
 _TIMES_WATCHDOG = 3
 
@@ -58,8 +58,7 @@ def main() -> None:
     """Serve the inherited listening socket until told to stop, or until the parent is gone."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--listen-fd", type=int, required=True)
-    parser.add_argument("--supervisor-socket", type=Path, required=True)
-    parser.add_argument("--recorder-socket", type=Path, required=True)
+    parser.add_argument("--folder", type=Path, required=True, help="where it finds the other processes")
     parser.add_argument("--slot", required=True)
     arguments = parser.parse_args()
     settings = Settings()
@@ -67,7 +66,7 @@ def main() -> None:
     use_slot(arguments.slot)
     draining = Draining()
     try:
-        app = compose(settings, arguments.supervisor_socket, arguments.recorder_socket, draining)
+        app = compose(settings, RuntimeFolder(arguments.folder), draining)
     except Misconfigured as error:
         log.error("the http process can't start", extra={"reason": str(error)})
         sys.exit(EXIT_MISCONFIGURED)
@@ -82,7 +81,7 @@ def main() -> None:
     server.run(sockets=[socket.socket(fileno=arguments.listen_fd)])
 
 
-def compose(settings: Settings, supervisor_socket: Path, recorder_socket: Path, draining: Draining) -> Application:
+def compose(settings: Settings, folder: RuntimeFolder, draining: Draining) -> Application:
     """The app with real parts; connections to other processes are made when its lifespan starts.
 
     Raises Misconfigured, or StoreUnavailable where the aliases can't be read.
@@ -95,11 +94,11 @@ def compose(settings: Settings, supervisor_socket: Path, recorder_socket: Path, 
     scanner = Scanner(settings.model_roots)
     router = Router(scanner.scan())
     router.use_state(state)
-    changes = ControlClient(recorder_socket)
+    changes = ControlClient(folder.recorder_socket)
     follower = StateFollower(control, router.use_state, known=state)
-    fleet = FleetClient(supervisor_socket)
+    fleet = FleetClient(folder.supervisor_socket)
     versions = VersionFollower(scanner, fleet, router)
-    prediction_log = PredictionLog(recorder_socket, telemetry)
+    prediction_log = PredictionLog(folder.recorder_socket, telemetry)
     max_rows, max_bytes = 2 * settings.max_queued_rows, 2 * settings.max_queued_bytes
 
     def connect(engine: EngineInfo, tell: Callable[[], None]) -> EngineClient:
@@ -113,7 +112,7 @@ def compose(settings: Settings, supervisor_socket: Path, recorder_socket: Path, 
         )
 
     engines = EnginePool(connect, fleet, Bounds(max_rows, max_bytes))
-    supervisor = Heartbeat.open(supervisor_socket.parent / SUPERVISOR)
+    supervisor = Heartbeat.open(folder.supervisor_beat)
     threads = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
     limits = Limits(
         settings.max_rows_per_request,

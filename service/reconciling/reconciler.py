@@ -19,13 +19,13 @@ from service.reconciling.optimizing import Optimizer
 from service.reconciling.progress import Untried
 from service.reconciling.publisher import Publisher
 from service.reconciling.removal import remove_files
+from service.reconciling.stock import Stock
 from service.reconciling.usage import Usage
 from service.registry.catalog import CHANGED, Catalog
 from service.registry.fleet import VersionState
 from service.registry.placement import Claim
-from service.registry.scanner import Scanner
 from service.registry.steps import Load, Unload
-from service.store.base import Aliases, ControlReader, Found, State
+from service.store.base import ControlReader, State
 from service.store.following import StateFollower
 from service.telemetry import SupervisorTelemetry
 
@@ -53,23 +53,20 @@ class EngineSlots(Protocol):
         ...
 
 
-class Changes(Protocol):
-    """What the store is told of what was found and done."""
-
-    async def crown_new_models(self, found: Found) -> Aliases: ...
+class Removals(Protocol):
+    """How the store is told of what was done."""
 
     async def note_removed(self, ref: Ref) -> None: ...
 
 
 class Reconciler:
-    """Use `serving` once. `registered` is the model root whose files may be removed."""
+    """Use `serving` once, when stock was taken. `registered` is the model root whose files may be removed."""
 
     def __init__(
         self,
-        scanner: Scanner,
-        catalog: Catalog,
+        stock: Stock,
         store: ControlReader,
-        changes: Changes,
+        removals: Removals,
         engines: EngineSlots,
         telemetry: SupervisorTelemetry,
         optimizer: Optimizer,
@@ -78,10 +75,8 @@ class Reconciler:
         wants_every_gpu: bool,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._scanner = scanner
-        self._catalog = catalog
-        self._scan = scanner.number
-        self._changes = changes
+        self._stock = stock
+        self._removals = removals
         self._engines = engines
         self._telemetry = telemetry
         self._optimizer = optimizer
@@ -132,7 +127,7 @@ class Reconciler:
         self._news.set()
 
     def _want(self, ref: Ref) -> None:
-        if ref.model not in self._catalog.models or ref.version not in self._catalog.models[ref.model].versions:
+        if self._stock.catalog.version(ref) is None:
             return
         self._usage.want(ref, self._clock())
         self._news.set()
@@ -161,7 +156,7 @@ class Reconciler:
         if self._state is None:
             return
         now = self._clock()
-        state, catalog = self._state, self._catalog.without(self._state.deleted).with_aliases(self._state.aliases)
+        state, catalog = self._state, self._stock.catalog.without(self._state.deleted).with_aliases(self._state.aliases)
         identities = {version.ref: version.identity for version in catalog.versions()}
         engines = [link.facts(identities, now) for link in self._links.values()]
         reports = [(link.report, link.heard) for link in self._links.values() if link.report is not None]
@@ -172,7 +167,7 @@ class Reconciler:
                     link.failures.forget(ref)
         facts = Facts(
             now=now,
-            scan=self._scan,
+            scan=self._stock.number,
             catalog=catalog,
             wishes=state.wishes,
             engines=engines,
@@ -246,13 +241,8 @@ class Reconciler:
     async def _look(self) -> None:
         """Look through the model roots once."""
         self._news.set()  # the clock alone may change a decision
-        catalog = await in_daemon_thread(self._scanner.scan)
-        if self._scanner.number == self._scan:
-            return
-        await self._changes.crown_new_models(catalog.digests())
-        log.info("the model roots changed", extra={"versions": len(list(catalog.versions()))})
-        self._catalog, self._scan = catalog, self._scanner.number
-        self._news.set()
+        if await self._stock.look():
+            self._news.set()
 
     async def _remove(self) -> None:
         """Remove the files of deleted versions that no engine has any more."""
@@ -261,7 +251,7 @@ class Reconciler:
                 continue
             try:
                 await asyncio.to_thread(remove_files, self._registered, ref)
-                await self._changes.note_removed(ref)
+                await self._removals.note_removed(ref)
             except (ServoloopError, OSError) as error:
                 what = {"ref": str(ref), "reason": str(error)}
                 log.error("a deleted version's files can't be removed yet", extra=what)

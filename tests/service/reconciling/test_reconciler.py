@@ -25,6 +25,7 @@ from service.folders import listen_unix
 from service.reconciling import optimizing
 from service.reconciling.optimizing import Optimizer, TrialFailed
 from service.reconciling.reconciler import Reconciler
+from service.reconciling.stock import Stock
 from service.registry.fleet import Standing, VersionState, View
 from service.registry.fleet_client import FleetClient
 from service.registry.scanner import Scanner
@@ -198,12 +199,11 @@ async def running(
     engines = Engines(folder, peers, budget)
     engines.is_automatic = is_automatic
     engines.start(peers[0])
-    scanner, changes = Scanner([root]), Changes(store)
-    catalog = scanner.scan()
-    await changes.crown_new_models(catalog.digests())
+    changes = Changes(store)
+    stock = Stock(Scanner([root]), changes)
+    await stock.take()
     reconciler = Reconciler(
-        scanner,
-        catalog,
+        stock,
         store.control,
         changes,
         engines,
