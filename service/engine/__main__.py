@@ -26,8 +26,9 @@ from service.processes import EXIT_DEVICE_LOST, EXIT_MISCONFIGURED, configure_lo
 from service.settings import Settings
 from service.telemetry import EngineTelemetry, use_slot
 from service.watch.blackbox import BlackBox
+from service.watch.folder import WatchFolder
 from service.watch.heartbeat import Heartbeat
-from service.watch.history import BEAT, BLACK_BOX, HISTORY, History
+from service.watch.history import History
 
 log = logging.getLogger(__name__)
 
@@ -43,12 +44,11 @@ def main() -> None:
     settings = Settings()
     configure_logging(settings.log_level, settings.log_format, slot=arguments.slot)
     use_slot(arguments.slot)
-    listener, folder = socket.socket(fileno=arguments.listen_fd), arguments.watch
+    listener, folder = socket.socket(fileno=arguments.listen_fd), WatchFolder(arguments.watch)
     try:
-        with Heartbeat.open(folder / BEAT) as heartbeat, BlackBox.open(folder / BLACK_BOX) as box:
-            history = History.from_bytes((folder / HISTORY).read_bytes())
+        with folder.heartbeat() as heartbeat, folder.black_box() as box:
             device = arguments.device or settings.device
-            uvloop.run(_serve(listener, settings, device, heartbeat, box, history))
+            uvloop.run(_serve(listener, settings, device, heartbeat, box, folder.history()))
     except DeviceLost:
         # Without the usual farewell: what would be called then may wait for the device for ever.
         os._exit(EXIT_DEVICE_LOST)
