@@ -32,7 +32,7 @@ from service.api.deps import Services
 from service.domain import Ref
 from service.inference import Answered, asked_in, result_frames
 from service.link import Link
-from service.processes import configure_logging
+from service.logs import configure_logging
 from service.registry.catalog import Catalog, Model
 from service.registry.scanner import scan
 from service.serving.engine_client import EngineClient

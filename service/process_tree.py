@@ -4,13 +4,12 @@ import asyncio
 import contextlib
 import logging
 import socket
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, Self
 
-from service.processes import EXIT_MISCONFIGURED
+from service.processes import EXIT_MISCONFIGURED, module_command
 from service.telemetry import SupervisorTelemetry, forget_gauges
 from service.watch.evidence import Cause
 from service.watch.keeper import cause_of
@@ -157,9 +156,7 @@ async def _start(child: Child, stdin: socket.socket) -> asyncio.subprocess.Proce
     numbers = [str(sock.fileno()) for sock in child.sockets]
     watched = child.keeper.begin()
     return await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-P",  # a folder named `models` where the operator stands must not be taken for ours
-        *("-m", child.module, "--slot", child.slot, "--listen-fd", *numbers, *child.arguments, *watched),
+        *module_command(child.module, "--slot", child.slot, "--listen-fd", *numbers, *child.arguments, *watched),
         stdin=stdin.fileno(),
         pass_fds=[sock.fileno() for sock in child.sockets],
         env=child.environment,

@@ -3,7 +3,6 @@
 `python -m service.runtime --listen-fd N --folder PATH --slot http-0`, started by the supervisor.
 """
 
-import argparse
 import asyncio
 import contextlib
 import logging
@@ -24,10 +23,11 @@ from service.api.buffers import BodyBudget
 from service.api.connection import Draining
 from service.api.deps import Services
 from service.api.server import DrainPolicy, HttpServer
+from service.child import child_parser, start_child
 from service.domain import Ref
 from service.errors import Misconfigured, StoreUnavailable
 from service.folders import RuntimeFolder
-from service.processes import EXIT_MISCONFIGURED, can_stop, configure_logging, parent_gone, settle
+from service.processes import EXIT_MISCONFIGURED, can_stop, parent_gone, settle
 from service.registry.fleet import EngineInfo
 from service.registry.fleet_client import FleetClient
 from service.registry.scanner import Scanner
@@ -46,7 +46,7 @@ from service.store.following import StateFollower
 from service.store.prediction_log import PredictionLog
 from service.store.sql_control import SqlControl
 from service.store.sql_predictions import SqlPredictions
-from service.telemetry import HttpTelemetry, use_slot
+from service.telemetry import HttpTelemetry
 from service.watch.heartbeat import Heartbeat
 
 _TIMES_WATCHDOG = 3
@@ -56,14 +56,9 @@ log = logging.getLogger(__name__)
 
 def main() -> None:
     """Serve the inherited listening socket until told to stop, or until the parent is gone."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--listen-fd", type=int, required=True)
+    parser = child_parser()
     parser.add_argument("--folder", type=Path, required=True, help="where it finds the other processes")
-    parser.add_argument("--slot", required=True)
-    arguments = parser.parse_args()
-    settings = Settings()
-    configure_logging(settings.log_level, settings.log_format, slot=arguments.slot)
-    use_slot(arguments.slot)
+    arguments, settings = start_child(parser)
     draining = Draining()
     try:
         app = compose(settings, RuntimeFolder(arguments.folder), draining)

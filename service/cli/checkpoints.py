@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.cli.output import console, failure, figure, load_settings, module_command, run_module
+from service.cli.output import console, failure, figure, load_settings, run_module
+from service.processes import module_command
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -10,7 +10,8 @@ import orjson
 import typer
 from rich.console import Console
 
-from service.cli.output import console, failure, load_settings, module_command
+from service.cli.output import console, failure, load_settings
+from service.processes import ENGINE_DEFAULTS, module_command
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -104,8 +105,6 @@ def _find(model: str, version: int | None, settings: "Settings") -> tuple[Path, 
 def _run(folder: Path, cache: Path, tolerance: float, device: str) -> dict[str, Any]:
     """Try the back ends on a device; what the process says at its end. Exits where it fails."""
     from rich.progress import Progress
-
-    from service.processes import ENGINE_DEFAULTS
 
     arguments = ("--cache", cache, "--tolerance", tolerance, "--device", device)
     command = module_command("service.engine.optimize", folder, *arguments)

@@ -9,6 +9,8 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from service.processes import module_command
+
 if TYPE_CHECKING:
     from service.settings import Settings
 
@@ -46,11 +48,6 @@ def run_module(name: str, *arguments: object) -> "subprocess.CompletedProcess[st
     """Run one of our modules in a process of its own, and give what it printed."""
     command = module_command(name, *arguments)
     return subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
-
-
-def module_command(name: str, *arguments: object) -> list[str]:
-    """The command line of a module. -P: a folder named `models` where the user stands must not be taken for ours."""
-    return [sys.executable, "-P", "-m", name, *map(str, arguments)]
 
 
 def console() -> Console:

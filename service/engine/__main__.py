@@ -1,6 +1,5 @@
 """An engine process: `python -m service.engine --listen-fd N --slot engine-0`, started by the supervisor."""
 
-import argparse
 import asyncio
 import contextlib
 import logging
@@ -14,6 +13,7 @@ import torch
 import uvloop
 from prometheus_client import CollectorRegistry
 
+from service.child import child_parser, start_child
 from service.engine.core import Engine
 from service.engine.devices import GPU_LANES, open_device, ordinary_thread, own_device
 from service.engine.failures import DeviceLost
@@ -22,9 +22,9 @@ from service.engine.optimized import Cache, environment_of
 from service.engine.plans import Chooser, Planner
 from service.engine.replica import Replica
 from service.engine.server import EngineServer
-from service.processes import EXIT_DEVICE_LOST, EXIT_MISCONFIGURED, configure_logging, parent_gone, settle
+from service.processes import EXIT_DEVICE_LOST, EXIT_MISCONFIGURED, parent_gone, settle
 from service.settings import Settings
-from service.telemetry import EngineTelemetry, use_slot
+from service.telemetry import EngineTelemetry
 from service.watch.blackbox import BlackBox
 from service.watch.folder import WatchFolder
 from service.watch.heartbeat import Heartbeat
@@ -35,15 +35,10 @@ log = logging.getLogger(__name__)
 
 def main() -> None:
     """Serve the inherited listening socket until told to stop, or until the parent is gone."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--listen-fd", type=int, required=True)
-    parser.add_argument("--slot", required=True)
+    parser = child_parser()
     parser.add_argument("--device", help="the device that it owns, where that is not the settings'")
     parser.add_argument("--watch", type=Path, required=True, help="where the supervisor looks after this process")
-    arguments = parser.parse_args()
-    settings = Settings()
-    configure_logging(settings.log_level, settings.log_format, slot=arguments.slot)
-    use_slot(arguments.slot)
+    arguments, settings = start_child(parser)
     listener, folder = socket.socket(fileno=arguments.listen_fd), WatchFolder(arguments.watch)
     try:
         with folder.heartbeat() as heartbeat, folder.black_box() as box:

@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from service.processes import EXIT_NOT_QUIET
+from service.processes import EXIT_NOT_QUIET, module_command
 from service.reconciling.optimizing import NotQuiet, TrialFailed
 
 # One that others disturb gives way long before; what takes longer would take as long the next time.
@@ -29,9 +29,9 @@ class TrialProcess:
 
     async def __call__(self, folder: Path) -> Mapping[str, Any]:
         """What was chosen, as `TryOut` says. Raises NotQuiet and TrialFailed."""
-        command = ("service.engine.optimize", folder, "--cache", self._cache, "--max-busy", self._max_busy)
+        arguments = (folder, "--cache", self._cache, "--max-busy", self._max_busy)
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", *map(str, command)),
+            *module_command("service.engine.optimize", *arguments),
             stdin=asyncio.subprocess.PIPE,  # at its end the process knows that its parent has gone
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

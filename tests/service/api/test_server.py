@@ -9,7 +9,7 @@ from uvicorn.lifespan.off import LifespanOff
 from service.api.connection import Connection, Draining
 from service.api.middleware import ContextMiddleware, RequestContext
 from service.api.server import DrainPolicy, HttpServer
-from service.processes import request_id
+from service.logs import request_id
 from tests.service.api.support import Wire, turn
 
 
