@@ -5,12 +5,12 @@ from dataclasses import dataclass, field, replace
 
 from service.domain import Execution, Loading, Precision, Ref, Wish
 from service.reconciling.failures import Attempt, attempt_of
+from service.reconciling.placement import Claim, Device, Plan, place
 from service.reconciling.progress import Progress
 from service.reconciling.report import Report
+from service.reconciling.steps import Holding, Load, Replica, Unload, steps
 from service.registry.catalog import Catalog, Version
 from service.registry.fleet import EngineInfo, Standing, VersionState, View
-from service.registry.placement import Claim, Device, Plan, place
-from service.registry.steps import Holding, Load, Replica, Unload, steps
 
 # What was just loaded stays a moment, or two versions that are asked for in turn would do nothing but come and go.
 _LEAST_STAY_SECONDS = 0.5

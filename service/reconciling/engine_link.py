@@ -11,9 +11,9 @@ from service.domain import Ref
 from service.link import Link
 from service.reconciling.decision import EngineFacts
 from service.reconciling.failures import LoadFailures
+from service.reconciling.placement import Claim
 from service.reconciling.report import Report
-from service.registry.placement import Claim
-from service.registry.steps import Holding, Replica
+from service.reconciling.steps import Holding, Replica
 from service.wire import Frame, Kind
 
 log = logging.getLogger(__name__)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from service.domain import Precision, Ref
-from service.registry.placement import Claim
+from service.reconciling.placement import Claim
 
 _FIRST_RETRY_SECONDS, _LONGEST_RETRY_SECONDS = 5.0, 300.0
 

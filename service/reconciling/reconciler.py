@@ -16,15 +16,15 @@ from service.errors import ServoloopError
 from service.reconciling.decision import Decision, Facts, decide
 from service.reconciling.engine_link import EngineLink
 from service.reconciling.optimizing import Optimizer
+from service.reconciling.placement import Claim
 from service.reconciling.progress import Untried
 from service.reconciling.publisher import Publisher
 from service.reconciling.removal import remove_files
+from service.reconciling.steps import Load, Unload
 from service.reconciling.stock import Stock
 from service.reconciling.usage import Usage
 from service.registry.catalog import CHANGED, Catalog
 from service.registry.fleet import VersionState
-from service.registry.placement import Claim
-from service.registry.steps import Load, Unload
 from service.store.base import ControlReader, State
 from service.store.following import StateFollower
 from service.telemetry import SupervisorTelemetry

@@ -60,7 +60,7 @@ class Death:
         return tuple([row for each in self.running for row in each.rows])
 
     @property
-    def tried(self) -> Running | None:
+    def suspect_run(self) -> Running | None:
         """What ran alone under suspicion, where something did; then nothing ran beside it, but a load at most."""
         batches = [each for each in self.running if each.doing is Doing.BATCH]
         return batches[0] if len(batches) == 1 and batches[0].digest else None
@@ -69,7 +69,7 @@ class Death:
     def versions(self) -> frozenset[Ref]:
         """The versions that may be what it died of: of a suspect's run, then of a load, then of any batch."""
         loads = [each for each in self.running if each.doing is Doing.LOAD]
-        return frozenset([each.ref for each in ([self.tried] if self.tried else loads or self.running)])
+        return frozenset([each.ref for each in ([self.suspect_run] if self.suspect_run else loads or self.running)])
 
 
 @dataclass(slots=True)
@@ -101,8 +101,8 @@ class Evidence:
         death = replace(death, at=death.at - self._hung)
         self._counted = [each for each in self._counted if death.at - each.at < _WINDOW_SECONDS]
         quarantined: dict[bytes, Ref] = {}
-        if (tried := death.tried) is not None:
-            quarantined = self._weigh_input(death, tried)
+        if (suspect := death.suspect_run) is not None:
+            quarantined = self._weigh_input(death, suspect)
         else:
             self._counted.append(death)
         return Verdicts(quarantined, self._weigh_versions(death))

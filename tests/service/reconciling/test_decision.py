@@ -12,9 +12,9 @@ from service.reconciling.decision import Decision, EngineFacts, Facts, decide
 from service.reconciling.failures import Attempt, attempt_of
 from service.reconciling.progress import Progress
 from service.reconciling.report import DeviceReport, ReplicaReport, Report
+from service.reconciling.steps import Holding, Load, Replica, Unload
 from service.registry.catalog import Catalog, Model, Version
 from service.registry.fleet import VersionState
-from service.registry.steps import Holding, Load, Replica, Unload
 
 A, B, C = Ref("a", 1), Ref("b", 1), Ref("c", 1)
 SIZES = {A: 40, B: 40, C: 40}

@@ -12,8 +12,8 @@ from service.link import Link
 from service.reconciling.decision import EngineFacts
 from service.reconciling.engine_link import EngineLink
 from service.reconciling.failures import Attempt, attempt_of
-from service.registry.placement import Claim
-from service.registry.steps import Holding, Replica
+from service.reconciling.placement import Claim
+from service.reconciling.steps import Holding, Replica
 from service.wire import Frame, Kind
 from tests.fakes import ManualClock
 

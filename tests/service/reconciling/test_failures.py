@@ -6,7 +6,7 @@ import pytest
 
 from service.domain import Precision, Ref
 from service.reconciling.failures import LoadFailures, attempt_of
-from service.registry.placement import Claim
+from service.reconciling.placement import Claim
 
 CLAIM = Claim(Ref("m", 1), 40, identity="abc", generation=2, precision=Precision.BFLOAT16)
 

@@ -306,7 +306,7 @@ async def test_of_a_hang_only_what_was_overdue_counts(
         await keeper.watch(process)
     assert keeper.end(await process.wait()) is Cause.HANG
     (death,) = keeper.evidence.deaths
-    assert (death.tried, death.suspects, death.versions) == (None, suspects, {version})
+    assert (death.suspect_run, death.suspects, death.versions) == (None, suspects, {version})
 
 
 async def test_verdicts_are_counted_told_to_the_next_engine_and_nothing_is_left_behind(

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from service.domain import Precision, Ref
-from service.registry.placement import Claim, Device, Plan
+from service.reconciling.placement import Claim, Device, Plan
 
 
 @dataclass(frozen=True, slots=True)
