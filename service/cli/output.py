@@ -1,9 +1,9 @@
-"""What the commands share: how they read settings, say what went wrong, and write numbers."""
+"""What the commands share: how they read settings and the store, say what went wrong, and write numbers."""
 
 import subprocess
 import sys
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 from rich.console import Console
@@ -13,6 +13,9 @@ from service.processes import module_command
 
 if TYPE_CHECKING:
     from service.settings import Settings
+    from service.store.databases import Location
+
+T = TypeVar("T")
 
 # The figures that sum a model up; the first that it has is shown.
 _HEADLINES = ("accuracy", "r2")
@@ -42,6 +45,17 @@ def _fault(error: Mapping[str, Any]) -> str:
     # A database's URL holds its password.
     given = "" if field == "store_url" else f", got {error['input']!r}"
     return f"{field}: {error['msg']}{given}"
+
+
+def read_store(settings: "Settings", read: Callable[["Location"], T]) -> T:
+    """What `read` finds in the store, whether or not a service runs. Exits where it can't be read."""
+    from service.errors import Misconfigured, StoreUnavailable
+    from service.store.databases import Location
+
+    try:
+        return read(Location.of(settings))
+    except (Misconfigured, StoreUnavailable) as error:
+        raise failure(error) from None
 
 
 def run_module(name: str, *arguments: object) -> "subprocess.CompletedProcess[str]":
