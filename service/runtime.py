@@ -29,10 +29,10 @@ from service.errors import Misconfigured, StoreUnavailable
 from service.folders import RuntimeFolder
 from service.processes import EXIT_MISCONFIGURED, can_stop, parent_gone, settle
 from service.registry.fleet import EngineInfo
-from service.registry.fleet_client import FleetClient
 from service.registry.scanner import Scanner
 from service.serving.engine_client import EngineClient
 from service.serving.engine_pool import EnginePool
+from service.serving.fleet_client import FleetClient
 from service.serving.following import VersionFollower
 from service.serving.held import Bounds
 from service.serving.pipeline import Engines, Limits, Pipeline

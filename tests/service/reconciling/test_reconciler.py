@@ -27,8 +27,8 @@ from service.reconciling.optimizing import Optimizer, TrialFailed
 from service.reconciling.reconciler import Reconciler
 from service.reconciling.stock import Stock
 from service.registry.fleet import Standing, VersionState, View
-from service.registry.fleet_client import FleetClient
 from service.registry.scanner import Scanner
+from service.serving.fleet_client import FleetClient
 from service.store.base import Aliases, Found, WishChange
 from service.telemetry import EngineTelemetry, SupervisorTelemetry
 from service.watch.evidence import Cause, Death

@@ -14,9 +14,9 @@ from service.domain import Deadline, Ref
 from service.errors import NotReady, QueueFull, ServoloopError
 from service.reconciling.publisher import Publisher
 from service.registry.fleet import EngineInfo, Standing, VersionState, View
-from service.registry.fleet_client import FleetClient
 from service.serving.engine_client import EngineClient
 from service.serving.engine_pool import EnginePool
+from service.serving.fleet_client import FleetClient
 from service.serving.held import Bounds, Outputs
 from service.telemetry import HttpTelemetry
 from service.watch.history import History
