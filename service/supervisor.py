@@ -69,8 +69,8 @@ class Supervisor:
             recorder_socket = stack.enter_context(listen_unix(folder.recorder_socket))
             own_socket = stack.enter_context(listen_unix(folder.supervisor_socket))
             loop = asyncio.get_running_loop()
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.add_signal_handler(number, self._stop)
+            for signum in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(signum, self._stop)
 
             environment = {**os.environ, **settings.environment(), MULTIPROCESS_DIR: os.environ[MULTIPROCESS_DIR]}
             computing = {**ENGINE_DEFAULTS, **environment}

@@ -48,6 +48,6 @@ def next_of(model: str, roots: Sequence[Path], aliases: Aliases, seen: Mapping[i
     """
     version = max(next_version(roots, model), 1 + max(seen, default=0))
     there = scan(roots, aliases).models.get(model)
-    found = there.versions.items() if there is not None else ()
-    siblings = tuple(one for number, one in found if not seen.get(number))
+    found = there.versions if there is not None else {}
+    siblings = tuple(one for number, one in found.items() if not seen.get(number))
     return NextVersion(Ref(model, version), siblings, aliases.get(model, {}).get(CHAMPION))

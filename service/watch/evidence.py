@@ -123,7 +123,7 @@ class Evidence:
         if self._alone[name] < _LONE_DEATHS:
             return {}
         del self._alone[name]
-        new = {} if running.digest in self.verdicts.quarantined else {running.digest: running.ref}
+        new = {running.digest: running.ref} if running.digest not in self.verdicts.quarantined else {}
         if len(self.verdicts.quarantined) >= _MAX_QUARANTINED:
             del self.verdicts.quarantined[next(iter(self.verdicts.quarantined))]
         self.verdicts.quarantined[running.digest] = running.ref
@@ -149,7 +149,7 @@ class Evidence:
         (ref,) = always
         within = f"{_VERSION_DEATHS} times within {_WINDOW_SECONDS:.0f} seconds"
         reason = f"it was taken out: its engine ended {within} while running it ({death.cause})"
-        new = {} if ref in self.verdicts.withdrawn else {ref: reason}
+        new = {ref: reason} if ref not in self.verdicts.withdrawn else {}
         self.verdicts.withdrawn[ref] = reason
         return new
 
