@@ -32,7 +32,7 @@ from service.api.deps import Services
 from service.domain import Ref
 from service.inference import InferResult, Outputs, requests_in, result_frames
 from service.link import Link
-from service.processes import configure_logging
+from service.logs import configure_logging
 from service.registry.catalog import Catalog, Model
 from service.registry.scanner import scan
 from service.report import DeviceReport, Report
@@ -187,12 +187,12 @@ async def application(folder: Path, found: Catalog, *, logs: bool = True) -> Asy
             engines=unused,
             registry=measures.registry,
             max_body_bytes=64 << 20,
-            aliases=unused,
+            follower=unused,
+            control=unused,
             predictions=unused,
             bodies=BodyBudget(1 << 30),
             fleet=unused,
             changes=unused,
-            wishes=dict,
             is_removable=lambda _: False,
         )
         while not engine.status.ready:

@@ -30,7 +30,7 @@ from rich.table import Table
 from uuid_utils import uuid7
 
 from benchmarks.application import NoLog
-from service.processes import configure_logging
+from service.logs import configure_logging
 from service.store.base import Record
 from service.store.prediction_log import PredictionLog
 from service.telemetry import MULTIPROCESS_DIR, HttpTelemetry, use_slot

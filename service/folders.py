@@ -1,4 +1,4 @@
-"""The folders that a service works in: its data directory, held by one service at a time, and one for sockets."""
+"""The folders that a service works in: its data directory, held by one service at a time, and that of its run."""
 
 import contextlib
 import fcntl
@@ -6,12 +6,45 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
 from service.errors import Misconfigured
 
 _RUNTIME_PREFIX = "servoloop-"
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeFolder:
+    """Where the processes of a running service find one another."""
+
+    path: Path
+
+    @property
+    def recorder_socket(self) -> Path:
+        return self.path / "recorder.sock"
+
+    @property
+    def supervisor_socket(self) -> Path:
+        return self.path / "supervisor.sock"
+
+    @property
+    def supervisor_beat(self) -> Path:
+        """The supervisor's heartbeat."""
+        return self.path / "supervisor.beat"
+
+    @property
+    def metrics(self) -> Path:
+        """The folder of what each process measures."""
+        return self.path / "metrics"
+
+    def engine_socket(self, slot: str) -> Path:
+        return self.path / f"{slot}.sock"
+
+    def engine_watch(self, slot: str) -> Path:
+        """The folder of what the engines of a slot show of themselves."""
+        return self.path / slot
 
 
 @contextlib.contextmanager
@@ -36,8 +69,8 @@ def data_folder(path: Path) -> Iterator[TextIO]:
 
 
 @contextlib.contextmanager
-def runtime_folder(lock: TextIO) -> Iterator[Path]:
-    """A folder for sockets and metrics that only this user may enter.
+def runtime_folder(lock: TextIO) -> Iterator[RuntimeFolder]:
+    """A folder that is there while the service runs, and that only this user may enter.
 
     `lock` remembers its name: a supervisor that was killed could not remove it, so the next one does.
     """
@@ -50,7 +83,7 @@ def runtime_folder(lock: TextIO) -> Iterator[Path]:
     lock.write(str(path))
     lock.flush()
     try:
-        yield path
+        yield RuntimeFolder(path)
     finally:
         shutil.rmtree(path, ignore_errors=True)
 

@@ -4,21 +4,53 @@ import asyncio
 import contextlib
 import logging
 import socket
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self
+from typing import Protocol, Self
 
-from service.processes import EXIT_MISCONFIGURED
+from service.processes import EXIT_MISCONFIGURED, module_command
 from service.telemetry import SupervisorTelemetry, forget_gauges
-from service.watch.keeper import EngineKeeper, cause_of
+from service.watch.evidence import Cause
+from service.watch.keeper import cause_of
 
 log = logging.getLogger(__name__)
 
 _FIRST_DELAY, _LONGEST_DELAY = 0.1, 5.0
 _SETTLED_SECONDS = 10.0
 _WATCH_AGAIN_SECONDS = 1.0
+
+
+class Keeper(Protocol):
+    """Looks after the processes of a slot, one after the other."""
+
+    def begin(self) -> list[str]:
+        """Prepare for the next process; the arguments that it is to be started with."""
+        ...
+
+    async def watch(self, process: asyncio.subprocess.Process) -> None:
+        """Kill the process once it has to be replaced; until cancelled."""
+        ...
+
+    def end(self, code: int) -> Cause:
+        """Take in how the process ended; its cause."""
+        ...
+
+
+class Unwatched:
+    """The keeper of those that need none."""
+
+    def begin(self) -> list[str]:
+        return []
+
+    async def watch(self, process: asyncio.subprocess.Process) -> None:
+        pass
+
+    def end(self, code: int) -> Cause:
+        return cause_of(code)
+
+
+UNWATCHED = Unwatched()
 
 
 @dataclass(frozen=True)
@@ -32,7 +64,7 @@ class Child:
     environment: dict[str, str]
     stop_seconds: float
     """How long it may take to stop before it is killed."""
-    keeper: EngineKeeper | None = None
+    keeper: Keeper = UNWATCHED
     stops_in_order: bool = False
     """Whether it calls `processes.can_stop` once it can end in order; before that it is not asked to."""
 
@@ -47,7 +79,7 @@ class ProcessTree:
         self._telemetry = telemetry
         self._give_up = give_up
         self._is_ending = False
-        self._keepers: list[asyncio.Task[None]] = []
+        self._restarting: list[asyncio.Task[None]] = []
         self._running: set[asyncio.subprocess.Process] = set()
 
     async def __aenter__(self) -> Self:
@@ -55,16 +87,16 @@ class ProcessTree:
 
     async def __aexit__(self, *_: object) -> None:
         self._is_ending = True
-        for keeper in self._keepers:
-            keeper.cancel()
+        for task in self._restarting:
+            task.cancel()
         # Whatever became of one of them, the others are waited for too.
-        for error in await asyncio.gather(*self._keepers, return_exceptions=True):
+        for error in await asyncio.gather(*self._restarting, return_exceptions=True):
             if isinstance(error, Exception):
                 log.error("a process could not be stopped in order", exc_info=error)
 
     def keep(self, child: Child) -> None:
         """Start a process, and start it again whenever it ends."""
-        self._keepers.append(asyncio.create_task(self._restart(child)))
+        self._restarting.append(asyncio.create_task(self._restart(child)))
 
     def kill(self) -> None:
         """End everything at once."""
@@ -83,7 +115,7 @@ class ProcessTree:
                     return
                 if time.monotonic() - started > _SETTLED_SECONDS:
                     delay = _FIRST_DELAY
-                cause = cause_of(code) if child.keeper is None else child.keeper.end(code)
+                cause = child.keeper.end(code)
                 if not cause.is_own_fault:
                     delay = _FIRST_DELAY  # waiting keeps a process from failing too often; this one did not fail
                 log.error("a process ended and is started again", extra={"slot": child.slot, "code": code, "in": delay})
@@ -104,7 +136,7 @@ class ProcessTree:
             with theirs:
                 process = await _start(child, theirs)
             self._running.add(process)
-            watching = asyncio.create_task(_watch(child.keeper, process)) if child.keeper is not None else None
+            watching = asyncio.create_task(_watch(child.keeper, process))
             try:
                 return await process.wait()
             except asyncio.CancelledError:
@@ -117,17 +149,14 @@ class ProcessTree:
                 raise
             finally:
                 self._running.discard(process)
-                if watching is not None:
-                    watching.cancel()
+                watching.cancel()
 
 
 async def _start(child: Child, stdin: socket.socket) -> asyncio.subprocess.Process:
     numbers = [str(sock.fileno()) for sock in child.sockets]
-    watched = child.keeper.begin() if child.keeper is not None else []
+    watched = child.keeper.begin()
     return await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-P",  # a folder named `models` where the operator stands must not be taken for ours
-        *("-m", child.module, "--slot", child.slot, "--listen-fd", *numbers, *child.arguments, *watched),
+        *module_command(child.module, "--slot", child.slot, "--listen-fd", *numbers, *child.arguments, *watched),
         stdin=stdin.fileno(),
         pass_fds=[sock.fileno() for sock in child.sockets],
         env=child.environment,
@@ -148,7 +177,7 @@ async def _stop(process: asyncio.subprocess.Process, says: socket.socket | None)
     await process.wait()
 
 
-async def _watch(keeper: EngineKeeper, process: asyncio.subprocess.Process) -> None:
+async def _watch(keeper: Keeper, process: asyncio.subprocess.Process) -> None:
     """Have a process watched until cancelled, or until it was killed: where that fails, it is begun again."""
     while True:
         try:

@@ -1,10 +1,8 @@
 """The composition root of an http process, the one place that names its concrete parts.
 
-`python -m service.runtime --listen-fd N --supervisor-socket PATH --recorder-socket PATH --slot http-0`, started by the
-supervisor.
+`python -m service.runtime --listen-fd N --folder PATH --slot http-0`, started by the supervisor.
 """
 
-import argparse
 import asyncio
 import contextlib
 import logging
@@ -25,16 +23,17 @@ from service.api.buffers import BodyBudget
 from service.api.deps import Services
 from service.api.draining import Draining, DrainPolicy
 from service.api.server import HttpServer
+from service.child import child_parser, start_child
 from service.domain import Ref
 from service.errors import Misconfigured, StoreUnavailable
-from service.processes import EXIT_MISCONFIGURED, can_stop, configure_logging, parent_gone, settle
-from service.registry.aliases import LiveAliases
+from service.folders import RuntimeFolder
+from service.processes import EXIT_MISCONFIGURED, can_stop, parent_gone, settle
 from service.registry.fleet import EngineInfo
-from service.registry.fleet_client import FleetClient
 from service.registry.scanner import Scanner
 from service.serving.admission import PendingBounds
 from service.serving.engine_client import EngineClient
 from service.serving.engine_pool import EnginePool
+from service.serving.fleet_client import FleetClient
 from service.serving.following import VersionFollower
 from service.serving.pipeline import Engines, Limits, Pipeline
 from service.serving.result_cache import ResultCache
@@ -43,11 +42,12 @@ from service.serving.single_flight import SingleFlight
 from service.settings import Settings
 from service.store.control_client import ControlClient
 from service.store.databases import Location, Part
+from service.store.following import StateFollower
 from service.store.prediction_log import PredictionLog
 from service.store.sql_control import SqlControl
 from service.store.sql_predictions import SqlPredictions
-from service.telemetry import HttpTelemetry, use_slot
-from service.watch.heartbeat import SUPERVISOR, Heartbeat
+from service.telemetry import HttpTelemetry
+from service.watch.heartbeat import Heartbeat
 
 _TIMES_WATCHDOG = 3
 
@@ -56,18 +56,12 @@ log = logging.getLogger(__name__)
 
 def main() -> None:
     """Serve the inherited listening socket until told to stop, or until the parent is gone."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--listen-fd", type=int, required=True)
-    parser.add_argument("--supervisor-socket", type=Path, required=True)
-    parser.add_argument("--recorder-socket", type=Path, required=True)
-    parser.add_argument("--slot", required=True)
-    arguments = parser.parse_args()
-    settings = Settings()
-    configure_logging(settings.log_level, settings.log_format, slot=arguments.slot)
-    use_slot(arguments.slot)
+    parser = child_parser()
+    parser.add_argument("--folder", type=Path, required=True, help="where it finds the other processes")
+    arguments, settings = start_child(parser)
     draining = Draining()
     try:
-        app = compose(settings, arguments.supervisor_socket, arguments.recorder_socket, draining)
+        app = compose(settings, RuntimeFolder(arguments.folder), draining)
     except Misconfigured as error:
         log.error("the http process can't start", extra={"reason": str(error)})
         sys.exit(EXIT_MISCONFIGURED)
@@ -82,7 +76,7 @@ def main() -> None:
     server.run(sockets=[socket.socket(fileno=arguments.listen_fd)])
 
 
-def compose(settings: Settings, supervisor_socket: Path, recorder_socket: Path, draining: Draining) -> Application:
+def compose(settings: Settings, folder: RuntimeFolder, draining: Draining) -> Application:
     """The app with real parts; connections to other processes are made when its lifespan starts.
 
     Raises Misconfigured, or StoreUnavailable where the aliases can't be read.
@@ -95,11 +89,11 @@ def compose(settings: Settings, supervisor_socket: Path, recorder_socket: Path, 
     scanner = Scanner(settings.model_roots)
     router = Router(scanner.scan())
     router.use_state(state)
-    changes = ControlClient(recorder_socket)
-    aliases = LiveAliases(control, changes, router.use_state, known=state)
-    fleet = FleetClient(supervisor_socket)
+    changes = ControlClient(folder.recorder_socket)
+    follower = StateFollower(control, router.use_state, known=state)
+    fleet = FleetClient(folder.supervisor_socket)
     versions = VersionFollower(scanner, fleet, router)
-    prediction_log = PredictionLog(recorder_socket, telemetry)
+    prediction_log = PredictionLog(folder.recorder_socket, telemetry)
     max_rows, max_bytes = 2 * settings.max_queued_rows, 2 * settings.max_queued_bytes
 
     def connect(engine: EngineInfo, tell: Callable[[], None]) -> EngineClient:
@@ -113,7 +107,7 @@ def compose(settings: Settings, supervisor_socket: Path, recorder_socket: Path, 
         )
 
     engines = EnginePool(connect, fleet, PendingBounds(max_rows, max_bytes))
-    supervisor = Heartbeat.open(supervisor_socket.parent / SUPERVISOR)
+    supervisor = Heartbeat.open(folder.supervisor_beat)
     threads = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
     limits = Limits(
         settings.max_rows_per_request,
@@ -132,7 +126,7 @@ def compose(settings: Settings, supervisor_socket: Path, recorder_socket: Path, 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         watch = asyncio.create_task(_stop_with_parent())
-        async with fleet, engines, versions, prediction_log, aliases:
+        async with fleet, engines, versions, prediction_log, follower:
             yield
         watch.cancel()
         supervisor.close()
@@ -155,12 +149,12 @@ def compose(settings: Settings, supervisor_socket: Path, recorder_socket: Path, 
         engines,
         telemetry.registry,
         settings.max_body_bytes,
-        aliases,
+        follower,
+        control,
         predictions,
         BodyBudget(max(settings.max_buffered_bytes, settings.max_body_bytes)),
         fleet,
         changes,
-        lambda: aliases.state.wishes,
         is_removable,
         draining,
         is_supervised,

@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -13,14 +14,15 @@ from typing import TypeVar
 
 from prometheus_client import CollectorRegistry
 
-from service.aside import in_daemon_thread
-from service.errors import Forced, Misconfigured, StoreUnavailable
+from service.engine_processes import EngineProcesses
+from service.errors import Forced, Misconfigured
 from service.folders import data_folder, listen_unix, runtime_folder
 from service.listening import listen
 from service.process_tree import Child, ProcessTree
 from service.processes import ENGINE_DEFAULTS
 from service.reconciling.optimizing import Optimizer
 from service.reconciling.reconciler import Reconciler
+from service.reconciling.stock import Stock
 from service.reconciling.trial_process import TrialProcess
 from service.registry.catalog import Catalog
 from service.registry.scanner import Scanner
@@ -28,17 +30,15 @@ from service.settings import Settings
 from service.store.base import ControlReader
 from service.store.control_client import ControlClient
 from service.telemetry import MULTIPROCESS_DIR, SupervisorTelemetry, use_slot
-from service.watch.heartbeat import SUPERVISOR, Heartbeat
-from service.watch.keeper import EngineKeeper
+from service.watch.heartbeat import Heartbeat
 
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-_RETRY_SECONDS = 0.1
 # So long nobody wonders what a start waits for.
 _SAY_AFTER_SECONDS = 5.0
-# A stop takes at most unready_seconds + drain_seconds + twice this.
+# A stop takes at most unready_seconds + drain_seconds + this, and then what engines have for theirs.
 _KILL_AFTER_SECONDS = 5.0
 
 
@@ -63,50 +63,35 @@ class Supervisor:
             listeners = stack.enter_context(listen(settings))
             lock = stack.enter_context(data_folder(settings.data_dir))
             folder = stack.enter_context(runtime_folder(lock))
-            telemetry = _telemetry(folder)
+            telemetry = _telemetry(folder.metrics)
             for name in Settings.unknown_variables():
                 log.warning("a variable looks like a setting and is none", extra={"variable": name})
-            recorder_path, own_path = folder / "recorder.sock", folder / "supervisor.sock"
-            recorder_socket = stack.enter_context(listen_unix(recorder_path))
-            own_socket = stack.enter_context(listen_unix(own_path))
+            recorder_socket = stack.enter_context(listen_unix(folder.recorder_socket))
+            own_socket = stack.enter_context(listen_unix(folder.supervisor_socket))
             loop = asyncio.get_running_loop()
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.add_signal_handler(number, self._stop)
+            for signum in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(signum, self._stop)
 
             environment = {**os.environ, **settings.environment(), MULTIPROCESS_DIR: os.environ[MULTIPROCESS_DIR]}
-            stack.callback(asyncio.create_task(_beat(folder / SUPERVISOR)).cancel)
+            computing = {**ENGINE_DEFAULTS, **environment}
+            stack.callback(asyncio.create_task(_beat(folder.supervisor_beat)).cancel)
             back, front = self._tree(telemetry), self._tree(telemetry)
-            engines = _Engines(settings, folder, {**ENGINE_DEFAULTS, **environment}, back, telemetry, stack)
-            trials = TrialProcess(settings.optimized, {**ENGINE_DEFAULTS, **environment}, settings.optimize_max_busy)
+            engines = EngineProcesses(settings, folder, computing, back, telemetry, stack)
+            trials = TrialProcess(settings.optimized, computing, settings.optimize_max_busy)
             drain_seconds = settings.drain_seconds
             recorder = Child("recorder", "service.store.recorder", (), (recorder_socket,), environment, drain_seconds)
-            http_arguments = ("--supervisor-socket", str(own_path), "--recorder-socket", str(recorder_path))
-            http_seconds = settings.unready_seconds + drain_seconds + _KILL_AFTER_SECONDS
-            https = [
-                Child(
-                    f"http-{number}",
-                    "service.runtime",
-                    http_arguments,
-                    (listener,),
-                    environment,
-                    http_seconds,
-                    stops_in_order=True,
-                )
-                for number, listener in enumerate(listeners)
-            ]
-            control = ControlClient(recorder_path)
-            scanner = Scanner(settings.model_roots)
+            control = ControlClient(folder.recorder_socket)
+            stock = Stock(Scanner(settings.model_roots), control)
             # The engines first, because torch takes longest to import; what they shall load is found meanwhile.
             # The http processes end first: what they still have to log finds its recorder.
             async with back:
                 for device in settings.devices:
                     engines.start(device)
                 back.keep(recorder)
-                catalog = await self._unless_stopped(take_stock(scanner, control))
+                catalog = await self._unless_stopped(stock.take())
                 if catalog is not None:
                     reconciler = Reconciler(
-                        scanner,
-                        catalog,
+                        stock,
                         _reader(settings),
                         control,
                         engines,
@@ -116,11 +101,9 @@ class Supervisor:
                         wants_every_gpu=settings.wants_every_gpu,
                     )
                     async with reconciler.serving(own_socket), front:
-                        for http in https:
-                            front.keep(http)
-                        host, port = listeners[0].getsockname()[:2]
-                        url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-                        announcing = asyncio.create_task(self._announce(url, catalog, on_ready))
+                        for number, listener in enumerate(listeners):
+                            front.keep(_http(number, listener, folder.path, settings, environment))
+                        announcing = asyncio.create_task(self._announce(_url(listeners[0]), catalog, on_ready))
                         await self._stopping.wait()
                         announcing.cancel()
         if self._misconfigured is not None:
@@ -174,48 +157,6 @@ class Supervisor:
         on_ready(url, catalog)
 
 
-class _Engines:
-    """Starts engines, one a device, each with its socket and the keeper of its slot."""
-
-    def __init__(
-        self,
-        settings: Settings,
-        folder: Path,
-        environment: dict[str, str],
-        tree: ProcessTree,
-        telemetry: SupervisorTelemetry,
-        stack: contextlib.ExitStack,
-    ) -> None:
-        self._settings = settings
-        self._folder = folder
-        self._environment = environment
-        self._tree = tree
-        self._telemetry = telemetry
-        self._stack = stack
-        self.keepers: dict[str, EngineKeeper] = {}
-
-    def path(self, slot: str) -> Path:
-        """Where the engine in this slot answers."""
-        return self._folder / f"{slot}.sock"
-
-    def start(self, device: str) -> str:
-        """Have an engine run on a device, from now on; its slot."""
-        slot = f"engine-{len(self.keepers)}"
-        listener = self._stack.enter_context(listen_unix(self.path(slot)))
-        settings = self._settings
-        keeper = self.keepers[slot] = EngineKeeper(
-            self._folder / slot,
-            settings.max_batch_rows,
-            settings.threads,
-            settings.watchdog_seconds,
-            self._telemetry,
-        )
-        # Once the http processes have ended nobody waits for an engine, so it has nothing to finish.
-        arguments, seconds = ("--device", device), _KILL_AFTER_SECONDS
-        self._tree.keep(Child(slot, "service.engine", arguments, (listener,), self._environment, seconds, keeper))
-        return slot
-
-
 async def _beat(path: Path) -> None:
     """Show other processes that this one's event loop works, until cancelled."""
     with Heartbeat.create(path) as heartbeat:
@@ -224,21 +165,15 @@ async def _beat(path: Path) -> None:
             await asyncio.sleep(1.0)
 
 
-async def take_stock(scanner: Scanner, control: ControlClient) -> Catalog:
-    """Scan the model roots, and have the first version of each new model become its champion.
+def _http(number: int, listener: socket.socket, folder: Path, settings: Settings, environment: dict[str, str]) -> Child:
+    seconds = settings.unready_seconds + settings.drain_seconds + _KILL_AFTER_SECONDS
+    arguments = ("--folder", str(folder))
+    return Child(f"http-{number}", "service.runtime", arguments, (listener,), environment, seconds, stops_in_order=True)
 
-    Waits for the store as long as it takes: without it nobody knows which versions answer.
-    """
-    catalog = await in_daemon_thread(scanner.scan)
-    for entry in catalog.broken:
-        what = {"ref": f"{entry.model}/{entry.version}", "reason": entry.reason}
-        log.error("a checkpoint is broken and not served", extra=what)
-    while True:
-        try:
-            return catalog.with_aliases(await control.crown_new_models(catalog.digests()))
-        except StoreUnavailable as error:
-            log.error("waiting for the store", extra={"reason": error.reason})
-            await asyncio.sleep(_RETRY_SECONDS)
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def _reader(settings: Settings) -> ControlReader:
@@ -248,8 +183,7 @@ def _reader(settings: Settings) -> ControlReader:
     return SqlControl(Location.of(settings).reader(Part.CONTROL))
 
 
-def _telemetry(folder: Path) -> SupervisorTelemetry:
-    metrics = folder / "metrics"
+def _telemetry(metrics: Path) -> SupervisorTelemetry:
     metrics.mkdir()
     os.environ[MULTIPROCESS_DIR] = str(metrics)
     use_slot("supervisor")

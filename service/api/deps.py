@@ -10,11 +10,11 @@ from prometheus_client import CollectorRegistry
 from service.api.buffers import BodyBudget
 from service.api.draining import Draining
 from service.domain import Ref, Wish
-from service.registry.aliases import LiveAliases
 from service.registry.catalog import Catalog
 from service.registry.fleet import Fleet
 from service.serving.pipeline import Pipeline
-from service.store.base import PredictionReader, WishChange
+from service.store.base import AliasMove, ControlReader, PredictionReader, State, WishChange
+from service.store.following import StateFollower
 
 
 class EngineView(Protocol):
@@ -31,7 +31,11 @@ class EngineView(Protocol):
 
 
 class Changes(Protocol):
-    """Who may change what is wanted of versions. Each verb raises as that of the store, or StoreUnavailable."""
+    """Who may change what shall be. Each verb raises as that of the store, or StoreUnavailable."""
+
+    async def move_alias(
+        self, model: str, alias: str, version: int, *, actor: str, reason: str, expected: int | None = None
+    ) -> AliasMove: ...
 
     async def change_wish(self, ref: Ref, change: WishChange) -> Wish: ...
 
@@ -62,19 +66,23 @@ class Services:
     engines: EngineView
     registry: CollectorRegistry
     max_body_bytes: int
-    aliases: LiveAliases
+    follower: StateFollower
+    control: ControlReader
     predictions: PredictionReader
     bodies: BodyBudget
     fleet: Fleet
     changes: Changes
-    wishes: Callable[[], Mapping[Ref, Wish]]
-    """What is wanted of versions, where it is not the usual."""
     is_removable: Callable[[Ref], bool]
     """Whether a version is ours to delete."""
     draining: Draining = field(default_factory=Draining)
     is_supervised: Callable[[], bool] = _always
     """Whether the supervisor gave a sign of life lately."""
     readiness: ReadinessMemory = field(default_factory=ReadinessMemory)
+
+    @property
+    def state(self) -> State:
+        """What the store says shall be, as it was read last."""
+        return self.follower.state
 
 
 async def _services(request: Request) -> Services:

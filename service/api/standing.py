@@ -41,9 +41,7 @@ def reason_of(standing: Standing) -> str | None:
 def lost_champions(services: Services) -> dict[Ref, str]:
     """Champions, as the store has them, that no process can serve because their files are gone, and what to do."""
     champions = [
-        Ref(model, aliases[CHAMPION])
-        for model, aliases in services.aliases.state.aliases.items()
-        if CHAMPION in aliases
+        Ref(model, aliases[CHAMPION]) for model, aliases in services.state.aliases.items() if CHAMPION in aliases
     ]
     return {
         ref: "its champion's files are missing; let the alias champion name another version, or delete the model"

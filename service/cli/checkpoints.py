@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.cli.output import console, failure, figure, load_settings, module_command, run_module
+from service.cli.output import console, failure, figure, load_settings, read_store, run_module
+from service.processes import module_command
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -39,47 +40,33 @@ def register(
     """
     from models.draft import read_draft
     from models.manifest import BrokenCheckpoint, is_name
-    from service.domain import CHAMPION
-    from service.errors import Misconfigured, StoreUnavailable
-    from service.registry.catalog import check_same_interface
-    from service.registry.scanner import next_version, scan
-    from service.store.base import champions
-    from service.store.databases import Location
+    from service.registry.registering import next_of
     from service.store.sql_control import read_aliases, read_versions
 
     if not is_name(model):
         what = "a name has 1 to 64 characters of a-z, 0-9, dot, dash and underscore, and begins with a letter or digit"
         raise typer.BadParameter(what, param_hint="MODEL")
     settings = load_settings(data_dir=data_dir)
+    aliases, seen = read_store(settings, lambda location: (read_aliases(location), read_versions(location, model)))
+    coming = next_of(model, settings.model_roots, aliases, seen)
+    version = coming.ref.version
     try:
-        location = Location.of(settings)
-        aliases, seen = read_aliases(location), read_versions(location, model)
-        # A number that predictions were logged under is not given again, whatever became of its files.
-        version = max(next_version(settings.model_roots, model), 1 + max(seen, default=0))
-        folder = settings.registered_models / model / str(version)
-        there = scan(settings.model_roots, aliases).models.get(model)
-        known = [one for number, one in there.versions.items() if not seen.get(number)] if there is not None else []
-        draft = read_draft(manifest, model=model, version=version)
-        if known:
-            check_same_interface(draft.manifest, known[0])
-    except (BrokenCheckpoint, Misconfigured, StoreUnavailable) as error:
+        coming.check(read_draft(manifest, model=model, version=version).manifest)
+    except BrokenCheckpoint as error:
         raise failure(error) from None
+    folder = settings.registered_models / model / str(version)
     arguments = ["--model", model, "--version", version, "--weights", weights, "--manifest", manifest, "--out", folder]
     result = run_module("models.convert", *arguments, *(["--rename", rename] if rename else []))
     if result.returncode:
         raise failure(result.stderr.strip() or f"the conversion ended with {result.returncode}")
-    typer.echo(f"Registered {model}/{version} in {folder}")
-    named = aliases.get(model, {}).get(CHAMPION)
-    if named is not None and named not in {one.ref.version for one in known}:
+    typer.echo(f"Registered {coming.ref} in {folder}")
+    if coming.is_champion_lost:
         advice = f"servoloop alias {model} champion {version}"
-        typer.echo(f"Its champion is still {model}/{named}, whose files are gone or broken: {advice}")
-    elif not known:
+        typer.echo(f"Its champion is still {model}/{coming.champion}, whose files are gone or broken: {advice}")
+    elif coming.champion == version:
         typer.echo(f"It is the first version of {model} and becomes its champion.")
     else:
-        # Crowned as the service will, where it has not seen the earlier versions yet.
-        crowned = champions(aliases, {model: [one.ref.version for one in known]})
-        champion = crowned.get(model) or aliases[model][CHAMPION]
-        typer.echo(f"The champion stays {model}/{champion}: it moves only when somebody moves it.")
+        typer.echo(f"The champion stays {model}/{coming.champion}: it moves only when somebody moves it.")
     typer.echo("A running service picks the new version up by itself, within seconds.")
 
 

@@ -10,7 +10,8 @@ import orjson
 import typer
 from rich.console import Console
 
-from service.cli.output import console, failure, load_settings, module_command
+from service.cli.output import console, failure, load_settings, read_store
+from service.processes import ENGINE_DEFAULTS, module_command
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -83,16 +84,10 @@ def _number(value: float | None, form: str) -> str:
 def _find(model: str, version: int | None, settings: "Settings") -> tuple[Path, int]:
     """The version's folder and number. Exits where there is none."""
     from service.domain import CHAMPION
-    from service.errors import Misconfigured, StoreUnavailable
     from service.registry.scanner import scan
-    from service.store.databases import Location
     from service.store.sql_control import read_aliases
 
-    try:
-        aliases = read_aliases(Location.of(settings))
-    except (Misconfigured, StoreUnavailable) as error:
-        raise failure(error) from None
-    found = scan(settings.model_roots, aliases).models.get(model)
+    found = scan(settings.model_roots, read_store(settings, read_aliases)).models.get(model)
     if found is None:
         raise failure(f"there is no model {model} in {', '.join(map(str, settings.model_roots))}")
     number = version or found.aliases.get(CHAMPION) or min(found.versions)
@@ -104,8 +99,6 @@ def _find(model: str, version: int | None, settings: "Settings") -> tuple[Path, 
 def _run(folder: Path, cache: Path, tolerance: float, device: str) -> dict[str, Any]:
     """Try the back ends on a device; what the process says at its end. Exits where it fails."""
     from rich.progress import Progress
-
-    from service.processes import ENGINE_DEFAULTS
 
     arguments = ("--cache", cache, "--tolerance", tolerance, "--device", device)
     command = module_command("service.engine.optimize", folder, *arguments)

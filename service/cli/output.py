@@ -1,16 +1,21 @@
-"""What the commands share: how they read settings, say what went wrong, and write numbers."""
+"""What the commands share: how they read settings and the store, say what went wrong, and write numbers."""
 
 import subprocess
 import sys
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
+from service.processes import module_command
+
 if TYPE_CHECKING:
     from service.settings import Settings
+    from service.store.databases import Location
+
+T = TypeVar("T")
 
 # The figures that sum a model up; the first that it has is shown.
 _HEADLINES = ("accuracy", "r2")
@@ -42,15 +47,21 @@ def _fault(error: Mapping[str, Any]) -> str:
     return f"{field}: {error['msg']}{given}"
 
 
+def read_store(settings: "Settings", read: Callable[["Location"], T]) -> T:
+    """What `read` finds in the store, whether or not a service runs. Exits where it can't be read."""
+    from service.errors import Misconfigured, StoreUnavailable
+    from service.store.databases import Location
+
+    try:
+        return read(Location.of(settings))
+    except (Misconfigured, StoreUnavailable) as error:
+        raise failure(error) from None
+
+
 def run_module(name: str, *arguments: object) -> "subprocess.CompletedProcess[str]":
     """Run one of our modules in a process of its own, and give what it printed."""
     command = module_command(name, *arguments)
     return subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
-
-
-def module_command(name: str, *arguments: object) -> list[str]:
-    """The command line of a module. -P: a folder named `models` where the user stands must not be taken for ours."""
-    return [sys.executable, "-P", "-m", name, *map(str, arguments)]
 
 
 def console() -> Console:

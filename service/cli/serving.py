@@ -38,7 +38,7 @@ def serve(
 
     from service.cli import quickstart
     from service.errors import Forced, Misconfigured
-    from service.processes import configure_logging
+    from service.logs import configure_logging
     from service.supervisor import Supervisor
 
     settings = load_settings(

@@ -1,6 +1,5 @@
 """An engine process: `python -m service.engine --listen-fd N --slot engine-0`, started by the supervisor."""
 
-import argparse
 import asyncio
 import logging
 import os
@@ -13,6 +12,7 @@ import torch
 import uvloop
 from prometheus_client import CollectorRegistry
 
+from service.child import child_parser, start_child
 from service.engine.core import Engine
 from service.engine.devices import GPU_LANES, open_device, own_device
 from service.engine.failures import DeviceLost
@@ -22,34 +22,29 @@ from service.engine.plans import Chooser, Planner
 from service.engine.replica import Replica
 from service.engine.server import EngineServer
 from service.engine.threads import ordinary_thread
-from service.processes import EXIT_DEVICE_LOST, EXIT_MISCONFIGURED, configure_logging, parent_gone, settle
+from service.processes import EXIT_DEVICE_LOST, EXIT_MISCONFIGURED, parent_gone, settle
 from service.settings import Settings
 from service.tasks import stop_tasks
-from service.telemetry import EngineTelemetry, use_slot
+from service.telemetry import EngineTelemetry
 from service.watch.blackbox import BlackBox
+from service.watch.folder import WatchFolder
 from service.watch.heartbeat import Heartbeat
-from service.watch.history import BEAT, BLACK_BOX, HISTORY, History
+from service.watch.history import History
 
 log = logging.getLogger(__name__)
 
 
 def main() -> None:
     """Serve the inherited listening socket until told to stop, or until the parent is gone."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--listen-fd", type=int, required=True)
-    parser.add_argument("--slot", required=True)
+    parser = child_parser()
     parser.add_argument("--device", help="the device that it owns, where that is not the settings'")
     parser.add_argument("--watch", type=Path, required=True, help="where the supervisor looks after this process")
-    arguments = parser.parse_args()
-    settings = Settings()
-    configure_logging(settings.log_level, settings.log_format, slot=arguments.slot)
-    use_slot(arguments.slot)
-    listener, folder = socket.socket(fileno=arguments.listen_fd), arguments.watch
+    arguments, settings = start_child(parser)
+    listener, folder = socket.socket(fileno=arguments.listen_fd), WatchFolder(arguments.watch)
     try:
-        with Heartbeat.open(folder / BEAT) as heartbeat, BlackBox.open(folder / BLACK_BOX) as box:
-            history = History.from_bytes((folder / HISTORY).read_bytes())
+        with folder.heartbeat() as heartbeat, folder.black_box() as box:
             device = arguments.device or settings.device
-            uvloop.run(_serve(listener, settings, device, heartbeat, box, history))
+            uvloop.run(_serve(listener, settings, device, heartbeat, box, folder.history()))
     except DeviceLost:
         # Without the usual farewell: what would be called then may wait for the device for ever.
         os._exit(EXIT_DEVICE_LOST)

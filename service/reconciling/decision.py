@@ -4,12 +4,12 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 
 from service.domain import Execution, Loading, Precision, Ref, Wish
-from service.reconciling.engine_link import Tried, tried
-from service.reconciling.optimizing import Progress
+from service.reconciling.failures import Attempt, attempt_of
+from service.reconciling.placement import Claim, Device, Plan, place
+from service.reconciling.progress import Progress
+from service.reconciling.steps import Holding, Load, Replica, Unload, steps
 from service.registry.catalog import Catalog, Version
 from service.registry.fleet import EngineInfo, Standing, VersionState, View
-from service.registry.placement import Claim, Device, Plan, place
-from service.registry.steps import Holding, Load, Replica, Unload, steps
 from service.report import Report
 
 # What was just loaded stays a moment, or two versions that are asked for in turn would do nothing but come and go.
@@ -33,7 +33,7 @@ class EngineFacts:
     report: Report | None = None
     holding: Holding | None = None
     gone_seconds: float = 0.0
-    failures: Mapping[Tried, str] = field(default_factory=dict)
+    failures: Mapping[Attempt, str] = field(default_factory=dict)
 
     @property
     def counts(self) -> bool:
@@ -71,12 +71,13 @@ class Facts:
 
     def failure(self, claim: Claim) -> str | None:
         """Why what is claimed could not be loaded somewhere; None where nothing is known against it."""
-        what = tried(claim)
-        return next((engine.failures[what] for engine in self.engines if what in engine.failures), None)
+        attempt = attempt_of(claim)
+        return next((engine.failures[attempt] for engine in self.engines if attempt in engine.failures), None)
 
     def barred(self, claim: Claim) -> frozenset[str]:
         """Where what is claimed could not be loaded."""
-        return frozenset(engine.slot for engine in self.engines if tried(claim) in engine.failures)
+        attempt = attempt_of(claim)
+        return frozenset(engine.slot for engine in self.engines if attempt in engine.failures)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,14 +143,14 @@ def _claim(version: Version, facts: Facts) -> Claim:
         ref,
         # Measured, or estimated before it ever was.
         facts.measured.get((version.identity, wish.precision)) or version.num_bytes,
-        wish.replicas,
-        wish.loading is Loading.PINNED,
-        ref.version in facts.catalog.models[ref.model].aliases.values(),
-        asked,
-        version.identity,
-        wish.generation,
-        wish.precision,
-        version.identity in facts.trials and facts.trials[version.identity].is_found,
+        replicas=wish.replicas,
+        is_pinned=wish.loading is Loading.PINNED,
+        is_aliased=ref.version in facts.catalog.models[ref.model].aliases.values(),
+        last_used=asked,
+        identity=version.identity,
+        generation=wish.generation,
+        precision=wish.precision,
+        is_optimized=version.identity in facts.trials and facts.trials[version.identity].is_found,
     )
     return replace(claim, barred=facts.barred(claim))
 
@@ -164,7 +165,7 @@ def _possible(claim: Claim, facts: Facts, current: Mapping[Ref, Sequence[str]], 
 
 def _with_failures(engine: EngineFacts, claims: Mapping[Ref, Claim]) -> Holding:
     assert engine.holding is not None
-    failed = {ref: Replica.of(claim) for ref, claim in claims.items() if tried(claim) in engine.failures}
+    failed = {ref: Replica.of(claim) for ref, claim in claims.items() if attempt_of(claim) in engine.failures}
     return replace(engine.holding, failed=failed)
 
 

@@ -2,45 +2,24 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
-from service.domain import Precision, Ref
+from service.domain import Ref
 from service.link import KeptLink
-from service.registry.placement import Claim
-from service.registry.steps import Holding, Replica
+from service.reconciling.decision import EngineFacts
+from service.reconciling.failures import LoadFailures
+from service.reconciling.placement import Claim
+from service.reconciling.steps import Holding, Replica
 from service.report import Report, Wanted, load_frame, unload_frame
 from service.wire import Frame, Kind
 
 _RETRY_SECONDS = 0.1
 
-Tried = tuple[Ref, str, int, Precision]
-"""A version by its identity, generation and precision, as an engine was told to load it."""
-
-_FIRST_RETRY_SECONDS, _LONGEST_RETRY_SECONDS = 5.0, 300.0
-
-
-def tried(claim: Claim) -> Tried:
-    """What a load for this claim tries."""
-    return claim.ref, claim.identity, claim.generation, claim.precision
-
-
-@dataclass(frozen=True, slots=True)
-class _Failure:
-    """A load that failed, `times` in a row. It is tried again later: the cause may pass, as of a disk that is away."""
-
-    reason: str
-    times: int
-    at: float
-
-    @property
-    def holds_until(self) -> float:
-        return self.at + min(_FIRST_RETRY_SECONDS * 2.0 ** (self.times - 1), _LONGEST_RETRY_SECONDS)
-
 
 class EngineLink:
-    """Connected between `start` and `stop`, anew when the engine is replaced; `tell` is called at every report.
+    """Connected between `start` and `stop`, anew when the engine is replaced.
 
+    `tell` is called at every report, and when the engine is lost.
     A command is sent once: until a report shows what came of it, it is under way.
     """
 
@@ -56,7 +35,8 @@ class EngineLink:
         self._commanded: dict[int, tuple[Kind, Ref]] = {}
         self._ended: set[int] = set()
         self._loads: dict[int, Claim] = {}
-        self._failures: dict[Tried, _Failure] = {}
+        self.failures = LoadFailures()
+        """On the clock that this was given."""
         self.report: Report | None = None
         """What it said last; None while it is not there."""
         self.last_report: Report | None = None
@@ -96,21 +76,16 @@ class EngineLink:
         loading = {claim.ref: Replica.of(claim) for claim in self._loads.values()}
         return Holding(loaded, loading, frozenset(report.unloading | told))
 
-    def failures(self) -> dict[Tried, str]:
-        """Why loads failed that shall not be tried again yet."""
-        now = self._clock()
-        return {what: failure.reason for what, failure in self._failures.items() if now < failure.holds_until}
-
-    def fail(self, claim: Claim, reason: str) -> None:
-        """Note that a load for this claim can't succeed, or did not."""
-        what = tried(claim)
-        times = self._failures[what].times if what in self._failures else 0
-        self._failures[what] = _Failure(reason, times + 1, self._clock())
-
-    def forget_failures(self, ref: Ref) -> None:
-        """Have what failed of a version tried again at once."""
-        for what in [what for what in self._failures if what[0] == ref]:
-            del self._failures[what]
+    def facts(self, identities: Mapping[Ref, str], now: float) -> EngineFacts:
+        """All that counts of it in a decision; `identities` as for `holding`."""
+        return EngineFacts(
+            self.slot,
+            str(self.path),
+            report=self.report or self.last_report,
+            holding=self.holding(identities),
+            gone_seconds=now - self.gone_since,
+            failures=self.failures.known(now),
+        )
 
     def load(self, claim: Claim, folder: Path, *, pardon: bool) -> None:
         """Have a version loaded, or loaded anew beside what runs and then put in its place."""
@@ -138,7 +113,7 @@ class EngineLink:
         self._commanded.clear()
         self._ended.clear()
         self._loads.clear()
-        self._failures.clear()
+        self.failures.clear()
         self.report = None
         self.gone_since = self._clock()
         self._tell()
@@ -149,9 +124,9 @@ class EngineLink:
             self._ended.add(frame.request_id)
             if (claim := self._loads.get(frame.request_id)) is not None:
                 if frame.kind is Kind.FAILED:
-                    self.fail(claim, frame.meta["reason"])
+                    self.failures.note(claim, frame.meta["reason"], self._clock())
                 else:
-                    self._failures.pop(tried(claim), None)
+                    self.failures.note_success(claim)
             return
         self.report = self.last_report = Report.from_frame(frame)
         self.heard = self._clock()

@@ -5,43 +5,42 @@ import contextlib
 import logging
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from pathlib import Path
 from typing import Protocol
 
 from models.checkpoint_files import CheckpointFiles
 from models.manifest import BrokenCheckpoint
 from service.aside import in_daemon_thread
-from service.domain import Loading, Precision, Ref
+from service.domain import Loading, Ref
 from service.errors import ServoloopError
-from service.reconciling.decision import Decision, EngineFacts, Facts, decide
+from service.reconciling.decision import Decision, Facts, decide
 from service.reconciling.engine_link import EngineLink
-from service.reconciling.optimizing import Optimizer, Untried
+from service.reconciling.optimizing import Optimizer
+from service.reconciling.placement import Claim
+from service.reconciling.progress import Untried
 from service.reconciling.publisher import Publisher
 from service.reconciling.removal import remove_files
-from service.registry.aliases import StateFollower
+from service.reconciling.steps import Load, Unload
+from service.reconciling.stock import Stock
+from service.reconciling.usage import Usage
 from service.registry.catalog import CHANGED, Catalog
 from service.registry.fleet import VersionState
-from service.registry.placement import Claim
-from service.registry.scanner import Scanner
-from service.registry.steps import Load, Unload
-from service.store.base import Aliases, ControlReader, Found, State
+from service.store.base import ControlReader, State
+from service.store.following import StateFollower
 from service.tasks import stop_tasks
 from service.telemetry import SupervisorTelemetry
-from service.watch.keeper import EngineKeeper
 
 log = logging.getLogger(__name__)
 
 _SCAN_SECONDS = 1.0
-# Who waits for a version says so again and again; who has not for so long has gone.
-_OWED_SECONDS = 2.0
 
 
-class Engines(Protocol):
-    """The engine processes, by slot."""
+class EngineSlots(Protocol):
+    """The engine processes: each slot is held by one after the other."""
 
     @property
-    def keepers(self) -> Mapping[str, EngineKeeper]: ...
+    def slots(self) -> Collection[str]: ...
 
     def path(self, slot: str) -> Path:
         """Where the engine in this slot answers."""
@@ -51,25 +50,26 @@ class Engines(Protocol):
         """Have an engine run on a device, from now on; its slot."""
         ...
 
+    def pardon(self, slot: str, ref: Ref) -> None:
+        """Hold nothing against a version any more that the deaths in this slot were evidence of."""
+        ...
 
-class Changes(Protocol):
-    """What the store is told of what was found and done."""
 
-    async def crown_new_models(self, found: Found) -> Aliases: ...
+class Removals(Protocol):
+    """How the store is told of what was done."""
 
     async def note_removed(self, ref: Ref) -> None: ...
 
 
 class Reconciler:
-    """Use `serving` once. `registered` is the model root whose files may be removed."""
+    """Use `serving` once, when stock was taken. `registered` is the model root whose files may be removed."""
 
     def __init__(
         self,
-        scanner: Scanner,
-        catalog: Catalog,
+        stock: Stock,
         store: ControlReader,
-        changes: Changes,
-        engines: Engines,
+        removals: Removals,
+        engines: EngineSlots,
         telemetry: SupervisorTelemetry,
         optimizer: Optimizer,
         *,
@@ -77,10 +77,8 @@ class Reconciler:
         wants_every_gpu: bool,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._scanner = scanner
-        self._catalog = catalog
-        self._scan = scanner.number
-        self._changes = changes
+        self._stock = stock
+        self._removals = removals
         self._engines = engines
         self._telemetry = telemetry
         self._optimizer = optimizer
@@ -91,15 +89,10 @@ class Reconciler:
         self._state: State | None = None
         self._links: dict[str, EngineLink] = {}
         self._devices: set[str] = set()
-        self._asked: dict[Ref, float] = {}
-        self._owed: dict[Ref, tuple[float, float]] = {}
-        """Since when versions that are not loaded are asked for, and when they were last."""
-        self._loaded_at: dict[Ref, float] = {}
-        self._measured: dict[tuple[str, Precision], int] = {}
+        self._usage = Usage()
         self._pardoned: set[tuple[str, Ref, int]] = set()
         self._checks: dict[Ref, asyncio.Task[None]] = {}
         self._news = asyncio.Event()
-        optimizer.tell = self._news.set
         self._publisher = Publisher(self._want)
 
     @contextlib.asynccontextmanager
@@ -107,14 +100,14 @@ class Reconciler:
         """Reconcile inside the block, and tell http processes of it on the socket."""
         loop = asyncio.get_running_loop()
         listening = await loop.create_unix_server(self._publisher.connection, sock=listener)
-        for slot in self._engines.keepers:
+        for slot in self._engines.slots:
             self._connect(slot)
         async with listening, self._follower:
             tasks = [
                 asyncio.create_task(self._run()),
-                asyncio.create_task(_again_and_again(self._look)),
-                asyncio.create_task(_again_and_again(self._remove)),
-                asyncio.create_task(self._optimizer.run()),
+                asyncio.create_task(_again_and_again("looking through the model roots", self._look)),
+                asyncio.create_task(_again_and_again("removing the files of deleted versions", self._remove)),
+                asyncio.create_task(self._optimizer.run(self._news.set)),
             ]
             try:
                 yield
@@ -132,11 +125,9 @@ class Reconciler:
         self._news.set()
 
     def _want(self, ref: Ref) -> None:
-        if ref.model not in self._catalog.models or ref.version not in self._catalog.models[ref.model].versions:
+        if self._stock.catalog.version(ref) is None:
             return
-        now = self._clock()
-        since, _ = self._owed.get(ref, (now, now))
-        self._asked[ref], self._owed[ref] = now, (since, now)
+        self._usage.want(ref, self._clock())
         self._news.set()
 
     async def _run(self) -> None:
@@ -163,36 +154,26 @@ class Reconciler:
         if self._state is None:
             return
         now = self._clock()
-        state, catalog = self._state, self._catalog.without(self._state.deleted).with_aliases(self._state.aliases)
+        state, catalog = self._state, self._stock.catalog.without(self._state.deleted).with_aliases(self._state.aliases)
         identities = {version.ref: version.identity for version in catalog.versions()}
-        engines = [
-            EngineFacts(
-                link.slot,
-                str(link.path),
-                link.report or link.last_report,
-                link.holding(identities),
-                now - link.gone_since,
-                link.failures(),
-            )
-            for link in self._links.values()
-        ]
-        self._learn(identities, now)
+        engines = [link.facts(identities, now) for link in self._links.values()]
+        reports = [(link.report, link.heard) for link in self._links.values() if link.report is not None]
+        self._usage.learn(reports, identities, now)
         for ref, wish in state.wishes.items():
             if wish.loading is Loading.UNLOADED:
                 for link in self._links.values():
-                    link.forget_failures(ref)
-        owed = {ref: since for ref, (since, _) in self._owed.items()}
+                    link.failures.forget(ref)
         facts = Facts(
-            now,
-            self._scan,
-            catalog,
-            state.wishes,
-            engines,
-            self._asked,
-            owed,
-            self._loaded_at,
-            self._measured,
-            dict(self._optimizer.progress),
+            now=now,
+            scan=self._stock.number,
+            catalog=catalog,
+            wishes=state.wishes,
+            engines=engines,
+            asked=self._usage.asked,
+            owed=self._usage.owed,
+            loaded_at=self._usage.loaded_at,
+            measured=self._usage.measured,
+            trials=dict(self._optimizer.progress),
         )
         decision = decide(facts)
         for command in decision.commands:
@@ -211,31 +192,12 @@ class Reconciler:
                 standing.identity,
                 catalog.models[ref.model].versions[ref.version].folder,
                 standing.execution,
-                self._asked.get(ref, 0.0),
+                self._usage.asked.get(ref, 0.0),
                 decision.claims[ref].is_aliased,
             )
             for ref, standing in decision.view.versions.items()
             if standing.state is VersionState.LOADED and standing.execution is not None and standing.execution.pending
         ]
-
-    def _learn(self, identities: Mapping[Ref, str], now: float) -> None:
-        """When versions were last asked for, since when they are loaded, and what their replicas take."""
-        reports = [(link.report, link.heard) for link in self._links.values() if link.report is not None]
-        loaded: set[Ref] = set()
-        for report, heard in reports:
-            for ref, facts in report.replicas.items():
-                loaded.add(ref)
-                if facts.idle is not None:
-                    self._asked[ref] = max(self._asked.get(ref, 0.0), heard - facts.idle)
-                if ref in identities:
-                    what = identities[ref], facts.precision
-                    self._measured[what] = max(self._measured.get(what, 0), facts.num_bytes)
-        self._loaded_at = {ref: self._loaded_at.get(ref, now) for ref in loaded}
-        self._owed = {
-            ref: (since, last)
-            for ref, (since, last) in self._owed.items()
-            if ref not in loaded and now - last < _OWED_SECONDS
-        }
 
     def _execute(self, command: Load | Unload, decision: Decision, catalog: Catalog) -> None:
         link, ref = self._links[command.slot], command.ref
@@ -253,7 +215,7 @@ class Reconciler:
         pardon = claim.generation > 0 and (link.slot, ref, claim.generation) not in self._pardoned
         if pardon:
             self._pardoned.add((link.slot, ref, claim.generation))
-            self._engines.keepers[link.slot].evidence.pardon(ref)
+            self._engines.pardon(link.slot, ref)
         link.load(claim, catalog.models[ref.model].versions[ref.version].folder, pardon=pardon)
 
     def _check_before_unload(self, link: EngineLink, claim: Claim, catalog: Catalog) -> None:
@@ -264,7 +226,7 @@ class Reconciler:
             try:
                 await in_daemon_thread(lambda: _verify(folder, claim.identity))
             except (BrokenCheckpoint, OSError) as error:
-                link.fail(claim, str(error))
+                link.failures.note(claim, str(error), self._clock())
             else:
                 link.unload(claim.ref)
             finally:
@@ -277,13 +239,8 @@ class Reconciler:
     async def _look(self) -> None:
         """Look through the model roots once."""
         self._news.set()  # the clock alone may change a decision
-        catalog = await in_daemon_thread(self._scanner.scan)
-        if self._scanner.number == self._scan:
-            return
-        await self._changes.crown_new_models(catalog.digests())
-        log.info("the model roots changed", extra={"versions": len(list(catalog.versions()))})
-        self._catalog, self._scan = catalog, self._scanner.number
-        self._news.set()
+        if await self._stock.look():
+            self._news.set()
 
     async def _remove(self) -> None:
         """Remove the files of deleted versions that no engine has any more."""
@@ -292,7 +249,7 @@ class Reconciler:
                 continue
             try:
                 await asyncio.to_thread(remove_files, self._registered, ref)
-                await self._changes.note_removed(ref)
+                await self._removals.note_removed(ref)
             except (ServoloopError, OSError) as error:
                 what = {"ref": str(ref), "reason": str(error)}
                 log.error("a deleted version's files can't be removed yet", extra=what)
@@ -308,13 +265,13 @@ def _verify(folder: Path, identity: str) -> None:
     files.verify()
 
 
-async def _again_and_again(work: Callable[[], Awaitable[None]]) -> None:
-    """Do it every second. Where it fails, the log says so, and it is tried again."""
+async def _again_and_again(what: str, work: Callable[[], Awaitable[None]]) -> None:
+    """Do it every second. Where it fails, the log says what did, and it is tried again."""
     while True:
         await asyncio.sleep(_SCAN_SECONDS)
         try:
             await work()
         except (ServoloopError, OSError) as error:
-            log.error("what was found can't be taken up yet", extra={"reason": str(error)})
+            log.error("what is done every second can't be done yet", extra={"what": what, "reason": str(error)})
         except Exception:
-            log.exception("following the model roots failed")
+            log.exception("what is done every second failed", extra={"what": what})

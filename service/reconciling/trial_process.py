@@ -10,8 +10,8 @@ from typing import Any
 
 import orjson
 
-from service.processes import EXIT_NOT_QUIET
-from service.reconciling.optimizing import NotQuiet, TrialFailed
+from service.processes import EXIT_NOT_QUIET, module_command
+from service.reconciling.optimizing import MachineBusy, TrialFailed
 
 # One that others disturb gives way long before; what takes longer would take as long the next time.
 _LONGEST_SECONDS = 1200.0
@@ -28,10 +28,10 @@ class TrialProcess:
         self._max_busy = max_busy
 
     async def __call__(self, folder: Path) -> Mapping[str, Any]:
-        """What was chosen, for the log. Raises NotQuiet and TrialFailed."""
-        command = ("service.engine.optimize", folder, "--cache", self._cache, "--max-busy", self._max_busy)
+        """What was chosen, as `TryOut` says. Raises MachineBusy and TrialFailed."""
+        arguments = (folder, "--cache", self._cache, "--max-busy", self._max_busy)
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", *map(str, command)),
+            *module_command("service.engine.optimize", *arguments),
             stdin=asyncio.subprocess.PIPE,  # at its end the process knows that its parent has gone
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -56,7 +56,7 @@ class TrialProcess:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(process.wait(), _KILL_SECONDS)
         if code == EXIT_NOT_QUIET:
-            raise NotQuiet
+            raise MachineBusy
         if code:
             raise TrialFailed(complaints.decode(errors="replace").strip()[-1000:] or f"it ended with {code}")
         return chosen_of(said)

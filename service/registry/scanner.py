@@ -72,6 +72,7 @@ class Scanner:
         self._catalog: Catalog | None = None
         self._served: dict[Path, Version] = {}
         self._changed: set[Path] = set()
+        """Those of `_served` that hold something else by now, or something broken."""
         self._number = 0
         self._unreadable: set[Path] = set()
         self._devices: dict[Path, int] = {}
@@ -80,11 +81,6 @@ class Scanner:
     def number(self) -> int:
         """How often versions or what is broken were found to be different; the first scan makes it 1."""
         return self._number
-
-    @property
-    def changed(self) -> frozenset[Ref]:
-        """Versions in the catalog whose folders hold something else by now, or something broken."""
-        return frozenset(self._served[path].ref for path in self._changed)
 
     def scan(self) -> Catalog:
         """Look once. The catalog names no aliases; it is the same object until something changes."""

@@ -43,7 +43,7 @@ class VersionFollower:
         self._router = router
         self._follower: asyncio.Task[None] | None = None
         self._news = asyncio.Event()
-        self._tried: tuple[int, dict[Ref, str]] = (-1, {})
+        self._looked_for: tuple[int, dict[Ref, str]] = (-1, {})
         self._taken: tuple[int, dict[Ref, str], dict[Ref, str]] | None = None
         fleet.listen(self._hear)
 
@@ -56,7 +56,7 @@ class VersionFollower:
         await stop_tasks(self._follower)
 
     def _hear(self, view: View) -> None:
-        if (view.scan, _identities(view)) != self._tried:
+        if (view.scan, _identities(view)) != self._looked_for:
             self._news.set()
 
     async def _follow(self) -> None:
@@ -70,7 +70,7 @@ class VersionFollower:
                 seconds = min(2 * seconds, _LONGEST_SECONDS)
             self._news.clear()
             view = self._fleet.view
-            self._tried = view.scan, _identities(view)
+            self._looked_for = view.scan, _identities(view)
             try:
                 is_all_here = await self._take_up(view)
             except Exception:  # what is served goes on being served

@@ -1,6 +1,7 @@
 """Which version answers, and how its rows are prepared."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from models.checkpoint_files import CheckpointFiles
@@ -33,41 +34,26 @@ class Router:
     def __init__(self, catalog: Catalog) -> None:
         self.catalog = catalog
         self._aliases = {name: model.aliases for name, model in catalog.models.items()}
-        self._targets: dict[Ref, Target] = {}
+        self._targets = _prepared(catalog, {})
         self._chosen_from = catalog
         self._chosen: dict[Address, Target] = {}
-        self._targets = self.prepare(catalog)
 
     def prepare(self, catalog: Catalog) -> dict[Ref, Target]:
         """What `use` needs beside a catalog. Takes its time, and may be called in any thread."""
-        targets = {}
-        for version in catalog.versions():
-            target = self._targets.get(version.ref)
-            if target is not None and target.identity == version.identity:
-                targets[version.ref] = target
-                continue
-            try:
-                targets[version.ref] = _target(version)
-            except Exception as error:  # noqa: BLE001  whatever one version holds, the others serve
-                log.error("can't prepare input", extra={"ref": str(version.ref), "reason": str(error)})
-        return targets
+        return _prepared(catalog, self._targets)
 
     def use(self, catalog: Catalog, targets: dict[Ref, Target]) -> None:
         """Route what comes from now on among these versions; what is under way keeps its own."""
         self._targets = targets
         self.catalog = catalog.with_aliases(self._followable(catalog))
 
-    def use_aliases(self, aliases: Aliases) -> None:
-        """Route what comes from now on by these; what is under way keeps its version.
+    def use_state(self, state: State) -> None:
+        """Route what comes from now on by the store's aliases; what is under way keeps its version.
 
         An alias moves here once its version is here: it may be so new that this process has not read it yet.
         """
-        self._aliases = aliases
+        self._aliases = state.aliases
         self.catalog = self.catalog.with_aliases(self._followable(self.catalog))
-
-    def use_state(self, state: State) -> None:
-        """As `use_aliases`, of all that the store says."""
-        self.use_aliases(state.aliases)
 
     def _followable(self, catalog: Catalog) -> Aliases:
         names = [*catalog.models, *(ref.model for ref in catalog.withheld)]
@@ -94,6 +80,21 @@ class Router:
                 raise NotReady(ref, "its preprocessing could not be loaded")
             self._chosen[address] = target
         return target
+
+
+def _prepared(catalog: Catalog, known: Mapping[Ref, Target]) -> dict[Ref, Target]:
+    """A target for each version; those that are known are not made again."""
+    targets = {}
+    for version in catalog.versions():
+        target = known.get(version.ref)
+        if target is not None and target.identity == version.identity:
+            targets[version.ref] = target
+            continue
+        try:
+            targets[version.ref] = _target(version)
+        except Exception as error:  # noqa: BLE001  whatever one version holds, the others serve
+            log.error("can't prepare input", extra={"ref": str(version.ref), "reason": str(error)})
+    return targets
 
 
 def _target(version: Version) -> Target:

@@ -3,7 +3,6 @@
 Started by the supervisor.
 """
 
-import argparse
 import asyncio
 import logging
 import signal
@@ -13,9 +12,9 @@ import sys
 import uvloop
 from prometheus_client import CollectorRegistry
 
+from service.child import child_parser, start_child
 from service.errors import Misconfigured, StoreUnavailable
-from service.processes import EXIT_MISCONFIGURED, configure_logging, parent_gone, settle
-from service.settings import Settings
+from service.processes import EXIT_MISCONFIGURED, parent_gone, settle
 from service.store.alias_file import import_alias_file
 from service.store.databases import Location, Part
 from service.store.migrate import migrate
@@ -23,7 +22,7 @@ from service.store.server import RecorderServer, Retention
 from service.store.sql_control import SqlControl
 from service.store.sql_predictions import SqlPredictions
 from service.tasks import stop_tasks
-from service.telemetry import RecorderTelemetry, use_slot
+from service.telemetry import RecorderTelemetry
 
 log = logging.getLogger(__name__)
 
@@ -32,13 +31,7 @@ _SECONDS_A_DAY = 86_400.0
 
 def main() -> None:
     """Serve the inherited listening socket until told to stop, or until the parent is gone."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--listen-fd", type=int, required=True)
-    parser.add_argument("--slot", required=True)
-    arguments = parser.parse_args()
-    settings = Settings()
-    configure_logging(settings.log_level, settings.log_format, slot=arguments.slot)
-    use_slot(arguments.slot)
+    arguments, settings = start_child(child_parser())
     try:
         location = Location.of(settings)
         migrate(location)

@@ -77,6 +77,9 @@ class BlackBox:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
         self._memory.close()
 
     def write(self, running: Running | None, lane: int = 0) -> None:

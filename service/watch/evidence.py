@@ -60,7 +60,7 @@ class Death:
         return tuple([row for each in self.running for row in each.rows])
 
     @property
-    def tried(self) -> Running | None:
+    def suspect_run(self) -> Running | None:
         """What ran alone under suspicion, where something did; then nothing ran beside it, but a load at most."""
         batches = [each for each in self.running if each.doing is Doing.BATCH]
         return batches[0] if len(batches) == 1 and batches[0].digest else None
@@ -69,12 +69,12 @@ class Death:
     def versions(self) -> frozenset[Ref]:
         """The versions that may be what it died of: of a suspect's run, then of a load, then of any batch."""
         loads = [each for each in self.running if each.doing is Doing.LOAD]
-        return frozenset([each.ref for each in ([self.tried] if self.tried else loads or self.running)])
+        return frozenset([each.ref for each in ([self.suspect_run] if self.suspect_run else loads or self.running)])
 
 
 @dataclass(slots=True)
 class Verdicts:
-    """What deaths led to: inputs that no engine is given again, and versions that are served no more, with reasons."""
+    """What deaths lead to: inputs that no engine is given again, and versions that are served no more, with reasons."""
 
     quarantined: dict[bytes, Ref] = field(default_factory=dict)
     withdrawn: dict[Ref, str] = field(default_factory=dict)
@@ -91,20 +91,21 @@ class Evidence:
         self._hung = 0.0
         self._alone: Counter[tuple[bytes, Ref]] = Counter()
 
-    def weigh(self, death: Death) -> None:
-        """Take in a death, and come to a verdict where there is enough evidence for one."""
+    def weigh(self, death: Death) -> Verdicts:
+        """Take in a death, and come to a verdict where there is enough evidence for one; those that are new."""
         self.deaths.append(death)
         if not death.cause.is_own_fault:
-            return
+            return Verdicts()
         # A run is overdue after half a minute, a load after ten: three such deaths are never so close by the clock.
         self._hung += death.hung
         death = replace(death, at=death.at - self._hung)
         self._counted = [each for each in self._counted if death.at - each.at < _WINDOW_SECONDS]
-        if (tried := death.tried) is not None:
-            self._weigh_input(death, tried)
+        quarantined: dict[bytes, Ref] = {}
+        if (suspect := death.suspect_run) is not None:
+            quarantined = self._weigh_input(death, suspect)
         else:
             self._counted.append(death)
-        self._weigh_versions(death)
+        return Verdicts(quarantined, self._weigh_versions(death))
 
     def pardon(self, ref: Ref) -> None:
         """Hold nothing against a version any more, nor against its inputs: an operator had it loaded anew."""
@@ -115,12 +116,14 @@ class Evidence:
             del self._alone[name]
         self._counted = [each for each in self._counted if ref not in each.versions]
 
-    def _weigh_input(self, death: Death, running: Running) -> None:
+    def _weigh_input(self, death: Death, running: Running) -> dict[bytes, Ref]:
+        """Quarantine an input that engines died of while it ran alone, where it was often enough; it, if it is new."""
         name = running.digest, running.ref
         self._alone[name] += 1
         if self._alone[name] < _LONE_DEATHS:
-            return
+            return {}
         del self._alone[name]
+        new = {running.digest: running.ref} if running.digest not in self.verdicts.quarantined else {}
         if len(self.verdicts.quarantined) >= _MAX_QUARANTINED:
             del self.verdicts.quarantined[next(iter(self.verdicts.quarantined))]
         self.verdicts.quarantined[running.digest] = running.ref
@@ -131,20 +134,24 @@ class Evidence:
             own = [each for each in left if running.ref in each.versions and not each.is_explained]
             left = [each for each in left if each is not own[-1]] if own else left
         self._counted = [*left, replace(death, is_explained=True)]
+        return new
 
-    def _weigh_versions(self, death: Death) -> None:
-        """Take out the version that was running at every death, this one too, where there is one and no other.
+    def _weigh_versions(self, death: Death) -> dict[Ref, str]:
+        """Take out the version that was running at every death, this one too, where there is one and no other; it, with
+        the reason, if it was not out yet.
 
         Of deaths that an input explains only those of the version itself are looked at: they excuse no other.
         """
         # That an earlier death fell out of the window says nothing against who had no part in this one.
         always = [ref for ref in death.versions if self._ran_at_all(ref)]
-        if len(always) == 1:
-            (ref,) = always
-            within = f"{_VERSION_DEATHS} times within {_WINDOW_SECONDS:.0f} seconds"
-            self.verdicts.withdrawn[ref] = (
-                f"it was taken out: its engine ended {within} while running it ({death.cause})"
-            )
+        if len(always) != 1:
+            return {}
+        (ref,) = always
+        within = f"{_VERSION_DEATHS} times within {_WINDOW_SECONDS:.0f} seconds"
+        reason = f"it was taken out: its engine ended {within} while running it ({death.cause})"
+        new = {ref: reason} if ref not in self.verdicts.withdrawn else {}
+        self.verdicts.withdrawn[ref] = reason
+        return new
 
     def _ran_at_all(self, ref: Ref) -> bool:
         telling = [each for each in self._counted if ref in each.versions or not each.is_explained]

@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Self
 
 _INSTANT = struct.Struct("<d")
-SUPERVISOR = "supervisor.beat"
-"""The supervisor's, in the folder of the sockets."""
 
 
 class Heartbeat:

@@ -10,9 +10,6 @@ from service.domain import Ref
 from service.watch.blackbox import RowId
 from service.watch.evidence import Death, Verdicts
 
-# The files of an engine's folder.
-BEAT, BLACK_BOX, HISTORY = "beat", "running", "history"
-
 
 @dataclass(frozen=True, slots=True)
 class History:

@@ -52,7 +52,7 @@ async def test_an_engine_is_driven_with_whole_batches_and_answers_as_the_network
         before = on_the_host.num_replayed
         assert await engine.run(0) > 0
         assert on_the_host.num_replayed - before == gpu._OUTSTANDING
-        outputs = (await engine.ask()).outputs
+        outputs = (await engine.ask()).values
     files = CheckpointFiles(cnn)
     with torch.inference_mode():
         expected = network_of(files.read(WEIGHTS), files.manifest)(torch.from_numpy(batch.values)).numpy()

@@ -12,7 +12,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 import service.process_tree
-from service.process_tree import Child, ProcessTree
+from service.process_tree import UNWATCHED, Child, ProcessTree
 from service.processes import EXIT_MISCONFIGURED
 from service.telemetry import MULTIPROCESS_DIR, SupervisorTelemetry
 from service.watch.evidence import Cause
@@ -85,7 +85,7 @@ class World:
         return self.processes[-1]
 
     def keep(
-        self, slot: str = "a", *, keeper: Any = None, stops_in_order: bool = False, patience: float = PATIENCE
+        self, slot: str = "a", *, keeper: Any = UNWATCHED, stops_in_order: bool = False, patience: float = PATIENCE
     ) -> None:
         self.tree.keep(Child(slot, "none", (), (), {}, patience, keeper, stops_in_order))
 

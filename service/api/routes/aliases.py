@@ -1,5 +1,6 @@
 """What an alias names: moved, and looked back on."""
 
+import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
@@ -41,7 +42,7 @@ async def move_alias(model: str, alias: str, request: Request, services: UseServ
             expected = "1 to 64 characters of a-z, 0-9, dot, dash and underscore, the first a letter or digit"
             raise UnprocessableInput("this is no name", field="alias", expected=expected)
         await _load_first(services, ref, caller.timeout or _PATIENCE_SECONDS)
-        move = await services.aliases.move(
+        move = await services.changes.move_alias(
             model,
             alias,
             ref.version,
@@ -49,6 +50,7 @@ async def move_alias(model: str, alias: str, request: Request, services: UseServ
             reason=change.reason,
             expected=None if change.expected is None else int(change.expected),
         )
+        await services.follower.take_up()
     return _shown(move)
 
 
@@ -69,7 +71,7 @@ async def _load_first(services: Services, ref: Ref, patience: float) -> None:
 async def history(model: str, services: UseServices, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> AliasHistory:
     """How the model's aliases were moved, the newest first."""
     name = services.catalog().model(model).name
-    moves = await services.aliases.history(name, limit=limit)
+    moves = await asyncio.to_thread(services.control.history, name, limit=limit)
     return AliasHistory(model=name, history=[_shown(move) for move in moves])
 
 

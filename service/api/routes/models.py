@@ -48,7 +48,7 @@ def version_info(ref: Ref, services: Services, wish: Wish | None = None) -> Vers
     """
     version = services.catalog().version(ref)
     manifest = version.manifest if version is not None else None
-    wish = wish or services.wishes().get(ref, Wish())
+    wish = wish or services.state.wishes.get(ref, Wish())
     standing = standing_of(services, ref)
     reason = services.catalog().withheld.get(ref) or why_unready(services, ref)
     return VersionInfo(
@@ -111,7 +111,7 @@ def _broken(services: Services) -> list[BrokenInfo]:
         for ref, reason in lost_champions(services).items()
         if (ref.model, str(ref.version)) not in listed
     ]
-    state = services.aliases.state
+    state = services.state
     put_back = [
         BrokenInfo(model=version.ref.model, version=str(version.ref.version), reason=_NUMBER_DELETED)
         for version in services.catalog().unserved

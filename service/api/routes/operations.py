@@ -68,5 +68,5 @@ async def ready(services: UseServices, response: Response) -> Readiness:
 @router.get("/metrics", response_class=Response)
 async def metrics(services: UseServices) -> Response:
     """Prometheus metrics of all processes."""
-    text = await asyncio.to_thread(expose, services.registry, services.aliases.state.deleted)
+    text = await asyncio.to_thread(expose, services.registry, services.state.deleted)
     return Response(text, media_type=CONTENT_TYPE)

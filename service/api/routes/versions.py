@@ -1,6 +1,5 @@
 """What is wanted of versions: loaded, unloaded, loaded anew, deleted."""
 
-import contextlib
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -12,7 +11,7 @@ from service.api.routes.models import version_info
 from service.api.schemas import Deleted, VersionChange, VersionInfo, VersionLoad, says_problem
 from service.api.standing import is_gone, is_loaded, is_unloaded, standing_of, until
 from service.domain import Address, Loading, Precision, Ref, Wish
-from service.errors import NotRemovable, StoreUnavailable, UnknownModel, UnprocessableInput
+from service.errors import NotRemovable, UnknownModel, UnprocessableInput
 from service.registry.fleet import Standing, VersionState
 from service.store.base import WishChange
 
@@ -81,7 +80,7 @@ async def unload(model: str, version: str, request: Request, response: Response,
         ref = services.catalog().named(Address(model, version=version))
         patience = _patience(request, wanted.wait_ms)
         wish = await services.changes.change_wish(ref, WishChange(Loading.UNLOADED))
-        await _take_up(services)
+        await services.follower.take_up()
         is_done = await until(services, lambda: is_unloaded(services, ref), patience)
     return _answer(ref, wish, response, services, is_done=is_done)
 
@@ -106,7 +105,7 @@ async def delete_model(
     patience = _patience(request, wait_ms)
     refs = services.catalog().refs(model)
     # One whose files somebody removed has still its aliases.
-    if not refs and model not in services.aliases.state.aliases:
+    if not refs and model not in services.state.aliases:
         raise UnknownModel(model, sorted(services.catalog().models))
     _check_removable(refs, services)
     await services.changes.delete_model(model, [ref.version for ref in refs])
@@ -124,7 +123,7 @@ def _check_precision(precision: Precision | None, services: Services) -> None:
 
 async def _load(ref: Ref, change: WishChange, patience: float, response: Response, services: Services) -> VersionInfo:
     wish = await services.changes.change_wish(ref, change)
-    await _take_up(services)
+    await services.follower.take_up()
     services.fleet.want(ref)
     is_done = await until(services, lambda: is_loaded(services, ref, wish), patience, want=ref)
     return _answer(ref, wish, response, services, is_done=is_done)
@@ -148,16 +147,10 @@ def _check_removable(refs: list[Ref], services: Services) -> None:
 
 
 async def _deleted(model: str, refs: list[Ref], patience: float, response: Response, services: Services) -> Deleted:
-    await _take_up(services)
+    await services.follower.take_up()
     is_done = await until(services, lambda: all(is_gone(services, ref) for ref in refs), patience)
     response.status_code = 200 if is_done else 202
     return Deleted(model=model, versions=[str(ref.version) for ref in refs], unloaded=is_done)
-
-
-async def _take_up(services: Services) -> None:
-    """Know what was changed in this process before the next look at the store."""
-    with contextlib.suppress(StoreUnavailable):  # it is changed; the next look will show it
-        await services.aliases.refresh()
 
 
 def _patience(request: Request, wait_ms: float) -> float:

@@ -11,11 +11,11 @@ from prometheus_client import CollectorRegistry
 from service.api.app import create_app
 from service.api.buffers import BodyBudget
 from service.api.deps import Services
-from service.registry.aliases import LiveAliases
 from service.registry.catalog import Catalog
 from service.registry.scanner import scan
 from service.serving.pipeline import Limits, Pipeline
 from service.serving.router import Router
+from service.store.following import StateFollower
 from service.telemetry import HttpTelemetry
 from tests.checkpoints import write_one_of_each
 from tests.fakes import FakeFleet
@@ -82,19 +82,19 @@ def services(
     telemetry = HttpTelemetry(CollectorRegistry())
     limits = Limits(MAX_ROWS, default_timeout=10, max_timeout=120)
     pipeline = Pipeline(router, engine, store, telemetry, threads, limits)
-    aliases = LiveAliases(store.control, store, router.use_state)
+    follower = StateFollower(store.control, router.use_state)
     return Services(
         pipeline,
         lambda: router.catalog,
         engine,
         telemetry.registry,
         MAX_BODY_BYTES,
-        aliases,
+        follower,
+        store.control,
         store.predictions,
         BodyBudget(MAX_BUFFERED_BYTES),
         fleet=supervised.fleet,
         changes=supervised,
-        wishes=lambda: store.control.state().wishes,
         is_removable=lambda ref: ref.model != "mood",
     )
 

@@ -13,7 +13,7 @@ from service.domain import Deadline, Execution, Loading, Precision, Ref, Wish
 from service.inference import Outputs
 from service.registry.catalog import Catalog
 from service.registry.fleet import Standing, VersionState
-from service.store.base import WishChange
+from service.store.base import AliasMove, WishChange
 from tests.fakes import FakeFleet
 from tests.stores import OpenStore
 
@@ -70,6 +70,11 @@ class Supervised:
     slow: bool = False
     engine: CountingEngine | None = None
     """Where it is given, what is deleted leaves it at once."""
+
+    async def move_alias(
+        self, model: str, alias: str, version: int, *, actor: str, reason: str, expected: int | None = None
+    ) -> AliasMove:
+        return await self.store.move_alias(model, alias, version, actor=actor, reason=reason, expected=expected)
 
     async def change_wish(self, ref: Ref, change: WishChange) -> Wish:
         wish = await self.store.change_wish(ref, change)

@@ -8,9 +8,9 @@ from fastapi import FastAPI
 
 from service.api.deps import Services
 from service.domain import Ref
-from service.registry.aliases import LiveAliases
 from service.registry.catalog import CHANGED, Broken, Catalog
 from service.registry.fleet import Standing, VersionState
+from service.store.following import StateFollower
 from tests.fakes import FakeFleet
 from tests.service.api.support import CountingEngine, problem_of
 from tests.stores import OpenStore, found_in, open_store
@@ -115,8 +115,8 @@ async def followed(app: FastAPI, services: Services, catalog: Catalog, tmp_path:
     """A store of the test's own, which the services have read."""
     store = open_store(tmp_path)
     store.control.crown_new_models(found_in(catalog))
-    aliases = LiveAliases(store.control, store, lambda state: None)
-    app.state.services = replace(services, aliases=aliases, changes=store, catalog=lambda: catalog)
+    follower = StateFollower(store.control, lambda state: None)
+    app.state.services = replace(services, follower=follower, changes=store, catalog=lambda: catalog)
     yield store
     store.close()
 
@@ -125,7 +125,7 @@ async def test_a_model_that_only_the_store_knows_is_listed_and_can_be_deleted(
     client: httpx.AsyncClient, app: FastAPI, followed: OpenStore
 ) -> None:
     followed.control.crown_new_models({"gone": {1: "d" * 64}})
-    await app.state.services.aliases.refresh()
+    await app.state.services.follower.refresh()
     [broken] = (await client.get("/v1/models")).json()["broken"]
     assert (broken["model"], broken["version"]) == ("gone", "1")
     assert "files are missing" in broken["reason"]
@@ -146,10 +146,10 @@ async def test_a_folder_under_a_deleted_number_is_listed(
     app.state.services = replace(app.state.services, catalog=lambda: catalog.only(identities))
     assert (await client.get("/v1/models")).json()["broken"] == [], "engines were not told of it yet"
     followed.control.delete_version(second)
-    await app.state.services.aliases.refresh()
+    await app.state.services.follower.refresh()
     assert (await client.get("/v1/models")).json()["broken"] == [], "its files are still to be removed"
     followed.control.note_removed(second)
-    await app.state.services.aliases.refresh()
+    await app.state.services.follower.refresh()
     reason = "its number was deleted; register it as a new version"
     assert (await client.get("/v1/models")).json()["broken"] == [{"model": "clothes", "version": "2", "reason": reason}]
 

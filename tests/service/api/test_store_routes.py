@@ -11,10 +11,10 @@ from fastapi import FastAPI
 from service.api.deps import Services
 from service.domain import Ref
 from service.errors import StoreUnavailable
-from service.registry.aliases import LiveAliases
 from service.registry.catalog import Catalog
 from service.serving.router import Router
 from service.store.base import AliasMove
+from service.store.following import StateFollower
 from tests.service.api.support import CountingEngine, problem_of
 from tests.stores import OpenStore, a_record, found_in, open_store
 
@@ -237,6 +237,16 @@ async def test_an_alias_does_not_move_to_a_version_that_is_not_loaded(
     assert store.control.aliases()["clothes"] == {"champion": 1}
 
 
+async def test_a_move_counts_even_where_the_store_cannot_be_read_afterwards(
+    client: httpx.AsyncClient, app: FastAPI, services: Services, router: Router, store: OpenStore
+) -> None:
+    away: Any = Away()
+    app.state.services = replace(services, follower=StateFollower(away, router.use_state))
+    response = await client.put(ALIAS, json={"version": "2"})
+    assert (response.status_code, response.json()["version"]) == (200, "2")
+    assert store.control.aliases()["clothes"] == {"champion": 2}
+
+
 async def test_the_history_of_an_unknown_model_is_404(client: httpx.AsyncClient) -> None:
     assert problem_of(await client.get("/v1/models/nobody/history"))["status"] == 404
 
@@ -255,8 +265,8 @@ async def test_while_the_store_is_away_predictions_are_answered_and_the_rest_is_
     client: httpx.AsyncClient, app: FastAPI, services: Services, router: Router
 ) -> None:
     away: Any = Away()
-    aliases = LiveAliases(away, away, router.use_state)
-    app.state.services = replace(services, predictions=away, aliases=aliases)
+    follower = StateFollower(away, router.use_state)
+    app.state.services = replace(services, predictions=away, control=away, changes=away, follower=follower)
     await predict(client, "mood", ["good"])
     for response in (
         await client.get("/v1/predictions"),

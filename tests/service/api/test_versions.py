@@ -62,9 +62,10 @@ def wish_of(store: OpenStore, ref: Ref = OTHER) -> Wish:
 
 
 async def test_a_version_says_where_it_stands_and_what_is_wanted_of_it(
-    client: httpx.AsyncClient, store: OpenStore, fleet: FakeFleet
+    client: httpx.AsyncClient, services: Services, store: OpenStore, fleet: FakeFleet
 ) -> None:
     wish = store.control.change_wish(OTHER, WishChange(Loading.PINNED, 2, Precision.BFLOAT16))
+    await services.follower.refresh()
     fleet.show(OTHER, loaded(wish))
     shown = (await client.get(PATH)).json()
     assert shown == (await client.get("/v1/models/clothes")).json()["versions"][1]

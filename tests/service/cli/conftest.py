@@ -19,12 +19,12 @@ from service.api.buffers import BodyBudget
 from service.api.deps import Services
 from service.cli.app import app
 from service.domain import Ref
-from service.registry.aliases import LiveAliases
 from service.registry.catalog import Broken, Catalog
 from service.registry.fleet import Standing, VersionState
 from service.registry.scanner import scan
 from service.serving.pipeline import Limits, Pipeline
 from service.serving.router import Router
+from service.store.following import StateFollower
 from service.telemetry import HttpTelemetry
 from tests.checkpoints import write_one_of_each
 from tests.fakes import FakeFleet
@@ -87,7 +87,7 @@ def running(catalog: Catalog, folder: Path) -> Iterator[str]:
     with ThreadPoolExecutor(1) as threads, socket.create_server(("127.0.0.1", 0)) as listener:
         limits = Limits(8, default_timeout=10, max_timeout=120)
         pipeline = Pipeline(router, engine, store, telemetry, threads, limits)
-        aliases = LiveAliases(store.control, store, router.use_state)
+        follower = StateFollower(store.control, router.use_state)
         fleet = FakeFleet()
         for ref in ready:
             fleet.show(ref, loaded())
@@ -98,12 +98,12 @@ def running(catalog: Catalog, folder: Path) -> Iterator[str]:
             engine,
             telemetry.registry,
             200_000,
-            aliases,
+            follower,
+            store.control,
             store.predictions,
             BodyBudget(400_000),
             fleet=fleet,
             changes=Supervised(store, fleet, engine=engine),
-            wishes=lambda: store.control.state().wishes,
             is_removable=lambda ref: ref.model != "mood",
         )
         server = uvicorn.Server(uvicorn.Config(create_app(services), log_config=None, lifespan="off"))

@@ -9,11 +9,11 @@ import pytest
 from models.manifest import Manifest
 from service.domain import Execution, Loading, Precision, Ref, Wish
 from service.reconciling.decision import Decision, EngineFacts, Facts, decide
-from service.reconciling.engine_link import Tried, tried
-from service.reconciling.optimizing import Progress
+from service.reconciling.failures import Attempt, attempt_of
+from service.reconciling.progress import Progress
+from service.reconciling.steps import Holding, Load, Replica, Unload
 from service.registry.catalog import Catalog, Model, Version
 from service.registry.fleet import VersionState
-from service.registry.steps import Holding, Load, Replica, Unload
 from service.report import DeviceReport, ReplicaReport, Report
 
 A, B, C = Ref("a", 1), Ref("b", 1), Ref("c", 1)
@@ -41,7 +41,7 @@ class World:
         self.broken: set[Ref | tuple[Ref, Precision]] = set()
         self.budgets = {f"engine-{number}": budget for number, budget in enumerate(budgets)}
         self.holdings: dict[str, Holding | None] = {slot: Holding() for slot in self.budgets}
-        self.failures: dict[str, dict[Tried, str]] = {slot: {} for slot in self.budgets}
+        self.failures: dict[str, dict[Attempt, str]] = {slot: {} for slot in self.budgets}
         self.owed: dict[Ref, float] = {}
         self.gone: dict[str, float] = {}
         self.before: dict[str, Holding] = {}
@@ -54,14 +54,14 @@ class World:
             ref.model: Model(ref.model, {ref.version: one}, self.aliases[ref]) for ref, one in self.versions.items()
         }
         return Facts(
-            self.now,
-            7,
-            Catalog(models),
-            self.wishes,
-            [self._engine(slot) for slot in self.budgets],
-            self.asked,
-            self.owed,
-            self.loaded_at,
+            now=self.now,
+            scan=7,
+            catalog=Catalog(models),
+            wishes=self.wishes,
+            engines=[self._engine(slot) for slot in self.budgets],
+            asked=self.asked,
+            owed=self.owed,
+            loaded_at=self.loaded_at,
             trials=self.trials,
         )
 
@@ -85,7 +85,7 @@ class World:
             claim = decision.claims[command.ref]
             replica = Replica.of(claim)
             if command.ref in self.broken or (command.ref, claim.precision) in self.broken:
-                self.failures[command.slot][tried(claim)] = "it is broken"
+                self.failures[command.slot][attempt_of(claim)] = "it is broken"
             else:
                 loaded[command.ref] = replica
         self.holdings[command.slot] = replace(holding, loaded=loaded)

@@ -8,9 +8,11 @@ import pytest
 
 from service.domain import Precision, Ref
 from service.link import Link
-from service.reconciling.engine_link import EngineLink, tried
-from service.registry.placement import Claim
-from service.registry.steps import Holding, Replica
+from service.reconciling.decision import EngineFacts
+from service.reconciling.engine_link import EngineLink
+from service.reconciling.failures import Attempt, attempt_of
+from service.reconciling.placement import Claim
+from service.reconciling.steps import Holding, Replica
 from service.report import DeviceReport, ReplicaReport, Report
 from service.wire import Frame, Kind
 from tests.fakes import ManualClock
@@ -32,6 +34,10 @@ class Engine:
         self.peers: list[Link] = []
         self.server: asyncio.Server | None = None
         self.link = EngineLink("engine-0", self.path, self._tell, self.clock)
+
+    @property
+    def failures(self) -> Mapping[Attempt, str]:
+        return self.link.failures.known(self.clock.now)
 
     async def start(self) -> None:
         def connection() -> Link:
@@ -152,39 +158,46 @@ async def test_what_failed_is_tried_again_later_and_later(engine: Engine) -> Non
         engine.link.load(CLAIM, Path("/models/m/1"), pardon=False)
         engine.send(Frame(Kind.FAILED, (await engine.next()).request_id, meta={"reason": "the disk is away"}))
         await engine.say()
-        assert engine.link.failures() == {tried(CLAIM): "the disk is away"}
+        assert engine.failures == {attempt_of(CLAIM): "the disk is away"}
         began = engine.clock.now
-        while engine.link.failures():
+        while engine.failures:
             engine.clock.advance(1)
         waits.append(engine.clock.now - began)
     assert waits == [5, 10, 20]
     engine.link.load(CLAIM, Path("/models/m/1"), pardon=False)
     engine.send(Frame(Kind.LOADED, (await engine.next()).request_id))
     await engine.say(replicas=LOADED)
-    engine.link.fail(CLAIM, "again")
+    engine.link.failures.note(CLAIM, "again", engine.clock.now)
     engine.clock.advance(5)
-    assert not engine.link.failures(), "a success starts the waits anew"
+    assert not engine.failures, "a success starts the waits anew"
 
 
-async def test_failures_are_forgotten_where_that_is_asked_for(engine: Engine) -> None:
-    engine.link.fail(CLAIM, "no")
-    engine.link.forget_failures(Ref("m", 2))
-    assert engine.link.failures()
-    engine.link.forget_failures(REF)
-    assert not engine.link.failures()
+async def test_what_counts_in_a_decision_is_what_it_holds_or_how_long_it_is_gone(engine: Engine) -> None:
+    path = str(engine.path)
+    assert engine.link.facts({}, engine.clock.now) == EngineFacts("engine-0", path)
+    await engine.say(replicas={"m/1": LOADED})
+    report = engine.link.report
+    engine.link.failures.note(CLAIM, "no", engine.clock.now)
+    there = engine.link.facts({REF: "abc"}, engine.clock.now)
+    holding = Holding({REF: Replica(44, "abc", 2, Precision.BFLOAT16)})
+    assert there == EngineFacts("engine-0", path, report, holding, 0.0, {attempt_of(CLAIM): "no"})
+    await engine.die()
+    await engine.until(lambda: engine.link.report is None)
+    engine.clock.advance(7)
+    assert engine.link.facts({REF: "abc"}, engine.clock.now) == EngineFacts("engine-0", path, report, None, 7)
 
 
 async def test_with_its_engine_all_is_forgotten_but_its_last_report(engine: Engine) -> None:
     await engine.say(replicas=LOADED)
     engine.link.load(CLAIM, Path("/models/m/1"), pardon=False)
     engine.link.unload(Ref("m", 2))
-    engine.link.fail(CLAIM, "no")
-    engine.clock.advance(7)
+    engine.link.failures.note(CLAIM, "no", engine.clock.now)
+    engine.clock.advance(4)
     await engine.die()
     await engine.until(lambda: engine.link.report is None)
     assert engine.link.holding({}) is None
     assert engine.link.gone_since == engine.clock.now
-    assert not engine.link.failures()
+    assert not engine.failures
     assert not engine.link.held
     assert engine.link.last_report is not None
     await engine.start()

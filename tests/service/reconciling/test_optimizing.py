@@ -1,4 +1,4 @@
-"""Which version is tried next, and what becomes of trials."""
+"""When versions are tried, and what becomes of trials."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
@@ -9,17 +9,8 @@ import pytest
 
 from service.domain import Execution, Precision, Ref
 from service.reconciling import optimizing
-from service.reconciling.optimizing import (
-    NotQuiet,
-    Optimizer,
-    Progress,
-    TrialFailed,
-    Untried,
-    busy_share,
-    is_another,
-    next_untried,
-    read_ticks,
-)
+from service.reconciling.optimizing import MachineBusy, Optimizer, TrialFailed
+from service.reconciling.progress import Untried
 from tests.fakes import ManualClock
 
 QUIET, BUSY = (0, 0, 0, 10), (9, 0, 0, 1)
@@ -29,65 +20,6 @@ FOUND = {"backend": "openvino", "precision": "bfloat16", "threads": 1, "rows_per
 
 def untried(name: str, asked: float = 0.0, *, is_aliased: bool = False, version: int = 1) -> Untried:
     return Untried(Ref(name, version), f"identity of {name}/{version}", Path(name), RUNNING, asked, is_aliased)
-
-
-# What is next
-
-
-def test_the_most_recently_asked_is_next_then_what_an_alias_names() -> None:
-    new, old, named, unnamed = (
-        untried("d", 20.0),
-        untried("c", 10.0),
-        untried("b", is_aliased=True),
-        untried("a"),
-    )
-    waiting = [unnamed, named, old, new]
-    for expected in (new, old, named, unnamed):
-        assert next_untried(waiting, {}, 0.0) is expected
-        waiting.remove(expected)
-    assert next_untried([], {}, 0.0) is None
-
-
-def test_what_pauses_is_next_once_its_pause_ends_and_what_is_over_never() -> None:
-    one = untried("a")
-    assert next_untried([one], {one.identity: Progress("busy", ends=60.0)}, 59.0) is None
-    assert next_untried([one], {one.identity: Progress("busy", ends=60.0)}, 60.0) is one
-    assert next_untried([one], {one.identity: Progress("failed", is_pending=False, ends=float("inf"))}, 1e9) is None
-
-
-# What is found
-
-
-@pytest.mark.parametrize(
-    ("change", "expected"),
-    [({}, False), ({"backend": "openvino"}, True), ({"precision": "bfloat16"}, True), ({"threads": 1}, True)],
-)
-def test_what_is_chosen_is_another_way_where_it_is_not_what_runs(change: dict[str, Any], expected: bool) -> None:
-    same = {"backend": "eager", "precision": "float32", "threads": 2, "rows_per_second": 100.0}
-    assert is_another({**same, **change}, RUNNING) is expected
-
-
-# How busy the machine is
-
-
-def test_the_busy_share_is_of_all_cores_time() -> None:
-    before = [100, 10, 50, 1000, 20, 0, 0, 0, 0, 0]
-    assert busy_share(before, [110, 20, 60, 1060, 25, 0, 0, 5, 0, 0]) == pytest.approx(0.35)
-    assert busy_share(before, [*before[:3], 1100, *before[4:]]) == 0.0
-
-
-def test_where_the_kernel_says_nothing_the_machine_counts_as_busy() -> None:
-    assert busy_share([], []) == 1.0
-    assert busy_share([5] * 10, [5] * 10) == 1.0
-
-
-def test_this_machines_times_grow() -> None:
-    before = read_ticks()
-    assert len(before) >= 8
-    assert sum(read_ticks()) >= sum(before)
-
-
-# Trials
 
 
 class Bench:
@@ -101,13 +33,13 @@ class Bench:
         self.tried: list[Path] = []
         self.ended: list[Path] = []
         self.news = 0
-        self.optimizer = Optimizer(self._try, max_busy=0.1, tell=self._tell, clock=self.clock, ticks=self._read)
+        self.optimizer = Optimizer(self._try, max_busy=0.1, clock=self.clock, ticks=self._read)
 
     def _read(self) -> Sequence[int]:
         self.read.append([then + more for then, more in zip(self.read[-1], self.ticks, strict=True)])
         return self.read[-1]
 
-    def _tell(self) -> None:
+    def tell(self) -> None:
         self.news += 1
 
     async def _try(self, folder: Path) -> Mapping[str, Any]:
@@ -139,7 +71,7 @@ def _quickly(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def run(bench: Bench, script: Callable[[], Any]) -> None:
-    running = asyncio.create_task(bench.optimizer.run())
+    running = asyncio.create_task(bench.optimizer.run(bench.tell))
     try:
         await script()
     finally:
@@ -212,7 +144,7 @@ async def test_a_failure_is_told_and_not_repeated() -> None:
 
 
 async def test_a_machine_that_is_not_quiet_is_asked_again_after_pauses_that_grow() -> None:
-    bench, a = Bench(*[NotQuiet() for _ in range(9)], FOUND), untried("a")
+    bench, a = Bench(*[MachineBusy() for _ in range(9)], FOUND), untried("a")
     pauses = []
 
     async def script() -> None:

@@ -11,7 +11,7 @@ from service.domain import Ref
 from service.link import Link
 from service.reconciling.publisher import Publisher
 from service.registry.fleet import EngineInfo, Standing, VersionState, View
-from service.registry.fleet_client import FleetClient
+from service.serving.fleet_client import FleetClient
 from service.wire import Frame, Kind
 from tests.fakes import ManualClock
 

@@ -3,7 +3,7 @@
 import asyncio
 import shutil
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -24,10 +24,11 @@ from service.folders import listen_unix
 from service.reconciling import optimizing
 from service.reconciling.optimizing import Optimizer, TrialFailed
 from service.reconciling.reconciler import Reconciler
+from service.reconciling.stock import Stock
 from service.registry.fleet import Standing, VersionState, View
-from service.registry.fleet_client import FleetClient
 from service.registry.scanner import Scanner
 from service.report import Wanted
+from service.serving.fleet_client import FleetClient
 from service.store.base import Aliases, Found, WishChange
 from service.telemetry import EngineTelemetry, SupervisorTelemetry
 from service.watch.evidence import Cause, Death
@@ -72,6 +73,10 @@ class Engines:
         self._tasks: list[asyncio.Task[None]] = []
         self._servers: dict[str, EngineServer] = {}
 
+    @property
+    def slots(self) -> Collection[str]:
+        return self.keepers.keys()
+
     def path(self, slot: str) -> Path:
         return self.folder / f"{slot}.sock"
 
@@ -82,6 +87,9 @@ class Engines:
         self.keepers[slot] = EngineKeeper(self.folder / slot, 8, 2, 5.0, telemetry)
         self._tasks.append(asyncio.create_task(self._serve(slot, device)))
         return slot
+
+    def pardon(self, slot: str, ref: Ref) -> None:
+        self.keepers[slot].evidence.pardon(ref)
 
     def restart(self, slot: str) -> None:
         """As the supervisor would have it after a kill."""
@@ -191,12 +199,11 @@ async def running(
     engines = Engines(folder, peers, budget)
     engines.is_automatic = is_automatic
     engines.start(peers[0])
-    scanner, changes = Scanner([root]), Changes(store)
-    catalog = scanner.scan()
-    await changes.crown_new_models(catalog.digests())
+    changes = Changes(store)
+    stock = Stock(Scanner([root]), changes)
+    await stock.take()
     reconciler = Reconciler(
-        scanner,
-        catalog,
+        stock,
         store.control,
         changes,
         engines,

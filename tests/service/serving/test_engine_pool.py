@@ -16,10 +16,10 @@ from service.errors import NotReady, QueueFull, ServoloopError
 from service.inference import Outputs
 from service.reconciling.publisher import Publisher
 from service.registry.fleet import EngineInfo, Standing, VersionState, View
-from service.registry.fleet_client import FleetClient
 from service.serving.admission import PendingBounds
 from service.serving.engine_client import EngineClient
 from service.serving.engine_pool import EnginePool
+from service.serving.fleet_client import FleetClient
 from service.telemetry import HttpTelemetry
 from service.watch.history import History
 from service.wire import Frame, Kind

@@ -14,7 +14,7 @@ from service.registry.fleet import Standing, VersionState, View
 from service.registry.scanner import Scanner
 from service.serving.following import VersionFollower
 from service.serving.router import Router, Target
-from service.store.base import Aliases
+from service.store.base import Aliases, State
 from tests.checkpoints import write_image, write_text
 from tests.fakes import FakeFleet
 
@@ -29,7 +29,7 @@ class Process:
         self.root = root
         self.scanner = Scanner([root])
         self.router = Router(self.scanner.scan())
-        self.router.use_aliases(ALIASES)
+        self.router.use_state(State(1, ALIASES))
         self.fleet = FakeFleet()
         self.follower = VersionFollower(self.scanner, self.fleet, self.router)
         self._scan = 0

@@ -8,7 +8,7 @@ from service.domain import Address, Ref
 from service.errors import NotReady, UnknownAlias, UnknownModel, UnknownVersion
 from service.registry.scanner import scan
 from service.serving.router import Router
-from service.store.base import Aliases
+from service.store.base import Aliases, State
 from tests.checkpoints import write_image, write_text, write_vector
 
 ALIASES: Aliases = {"clothes": {"champion": 1, "challenger": 2}, "mood": {"champion": 1}, "rent": {"champion": 1}}
@@ -64,7 +64,7 @@ def test_a_version_whose_files_vanish_after_the_scan_is_not_ready_and_others_are
 
 def test_other_aliases_hold_for_what_is_routed_from_then_on(router: Router) -> None:
     before, target = router.catalog, router.choose(Address("clothes"))
-    router.use_aliases({"clothes": {"champion": 2}, "gone": {"champion": 1}})
+    router.use_state(State(1, {"clothes": {"champion": 2}, "gone": {"champion": 1}}))
     assert router.choose(Address("clothes")).ref == Ref("clothes", 2)
     assert target.ref == Ref("clothes", 1)
     # Whoever looked before goes on to see one state, not half of the next.
@@ -89,7 +89,7 @@ def test_versions_that_come_and_go_are_routed_from_then_on(router: Router, root:
 
 
 def test_an_alias_moves_here_once_its_version_is_here(router: Router, root: Path) -> None:
-    router.use_aliases({**ALIASES, "clothes": {"champion": 3}})
+    router.use_state(State(1, {**ALIASES, "clothes": {"champion": 3}}))
     assert router.choose(Address("clothes")).ref == Ref("clothes", 1), "it has not read version 3 yet"
     write_image(root, version=3)
     catalog = scan([root], {})
@@ -107,7 +107,7 @@ def test_an_alias_of_a_version_that_went_away_is_not_ready(router: Router, root:
 
 
 def test_an_alias_moves_at_once_where_the_version_it_named_is_gone_too(router: Router, root: Path) -> None:
-    router.use_aliases({**ALIASES, "clothes": {"champion": 3}})
+    router.use_state(State(1, {**ALIASES, "clothes": {"champion": 3}}))
     shutil.rmtree(root / "clothes" / "1")
     catalog = scan([root], {})
     router.use(catalog, router.prepare(catalog))

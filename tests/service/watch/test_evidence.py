@@ -4,7 +4,7 @@ import pytest
 
 from service.domain import Ref
 from service.watch.blackbox import Doing, RowId, Running
-from service.watch.evidence import Cause, Death, Evidence
+from service.watch.evidence import Cause, Death, Evidence, Verdicts
 from service.watch.history import History
 
 REF, OTHER = Ref("m", 1), Ref("n", 1)
@@ -345,3 +345,24 @@ def test_an_input_is_not_blamed_for_what_ran_beside_it() -> None:
         beside = Running(Doing.BATCH, OTHER, 1.0, rows=((2, 0),))
         evidence.weigh(Death(incarnation, Cause.CRASH, (alone, beside), 1000.0 + incarnation))
     assert set(evidence.verdicts.quarantined) == set()
+
+
+# What is new
+
+
+def test_a_verdict_is_new_once_until_it_is_pardoned() -> None:
+    evidence = Evidence()
+
+    def die(*running: Running, at: float) -> Verdicts:
+        return evidence.weigh(Death(1, Cause.CRASH, running, at))
+
+    batch, alone = Running(Doing.BATCH, REF, 1.0), Running(Doing.BATCH, OTHER, 1.0, rows=((1, 0),), digest=POISON)
+    verdicts = [die(batch, at=1000.0 + number) for number in range(4)]
+    assert [list(each.withdrawn) for each in verdicts] == [[], [], [REF], []]
+    assert verdicts[2].withdrawn == {REF: evidence.verdicts.withdrawn[REF]}
+    verdicts = [die(alone, at=2000.0 + 100 * number) for number in range(4)]
+    assert [each.quarantined for each in verdicts] == [{}, {POISON: OTHER}, {}, {}]
+    for ref in (REF, OTHER):
+        evidence.pardon(ref)
+    assert [list(die(batch, at=3000.0 + number).withdrawn) for number in range(3)] == [[], [], [REF]]
+    assert [die(alone, at=4000.0 + 100 * number).quarantined for number in range(2)] == [{}, {POISON: OTHER}]

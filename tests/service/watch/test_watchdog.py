@@ -10,10 +10,9 @@ from prometheus_client import CollectorRegistry
 from service.domain import Ref
 from service.processes import EXIT_DEVICE_LOST
 from service.telemetry import SupervisorTelemetry
-from service.watch.blackbox import BlackBox, Doing, RowId, Running
+from service.watch.blackbox import Doing, RowId, Running
 from service.watch.evidence import Cause, Death
-from service.watch.heartbeat import Heartbeat
-from service.watch.history import BEAT, BLACK_BOX, HISTORY, History
+from service.watch.folder import WatchFolder
 from service.watch.keeper import EngineKeeper, cause_of
 from service.watch.watchdog import TICK_SECONDS, Watchdog, is_stopped
 from tests.fakes import ManualClock, sample
@@ -209,13 +208,13 @@ def keeper(tmp_path: Path, registry: CollectorRegistry) -> EngineKeeper:
 
 
 def test_there_is_a_lane_for_each_batch_and_one_for_what_is_loaded(keeper: EngineKeeper) -> None:
-    with BlackBox.open(folder_of(keeper.begin()) / BLACK_BOX) as box:
+    with folder_of(keeper.begin()).black_box() as box:
         assert box.lanes == 3
 
 
-def folder_of(arguments: list[str]) -> Path:
+def folder_of(arguments: list[str]) -> WatchFolder:
     assert arguments[0] == "--watch"
-    return Path(arguments[1])
+    return WatchFolder(Path(arguments[1]))
 
 
 async def test_a_process_that_is_stopped_is_seen_to_be(process: asyncio.subprocess.Process) -> None:
@@ -228,7 +227,7 @@ async def test_a_process_that_is_stopped_is_seen_to_be(process: asyncio.subproce
 
 
 async def test_a_process_that_falls_silent_is_killed(keeper: EngineKeeper, process: asyncio.subprocess.Process) -> None:
-    with Heartbeat.open(folder_of(keeper.begin()) / BEAT) as heartbeat:
+    with folder_of(keeper.begin()).heartbeat() as heartbeat:
         heartbeat.beat(1.0)
         await asyncio.wait_for(keeper.watch(process), 10)
     assert await process.wait() == -signal.SIGKILL
@@ -242,7 +241,7 @@ async def test_of_a_process_that_was_stopped_nothing_is_accused(
 ) -> None:
     process.send_signal(signal.SIGSTOP)
     folder = folder_of(keeper.begin())
-    with Heartbeat.open(folder / BEAT) as heartbeat, BlackBox.open(folder / BLACK_BOX) as box:
+    with folder.heartbeat() as heartbeat, folder.black_box() as box:
         heartbeat.beat(1.0)
         box.write(running())
         await asyncio.wait_for(keeper.watch(process), 10)
@@ -250,7 +249,7 @@ async def test_of_a_process_that_was_stopped_nothing_is_accused(
 
 
 def test_the_end_of_a_process_that_was_told_to_stop_is_nobodys_fault(keeper: EngineKeeper) -> None:
-    with BlackBox.open(folder_of(keeper.begin()) / BLACK_BOX) as box:
+    with folder_of(keeper.begin()).black_box() as box:
         box.write(running())
         box.stopping()
     assert keeper.end(-signal.SIGSEGV) is Cause.OUTSIDE
@@ -258,12 +257,12 @@ def test_the_end_of_a_process_that_was_told_to_stop_is_nobodys_fault(keeper: Eng
 
 def test_of_a_process_that_never_started_nothing_is_left(keeper: EngineKeeper, tmp_path: Path) -> None:
     keeper.begin()
-    assert [folder_of(keeper.begin())] == list(tmp_path.iterdir())
+    assert [folder_of(keeper.begin()).path] == list(tmp_path.iterdir())
 
 
 def test_each_version_that_is_taken_out_is_counted_once(keeper: EngineKeeper, registry: CollectorRegistry) -> None:
     for number in range(5):
-        with BlackBox.open(folder_of(keeper.begin()) / BLACK_BOX) as box:
+        with folder_of(keeper.begin()).black_box() as box:
             box.write(running(started=number))
         keeper.end(3)
     assert sample(registry, "servoloop_versions_withdrawn_total", {"model": "m", "version": "1"}) == 1
@@ -300,14 +299,14 @@ async def test_of_a_hang_only_what_was_overdue_counts(
         tmp_path, 8, 2, silent_seconds=5.0, telemetry=SupervisorTelemetry(registry), clock=clock, sleep=beat
     )
     folder = folder_of(keeper.begin())
-    with Heartbeat.open(folder / BEAT) as heartbeat, BlackBox.open(folder / BLACK_BOX) as box:
+    with folder.heartbeat() as heartbeat, folder.black_box() as box:
         heartbeat.beat(clock())
         for lane, run in enumerate(runs):
             box.write(run, lane)
         await keeper.watch(process)
     assert keeper.end(await process.wait()) is Cause.HANG
     (death,) = keeper.evidence.deaths
-    assert (death.tried, death.suspects, death.versions) == (None, suspects, {version})
+    assert (death.suspect_run, death.suspects, death.versions) == (None, suspects, {version})
 
 
 async def test_verdicts_are_counted_told_to_the_next_engine_and_nothing_is_left_behind(
@@ -315,11 +314,11 @@ async def test_verdicts_are_counted_told_to_the_next_engine_and_nothing_is_left_
 ) -> None:
     for _ in range(2):
         folder = folder_of(keeper.begin())
-        with BlackBox.open(folder / BLACK_BOX) as box:
+        with folder.black_box() as box:
             box.write(Running(Doing.BATCH, REF, 1.0, rows=((5, 0),), digest=b"p" * 16))
         assert keeper.end(3) is Cause.CRASH
     assert list(tmp_path.iterdir()) == []
-    history = History.from_bytes((folder_of(keeper.begin()) / HISTORY).read_bytes())
+    history = folder_of(keeper.begin()).history()
     assert history.incarnation == 3
     assert history.quarantined.keys() == {b"p" * 16}
     assert history.suspects == {1: {(5, 0)}, 2: {(5, 0)}}

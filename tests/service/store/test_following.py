@@ -1,4 +1,4 @@
-"""Aliases as an http process follows them."""
+"""The store's state as processes follow it."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from service.errors import StoreUnavailable
-from service.registry.aliases import LiveAliases
 from service.store.base import Aliases, State
+from service.store.following import StateFollower
 from tests.stores import OpenStore, open_store
 
 FOUND = {"fashion": {1: "a", 2: "b"}}
@@ -59,39 +59,40 @@ async def come(applied: list[Aliases], expected: Aliases) -> None:
 
 
 async def test_a_move_made_elsewhere_is_applied(store: OpenStore, applied: list[Aliases]) -> None:
-    async with LiveAliases(store.control, store, into(applied)):
+    async with StateFollower(store.control, into(applied)):
         await come(applied, {"fashion": {"champion": 1}})
         store.control.move_alias("fashion", "champion", 2, actor="ann", reason="")
         await come(applied, {"fashion": {"champion": 2}})
     assert len(applied) == 2
 
 
-async def test_a_move_asked_for_here_is_applied_when_it_returns(store: OpenStore, applied: list[Aliases]) -> None:
-    aliases = LiveAliases(store.control, store, into(applied), known=store.control.state())
-    move = await aliases.move("fashion", "trial", 2, actor="ann", reason="a trial")
+async def test_what_is_taken_up_is_applied_at_once(store: OpenStore, applied: list[Aliases]) -> None:
+    follower = StateFollower(store.control, into(applied), known=store.control.state())
+    store.control.move_alias("fashion", "trial", 2, actor="ann", reason="a trial")
+    await follower.take_up()
     assert applied == [{"fashion": {"champion": 1, "trial": 2}}]
-    assert (await aliases.history("fashion", limit=1)) == [move]
+    assert follower.state == store.control.state()
 
 
 async def test_what_is_known_already_is_not_applied_again(store: OpenStore, applied: list[Aliases]) -> None:
-    aliases = LiveAliases(store.control, store, into(applied), known=store.control.state())
-    await aliases.refresh()
+    follower = StateFollower(store.control, into(applied), known=store.control.state())
+    await follower.refresh()
     assert applied == []
 
 
 async def test_an_older_state_never_replaces_a_newer_one(store: OpenStore, applied: list[Aliases]) -> None:
-    aliases = LiveAliases(store.control, store, into(applied))
-    await asyncio.gather(*(aliases.refresh() for _ in range(5)))
+    follower = StateFollower(store.control, into(applied))
+    await asyncio.gather(*(follower.refresh() for _ in range(5)))
     assert applied == [{"fashion": {"champion": 1}}]
 
 
 async def test_while_the_store_is_away_what_was_known_holds_and_one_line_says_so(
     store: OpenStore, applied: list[Aliases], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.registry.aliases._POLL_SECONDS", 0.001)
+    monkeypatch.setattr("service.store.following._POLL_SECONDS", 0.001)
     unsteady = Unsteady(store)
     unsteady.away = True
-    async with LiveAliases(unsteady, store, into(applied)):  # type: ignore[arg-type]
+    async with StateFollower(unsteady, into(applied)):  # type: ignore[arg-type]
         async with asyncio.timeout(20):
             while unsteady.times_asked < 5:
                 await asyncio.sleep(0.001)
@@ -101,10 +102,12 @@ async def test_while_the_store_is_away_what_was_known_holds_and_one_line_says_so
     assert caplog.text.count("can't be followed") == 1
 
 
-async def test_a_move_counts_even_where_the_store_cannot_be_read_afterwards(
-    store: OpenStore, applied: list[Aliases]
-) -> None:
+async def test_what_cannot_be_taken_up_at_once_is_by_the_next_look(store: OpenStore, applied: list[Aliases]) -> None:
     unsteady = Unsteady(store)
     unsteady.away = True
-    aliases = LiveAliases(unsteady, store, into(applied))  # type: ignore[arg-type]
-    assert (await aliases.move("fashion", "champion", 2, actor="ann", reason="")).version == 2
+    follower = StateFollower(unsteady, into(applied))  # type: ignore[arg-type]
+    await follower.take_up()
+    assert applied == []
+    unsteady.away = False
+    async with follower:
+        await come(applied, {"fashion": {"champion": 1}})

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.domain import Ref
-from service.registry.placement import Claim, Device, Plan, place, readable_bytes
+from service.reconciling.placement import Claim, Device, Plan, place, readable_bytes
 
 A, B, C, D = (Ref(name, 1) for name in "abcd")
 NOWHERE: Mapping[Ref, tuple[str, ...]] = {}

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.domain import Precision, Ref
-from service.registry.placement import Claim, Device, Plan, place
-from service.registry.steps import Command, Holding, Load, Replica, Unload, steps
+from service.reconciling.placement import Claim, Device, Plan, place
+from service.reconciling.steps import Command, Holding, Load, Replica, Unload, steps
 
 A, B, C = (Ref(name, 1) for name in "abc")
 ONE, TWO = "engine-0", "engine-1"

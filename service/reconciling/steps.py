@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from service.domain import Precision, Ref
-from service.registry.placement import Claim, Device, Plan
+from service.reconciling.placement import Claim, Device, Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,8 @@ class Replica:
 class Holding:
     """What one engine holds. A reload is in `loaded` and in `loading`; what is being unloaded is still in `loaded`.
 
-    `failed` is not tried again until another identity, generation or precision is wanted.
+    `failed`: what loads failed to make, for as long as they are not to be tried again; a load of another identity,
+    generation or precision is another one.
     """
 
     loaded: Mapping[Ref, Replica] = field(default_factory=dict)
