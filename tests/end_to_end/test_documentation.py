@@ -20,7 +20,7 @@ PAGE = (ROOT / "docs" / "checkpoints.md").read_text()
 SHOWN_DATA_DIR = "~/.local/share/servoloop"
 SHOWN_URL = "http://127.0.0.1:8000"
 EXAMPLES = {
-    "Families of your own": ("radial/pyproject.toml", "radial/servoloop_radial.py", "train.py", "manifest.json"),
+    "Families of your own": ("radial/pyproject.toml", "radial/radial_family.py", "train.py", "manifest.json"),
     "Serving your own checkpoint": ("train.py", "manifest.json", "rename.json"),
 }
 _ASKS = ("servoloop predict ", "curl ")
