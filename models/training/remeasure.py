@@ -98,7 +98,7 @@ def _report(remeasured: Remeasured) -> None:
     print(f"{manifest.model} version {manifest.version}: {verdict}")
     for name in [*remeasured.stated, *(found.keys() - remeasured.stated.keys())]:
         stated = _figure(remeasured.stated.get(name))
-        print(f"  {name:<12} stated {stated:<28} found {_figure(found.get(name))}")
+        print(f"  {name:<16} stated {stated:<22} found {_figure(found.get(name))}")
 
 
 def _figure(metric: Metric | None) -> str:

@@ -99,10 +99,10 @@ class Author:
 
 
 def same(printed: str, shown: str) -> bool:
-    """Whether they are alike but for ids, the ends of numbers, and what stands at the ends of lines."""
+    """Whether they are alike but for ids, for what another processor rounds in a training, and for blanks and bars."""
     numbers = [[float(number) for number in _NUMBER.findall(_ID.sub("", text))] for text in (printed, shown)]
-    words = [_NUMBER.sub("#", _ID.sub("#", text)).split() for text in (printed, shown)]
-    return words[0] == words[1] and numbers[0] == pytest.approx(numbers[1], rel=1e-3, abs=1e-3)
+    words = [_NUMBER.sub("#", _ID.sub("#", text)).replace("█", "").split() for text in (printed, shown)]
+    return words[0] == words[1] and numbers[0] == pytest.approx(numbers[1], rel=0.02, abs=0.02)
 
 
 @pytest.mark.parametrize("title", EXAMPLES)

@@ -94,15 +94,15 @@ def padding(sizes: Sizes, fixed: float, slope: float, *, is_busy: bool = False, 
 @pytest.mark.parametrize("is_busy", [False, True], ids=["alone", "on a busy machine"])
 @pytest.mark.parametrize("sizes", [as_they_are, few_sizes])
 @pytest.mark.parametrize(("fixed", "slope"), COSTS.values(), ids=COSTS)
-def test_under_a_tenth_of_what_is_run_for_reviews_is_padding(
+def test_of_what_is_run_for_reviews_at_most_8_in_100_are_padding(
     sizes: Sizes, fixed: float, slope: float, is_busy: bool
 ) -> None:
-    assert padding(sizes, fixed, slope, is_busy=is_busy) < 0.1
+    assert padding(sizes, fixed, slope, is_busy=is_busy) < 0.08
 
 
 @pytest.mark.parametrize(("fixed", "slope"), COSTS.values(), ids=COSTS)
-def test_a_queue_that_does_not_know_the_sizes_runs_more_of_it(fixed: float, slope: float) -> None:
-    assert padding(few_sizes, fixed, slope, are_known=False) > 1.3 * padding(few_sizes, fixed, slope)
+def test_a_queue_that_does_not_know_the_sizes_runs_twice_as_much_of_it(fixed: float, slope: float) -> None:
+    assert padding(few_sizes, fixed, slope, are_known=False) > 1.8 * padding(few_sizes, fixed, slope)
 
 
 if __name__ == "__main__":
