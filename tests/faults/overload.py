@@ -62,7 +62,7 @@ async def overload(home: Path, *, clients: int, seconds: float) -> Report:
             "answered or refused, nothing else": set(statuses) <= {200, 503},
             "99 % of refusals within 50 ms": late < 0.05,
             # The bodies of all refused requests would be 36 MB in the long form, of all requests 100.
-            "memory is bounded": resident - before < 64 * MEGABYTE and resident - half_way < 12 * MEGABYTE,
+            "memory is bounded": resident - before < 48 * MEGABYTE and resident - half_way < 8 * MEGABYTE,
         },
     )
 
