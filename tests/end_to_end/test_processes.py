@@ -13,6 +13,9 @@ from tests.end_to_end.connection import Connection, connect, request
 from tests.end_to_end.service import Homes, Service, increases, until
 
 PROCESSES, CONNECTIONS = 2, 64
+# Of so many the kernel's hash gives each of two processes 300, give or take 12.2 (a fair coin's standard deviation).
+# Five of these are passed once in 1.7 million runs; who takes all that waits whenever it wakes has far more.
+MANY_CONNECTIONS, MOST_APART = 600, 61
 SENSORS = request("/v1/models/sensors/predict", b'{"instances": [[1, 2, 3, 4]]}')
 
 
@@ -30,9 +33,9 @@ def _whole(many: Service) -> None:
 
 
 @asynccontextmanager
-async def connections(service: Service) -> AsyncIterator[list[Connection]]:
+async def connections(service: Service, number: int = CONNECTIONS) -> AsyncIterator[list[Connection]]:
     async with AsyncExitStack() as stack:
-        yield [await stack.enter_async_context(connect(service.port)) for _ in range(CONNECTIONS)]
+        yield [await stack.enter_async_context(connect(service.port)) for _ in range(number)]
 
 
 def held_by(service: Service, slot: str) -> int:
@@ -52,14 +55,13 @@ def _open_files(pid: int) -> list[str]:
 
 
 async def test_connections_spread_evenly(many: Service) -> None:
-    async with connections(many) as all_of_them:
+    async with connections(many, MANY_CONNECTIONS) as all_of_them:
         for connection in all_of_them:
             connection.send(SENSORS)
-        assert [(await connection.receive()).status for connection in all_of_them] == [200] * CONNECTIONS
+        assert {(await connection.receive()).status for connection in all_of_them} == {200}
         held = [held_by(many, f"http-{number}") for number in range(PROCESSES)]
-    # Five standard deviations of a fair coin.
-    assert sum(held) >= CONNECTIONS
-    assert max(held) - min(held) <= 40
+    assert sum(held) >= MANY_CONNECTIONS
+    assert all(abs(number - sum(held) / PROCESSES) <= MOST_APART for number in held)
 
 
 async def test_metrics_are_those_of_all_whichever_answers(many: Service) -> None:

@@ -1,6 +1,6 @@
 """Break a real running service in every way that it promises to survive, and show what it did.
 
-`python -m tests.faults`, or `make faults`: about a quarter of an hour; `--quick` takes about three minutes. The exit
+`python -m tests.faults`, or `make faults`: a quarter of an hour; `--quick` takes about a minute and a half. The exit
 code is 1 where a promise was broken.
 """
 

@@ -1,16 +1,12 @@
-"""docs/checkpoints.md says of manifests what is so, and its worked example works."""
+"""docs/checkpoints.md says of manifests what is so. tests/end_to_end/test_documentation.py runs its worked examples."""
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from pydantic import BaseModel
 
-from models.check import check
-from models.convert import main
 from models.inputs import Column, ColumnsInput, ImageInput, TensorInput, TextInput
 from models.manifest import Manifest, Metric, Target
 from models.preprocess.images import CenterCrop, Grayscale, Resize
@@ -64,17 +60,3 @@ def test_every_default_is_the_documented_one(title: str) -> None:
 def test_every_step_is_described() -> None:
     for kind in SECTIONS["Preprocess steps"]:
         assert f"`{kind.model_fields['step'].default}`" in section("Preprocess steps")
-
-
-def test_the_worked_example_works(tmp_path: Path) -> None:
-    text = section("Serving your own checkpoint")
-    [script] = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    manifest, renames = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
-    for name, content in {"train.py": script, "manifest.json": manifest, "rename.json": renames}.items():
-        (tmp_path / name).write_text(content)
-    subprocess.run([sys.executable, "train.py"], cwd=tmp_path, check=True, capture_output=True)
-    files = [f"--{kind}={tmp_path / name}" for kind, name in (("weights", "stripes.pt"), ("manifest", "manifest.json"))]
-    folder = tmp_path / "stripes" / "1"
-    where = [f"--rename={tmp_path / 'rename.json'}", f"--out={folder}"]
-    assert main(["--model=stripes", "--version=1", *files, *where]) == 0
-    assert check(folder) == 3460

@@ -60,7 +60,8 @@ async def process(root: Path) -> AsyncIterator[Process]:
         yield process
 
 
-async def test_a_version_that_is_told_of_is_read_and_routed(process: Process) -> None:
+async def test_a_version_that_is_told_of_is_read_and_routed(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.serving.following._AGAIN_SECONDS", 1000.0)  # at once, or the test waits in vain
     write_image(process.root, version=3)
     process.tell(Scanner([process.root]).scan())
     await process.until(lambda: NEW in process.known)
