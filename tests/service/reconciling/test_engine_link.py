@@ -175,7 +175,7 @@ async def test_what_failed_is_tried_again_later_and_later(engine: Engine) -> Non
 async def test_what_counts_in_a_decision_is_what_it_holds_or_how_long_it_is_gone(engine: Engine) -> None:
     path = str(engine.path)
     assert engine.link.facts({}, engine.clock.now) == EngineFacts("engine-0", path)
-    await engine.say(replicas={"m/1": LOADED})
+    await engine.say(replicas=LOADED)
     report = engine.link.report
     engine.link.failures.note(CLAIM, "no", engine.clock.now)
     there = engine.link.facts({REF: "abc"}, engine.clock.now)
