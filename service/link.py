@@ -129,9 +129,17 @@ class KeptLink:
         loop = asyncio.get_running_loop()
         while True:
             with contextlib.suppress(OSError):
-                _, self._link = await loop.create_unix_connection(lambda: Link(self._receive), str(self._path))
-                self._opened()
-                await self._link.lost
+                _, link = await loop.create_unix_connection(self._unopened, str(self._path))
+                await link.lost
                 self._link = None
                 self._lost()
             await asyncio.sleep(self._retry_seconds)
+
+    def _unopened(self) -> Link:
+        link = Link(self._receive, opened=lambda: self._open(link))
+        return link
+
+    def _open(self, link: Link) -> None:
+        # Not after `create_unix_connection`: with uvloop the first frame may be there before that returns.
+        self._link = link
+        self._opened()

@@ -2,6 +2,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -133,6 +134,10 @@ class Listener:
         return (await asyncio.wait_for(self.received.get(), PATIENCE)).request_id
 
     @property
+    def has_heard(self) -> bool:
+        return not self.events.empty()
+
+    @property
     def peer(self) -> Link:
         (peer,) = self._peers
         return peer
@@ -156,6 +161,24 @@ async def test_a_kept_link_is_opened_anew_when_it_is_lost(listener: Listener) ->
         assert [await listener.next(), await listener.next()] == ["opened, open", f"frame {number}, open"]
         await listener.die()
         assert await listener.next() == "lost, away"
+
+
+async def test_it_is_open_before_the_first_frame_also_where_that_is_read_before_the_loop_returns_the_connection(
+    listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = asyncio.get_running_loop()
+    connect = loop.create_unix_connection
+
+    async def as_uvloop_sometimes_does(*args: Any) -> Any:
+        connection = await connect(*args)
+        while not listener.has_heard:
+            await asyncio.sleep(0)
+        return connection
+
+    monkeypatch.setattr(loop, "create_unix_connection", as_uvloop_sometimes_does)
+    await listener.start(1)
+    listener.kept.start()
+    assert [await listener.next(), await listener.next()] == ["opened, open", "frame 1, open"]
 
 
 async def test_what_is_sent_while_it_is_away_is_dropped(listener: Listener) -> None:
