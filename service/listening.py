@@ -27,7 +27,7 @@ def listen(settings: Settings) -> Iterator[list[socket.socket]]:
     with contextlib.ExitStack() as stack:
         listeners: list[socket.socket] = []
         port = settings.port
-        for _ in range(settings.http_processes):
+        for _ in range(settings.num_http_processes):
             listener = stack.enter_context(_bound(settings.host, port, share=bool(listeners)))
             port = listener.getsockname()[1]
             listeners.append(listener)

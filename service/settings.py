@@ -104,8 +104,8 @@ class Settings(BaseSettings):
     `servoloop optimize` tries; off: all run on PyTorch."""
     optimize_max_busy: Annotated[float, Field(ge=0, le=1)] = 0.1
     """How busy others may keep the cores while back ends are timed in the background; 1: as they like."""
-    http_processes: Annotated[int, Field(ge=1, le=256)] = 1
-    """Processes that parse, validate and answer; they share the port and the engines."""
+    http_processes: Annotated[int, Field(ge=0, le=256)] = 0
+    """Processes that parse, validate and answer; they share the port and the engines. 0 is one for each four cores."""
     unready_seconds: Annotated[float, Field(ge=0, le=600)] = 0.0
     """How long the service goes on accepting once it is told to stop, while /readyz already says 503."""
     watchdog_seconds: Annotated[float, Field(ge=2, le=600)] = 5.0
@@ -152,6 +152,11 @@ class Settings(BaseSettings):
     def threads(self) -> int:
         """How many compute on a CPU."""
         return self.engine_threads or len(os.sched_getaffinity(0))
+
+    @property
+    def num_http_processes(self) -> int:
+        """How many there are to be. On two cores a second one takes from the network what it gives."""
+        return self.http_processes or max(1, len(os.sched_getaffinity(0)) // 4)
 
     @property
     def batch_policy(self) -> BatchPolicy:

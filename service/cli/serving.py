@@ -22,7 +22,10 @@ def serve(
         bool | None, typer.Option("--allow-remote", help="Serve on an address that others can reach.")
     ] = None,
     http_processes: Annotated[
-        int | None, typer.Option(help="Processes that share the port and the engines.", show_default="1")
+        int | None,
+        typer.Option(
+            help="Processes that share the port and the engines; 0: one for each four cores.", show_default="0"
+        ),
     ] = None,
     device: Annotated[
         str | None, typer.Option(help="auto, cpu, cuda or cuda:N: what computes.", show_default="auto")

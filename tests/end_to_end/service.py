@@ -62,7 +62,13 @@ class Service:
 
     def __enter__(self) -> Self:
         self.temporary.mkdir(parents=True, exist_ok=True)
-        given = {"data_dir": self.data_dir, "log_format": "json", "optimize": "manual", **self._settings}
+        given = {
+            "data_dir": self.data_dir,
+            "log_format": "json",
+            "optimize": "manual",
+            "http_processes": 1,
+            **self._settings,
+        }
         environment = {name: value for name, value in os.environ.items() if not name.startswith("SERVOLOOP_")}
         environment |= {f"SERVOLOOP_{name.upper()}": str(value) for name, value in given.items()}
         environment["TMPDIR"] = str(self.temporary)

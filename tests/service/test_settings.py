@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,16 @@ def test_a_bad_value_is_refused_by_name(name: str, value: Any, monkeypatch: pyte
     with pytest.raises(ValidationError) as raised:
         Settings()
     assert [error["loc"] for error in raised.value.errors()] == [(name,)]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "cores", "processes"), [(0, 1, 1), (0, 2, 1), (0, 7, 1), (0, 8, 2), (0, 16, 4), (3, 2, 3), (1, 64, 1)]
+)
+def test_there_is_an_http_process_for_each_four_cores_unless_their_number_is_said(
+    wanted: int, cores: int, processes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cores)))
+    assert Settings(http_processes=wanted).num_http_processes == processes
 
 
 def test_answers_are_kept_only_where_forwards_are_shared() -> None:
