@@ -30,19 +30,19 @@ from service.api.app import Application, create_app
 from service.api.buffers import BodyBudget
 from service.api.deps import Services
 from service.domain import Ref
-from service.inference import InferResult, Outputs, requests_in, result_frames
-from service.link import Link
-from service.logs import configure_logging
+from service.process.logs import configure_logging
 from service.registry.catalog import Catalog, Model
 from service.registry.scanner import scan
-from service.report import DeviceReport, Report
 from service.serving.engine_client import EngineClient
 from service.serving.pipeline import Limits, Pipeline
 from service.serving.router import Router
 from service.store.base import Record
 from service.store.prediction_log import PredictionLog
-from service.telemetry import MULTIPROCESS_DIR, HttpTelemetry, use_slot
-from service.wire import Frame, Kind
+from service.telemetry.instruments import MULTIPROCESS_DIR, HttpTelemetry, use_slot
+from service.wire.frames import Frame, Kind
+from service.wire.inference import InferResult, Outputs, requests_in, result_frames
+from service.wire.link import Link
+from service.wire.report import DeviceReport, Report
 
 CHECKPOINTS = Path(__file__).parent.parent / "models" / "checkpoints"
 PIXELS = "pixels"

@@ -32,8 +32,8 @@ from rich.console import Console
 from benchmarks import recording
 from benchmarks.application import Running, application, catalog, rows, standing_in
 from benchmarks.report import show
-from service import telemetry as instruments
-from service.processes import settle
+from service.process.lifetime import settle
+from service.telemetry import instruments
 
 DEFAULTS = ("log", "metrics", "ids", "validation")
 NOTHING = "nothing"

@@ -36,9 +36,9 @@ from service.engine.devices import GPU_LANES, open_device
 from service.engine.plans import Plan
 from service.engine.replica import Replica
 from service.engine.requests import Request
-from service.inference import Outputs
-from service.report import Wanted
-from service.telemetry import EngineTelemetry
+from service.telemetry.instruments import EngineTelemetry
+from service.wire.inference import Outputs
+from service.wire.report import Wanted
 
 NEEDS = "python -m benchmarks gpu needs an NVIDIA GPU and PyTorch's CUDA build; torch {version} sees no GPU"
 PRECISIONS = (Precision.BFLOAT16, Precision.FLOAT32)

@@ -31,7 +31,7 @@ from benchmarks.application import Running, application, catalog, rows, standing
 from benchmarks.throughput import Payload, measure
 from service.api.draining import Draining, DrainPolicy
 from service.api.server import HttpServer
-from service.processes import settle
+from service.process.lifetime import settle
 
 _CALLS = 2_000
 _CONNECTIONS = 64

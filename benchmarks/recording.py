@@ -30,10 +30,10 @@ from rich.table import Table
 from uuid_utils import uuid7
 
 from benchmarks.application import NoLog
-from service.logs import configure_logging
+from service.process.logs import configure_logging
 from service.store.base import Record
 from service.store.prediction_log import PredictionLog
-from service.telemetry import MULTIPROCESS_DIR, HttpTelemetry, use_slot
+from service.telemetry.instruments import MULTIPROCESS_DIR, HttpTelemetry, use_slot
 
 # So often a batch is answered, and each of its rows is recorded by itself.
 _BATCH_SECONDS = 0.01

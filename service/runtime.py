@@ -23,11 +23,11 @@ from service.api.buffers import BodyBudget
 from service.api.deps import Services
 from service.api.draining import Draining, DrainPolicy
 from service.api.server import HttpServer
-from service.child import child_parser, start_child
 from service.domain import Ref
 from service.errors import Misconfigured, StoreUnavailable
-from service.folders import RuntimeFolder
-from service.processes import EXIT_MISCONFIGURED, can_stop, parent_gone, settle
+from service.process.child import child_parser, start_child
+from service.process.folders import RuntimeFolder
+from service.process.lifetime import EXIT_MISCONFIGURED, can_stop, parent_gone, settle
 from service.registry.fleet import EngineInfo
 from service.registry.scanner import Scanner
 from service.serving.admission import PendingBounds
@@ -46,7 +46,7 @@ from service.store.following import StateFollower
 from service.store.prediction_log import PredictionLog
 from service.store.sql_control import SqlControl
 from service.store.sql_predictions import SqlPredictions
-from service.telemetry import HttpTelemetry
+from service.telemetry.instruments import HttpTelemetry
 from service.watch.heartbeat import Heartbeat
 
 _TIMES_WATCHDOG = 3

@@ -14,12 +14,9 @@ from typing import TypeVar
 
 from prometheus_client import CollectorRegistry
 
-from service.engine_processes import EngineProcesses
 from service.errors import Forced, Misconfigured
-from service.folders import data_folder, listen_unix, runtime_folder
-from service.listening import listen
-from service.process_tree import Child, ProcessTree
-from service.processes import ENGINE_DEFAULTS
+from service.process.folders import data_folder, listen_unix, runtime_folder
+from service.process.lifetime import ENGINE_DEFAULTS
 from service.reconciling.optimizing import Optimizer
 from service.reconciling.reconciler import Reconciler
 from service.reconciling.stock import Stock
@@ -29,7 +26,10 @@ from service.registry.scanner import Scanner
 from service.settings import Settings
 from service.store.base import ControlReader
 from service.store.control_client import ControlClient
-from service.telemetry import MULTIPROCESS_DIR, SupervisorTelemetry, use_slot
+from service.supervision.engine_processes import EngineProcesses
+from service.supervision.listening import listen
+from service.supervision.process_tree import Child, ProcessTree
+from service.telemetry.instruments import MULTIPROCESS_DIR, SupervisorTelemetry, use_slot
 from service.watch.heartbeat import Heartbeat
 
 T = TypeVar("T")

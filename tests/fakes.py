@@ -13,10 +13,10 @@ from models.preprocess.tensors import Array
 from service.domain import Deadline, Execution, Precision, Ref
 from service.engine.core import Engine
 from service.engine.runner import Fill, Runner
-from service.inference import Outputs
 from service.registry.fleet import EngineInfo, Standing, View
-from service.report import Wanted
 from service.store.base import Record
+from service.wire.inference import Outputs
+from service.wire.report import Wanted
 
 
 class ManualClock:

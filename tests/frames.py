@@ -1,6 +1,6 @@
 """Frames as bytes, and back."""
 
-from service.wire import Frame, FrameBuffer, parts_of
+from service.wire.frames import Frame, FrameBuffer, parts_of
 
 
 def encode(frame: Frame) -> bytes:

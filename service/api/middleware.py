@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.api.exchange import Answer, Exchange
 from service.api.problems import crash, problem_of
 from service.errors import MalformedHeader, ServoloopError, Stopping
-from service.logs import request_id
+from service.process.logs import request_id
 
 log = logging.getLogger("servoloop.access")
 

@@ -41,7 +41,7 @@ def serve(
 
     from service.cli import quickstart
     from service.errors import Forced, Misconfigured
-    from service.logs import configure_logging
+    from service.process.logs import configure_logging
     from service.supervisor import Supervisor
 
     settings = load_settings(

@@ -12,7 +12,6 @@ import torch
 import uvloop
 from prometheus_client import CollectorRegistry
 
-from service.child import child_parser, start_child
 from service.engine.core import Engine
 from service.engine.devices import GPU_LANES, open_device, own_device
 from service.engine.failures import DeviceLost
@@ -22,10 +21,11 @@ from service.engine.plans import Chooser, Planner
 from service.engine.replica import Replica
 from service.engine.server import EngineServer
 from service.engine.threads import ordinary_thread
-from service.processes import EXIT_DEVICE_LOST, EXIT_MISCONFIGURED, parent_gone, settle
+from service.process.child import child_parser, start_child
+from service.process.lifetime import EXIT_DEVICE_LOST, EXIT_MISCONFIGURED, parent_gone, settle
+from service.process.tasks import stop_tasks
 from service.settings import Settings
-from service.tasks import stop_tasks
-from service.telemetry import EngineTelemetry
+from service.telemetry.instruments import EngineTelemetry
 from service.watch.blackbox import BlackBox
 from service.watch.folder import WatchFolder
 from service.watch.heartbeat import Heartbeat

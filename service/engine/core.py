@@ -21,10 +21,10 @@ from service.engine.scheduler import Scheduler, Work
 from service.engine.showing import shown
 from service.engine.threads import device_thread
 from service.errors import DeadlineExceeded, ServoloopError
-from service.inference import Outputs
-from service.report import Wanted
-from service.telemetry import EngineTelemetry
+from service.telemetry.instruments import EngineTelemetry
 from service.watch.blackbox import Doing, Running
+from service.wire.inference import Outputs
+from service.wire.report import Wanted
 
 log = logging.getLogger(__name__)
 

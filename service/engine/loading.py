@@ -16,9 +16,9 @@ from service.engine.failures import DeviceLost, Failure, failure_of
 from service.engine.runner import Runner
 from service.engine.showing import shown
 from service.engine.threads import loader_thread
-from service.report import Wanted
-from service.telemetry import EngineTelemetry
+from service.telemetry.instruments import EngineTelemetry
 from service.watch.blackbox import Doing, Running
+from service.wire.report import Wanted
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from service.domain import Ref
 from service.engine.runner import Fill
 from service.errors import DeadlineExceeded, Overloaded, QueueFull, ServoloopError
-from service.telemetry import EngineTelemetry
+from service.telemetry.instruments import EngineTelemetry
 
 
 class ReplicaMeasures:

@@ -28,7 +28,7 @@ from service.engine.optimized import Cache, Evidence
 from service.engine.quiet import NotQuiet, Timing, in_background
 from service.engine.replica import samples_of
 from service.engine.trials import AS_IT_COMES, Subject, candidates, num_steps, try_all
-from service.processes import EXIT_NOT_QUIET
+from service.process.lifetime import EXIT_NOT_QUIET
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -25,7 +25,7 @@ from service.engine.heldout import shipped_rows
 from service.engine.plans import Plan, Planner, eager, eager_always
 from service.engine.runner import Fill
 from service.errors import BrokenContract
-from service.report import Wanted
+from service.wire.report import Wanted
 
 log = logging.getLogger(__name__)
 

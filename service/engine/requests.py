@@ -12,7 +12,7 @@ from models.preprocess import Tensors
 from models.preprocess.tensors import Array
 from service.domain import DEFAULT_PRIORITY, MIDDLE_PRIORITY, Deadline, Ref, priority_level
 from service.errors import ServoloopError
-from service.inference import Outputs
+from service.wire.inference import Outputs
 
 # What a step of priority is worth. Because it is a head start and not a rank, a low priority is late but never starves.
 PRIORITY_SECONDS = 1.0

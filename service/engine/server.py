@@ -14,13 +14,13 @@ from service.engine.failures import DeviceLost
 from service.engine.loading import Loader, LoadFailed
 from service.engine.requests import Request
 from service.errors import BrokenContract, ServoloopError
-from service.inference import InferResult, Outputs, failed_frame, requests_in, result_frames
-from service.link import Link
-from service.report import DeviceReport, ReplicaReport, Report, Wanted, load_in, unload_in
-from service.tasks import Background
-from service.telemetry import EngineTelemetry
+from service.process.tasks import Background
+from service.telemetry.instruments import EngineTelemetry
 from service.watch.history import History
-from service.wire import Frame, Kind
+from service.wire.frames import Frame, Kind
+from service.wire.inference import InferResult, Outputs, failed_frame, requests_in, result_frames
+from service.wire.link import Link
+from service.wire.report import DeviceReport, ReplicaReport, Report, Wanted, load_in, unload_in
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from service.reconciling.progress import Progress
 from service.reconciling.steps import Holding, Load, Replica, Unload, steps
 from service.registry.catalog import Catalog, Version
 from service.registry.fleet import EngineInfo, Standing, VersionState, View
-from service.report import Report
+from service.wire.report import Report
 
 # What was just loaded stays a moment, or two versions that are asked for in turn would do nothing but come and go.
 _LEAST_STAY_SECONDS = 0.5

@@ -5,13 +5,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from service.domain import Ref
-from service.link import KeptLink
 from service.reconciling.decision import EngineFacts
 from service.reconciling.failures import LoadFailures
 from service.reconciling.placement import Claim
 from service.reconciling.steps import Holding, Replica
-from service.report import Report, Wanted, load_frame, unload_frame
-from service.wire import Frame, Kind
+from service.wire.frames import Frame, Kind
+from service.wire.link import KeptLink
+from service.wire.report import Report, Wanted, load_frame, unload_frame
 
 _RETRY_SECONDS = 0.1
 

@@ -8,9 +8,9 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from service.process.tasks import stop_tasks
 from service.reconciling.busyness import busy_share, read_ticks
 from service.reconciling.progress import Progress, Untried, is_another, next_untried
-from service.tasks import stop_tasks
 
 log = logging.getLogger(__name__)
 

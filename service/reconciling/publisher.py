@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from service.domain import Ref
 from service.errors import BrokenContract
-from service.link import Link
 from service.registry.fleet import View
-from service.wire import Frame, Kind
+from service.wire.frames import Frame, Kind
+from service.wire.link import Link
 
 log = logging.getLogger(__name__)
 

@@ -11,9 +11,10 @@ from typing import Protocol
 
 from models.checkpoint_files import CheckpointFiles
 from models.manifest import BrokenCheckpoint
-from service.aside import in_daemon_thread
 from service.domain import Loading, Ref
 from service.errors import ServoloopError
+from service.process.aside import in_daemon_thread
+from service.process.tasks import stop_tasks
 from service.reconciling.decision import Decision, Facts, decide
 from service.reconciling.engine_link import EngineLink
 from service.reconciling.optimizing import Optimizer
@@ -28,8 +29,7 @@ from service.registry.catalog import CHANGED, Catalog
 from service.registry.fleet import VersionState
 from service.store.base import ControlReader, State
 from service.store.following import StateFollower
-from service.tasks import stop_tasks
-from service.telemetry import SupervisorTelemetry
+from service.telemetry.instruments import SupervisorTelemetry
 
 log = logging.getLogger(__name__)
 

@@ -4,8 +4,8 @@ import asyncio
 import logging
 from typing import Protocol
 
-from service.aside import in_daemon_thread
 from service.errors import StoreUnavailable
+from service.process.aside import in_daemon_thread
 from service.registry.catalog import Catalog
 from service.registry.scanner import Scanner
 from service.store.base import Aliases, Found

@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from service.processes import EXIT_NOT_QUIET, module_command
+from service.process.lifetime import EXIT_NOT_QUIET, module_command
 from service.reconciling.optimizing import MachineBusy, TrialFailed
 
 # One that others disturb gives way long before; what takes longer would take as long the next time.

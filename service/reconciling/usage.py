@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 
 from service.domain import Precision, Ref
-from service.report import Report
+from service.wire.report import Report
 
 # Who waits for a version says so again and again; who has not for so long has gone.
 _OWED_SECONDS = 2.0

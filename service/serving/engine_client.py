@@ -10,9 +10,7 @@ from pathlib import Path
 from models.preprocess import Tensors
 from service.domain import DEFAULT_PRIORITY, Deadline, Ref
 from service.errors import DeadlineExceeded, EngineLost, NotReady, QuarantinedInput
-from service.inference import Outputs, error_in, results_in
-from service.link import KeptLink
-from service.report import Report
+from service.process.tasks import Background
 from service.serving.admission import PendingBounds
 from service.serving.engine_status import STALE_SECONDS, EngineStatus
 from service.serving.held import Held, MovesOn
@@ -20,10 +18,12 @@ from service.serving.lateness import Lateness
 from service.serving.outbox import Outbox
 from service.serving.outputs import joined
 from service.serving.suspicion import Suspicion, digests, row_of
-from service.tasks import Background
-from service.telemetry import HttpTelemetry
+from service.telemetry.instruments import HttpTelemetry
 from service.watch.history import History
-from service.wire import Frame, Kind
+from service.wire.frames import Frame, Kind
+from service.wire.inference import Outputs, error_in, results_in
+from service.wire.link import KeptLink
+from service.wire.report import Report
 
 log = logging.getLogger(__name__)
 

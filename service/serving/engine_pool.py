@@ -9,11 +9,11 @@ from collections.abc import Callable
 from models.preprocess import Tensors
 from service.domain import DEFAULT_PRIORITY, Deadline, Ref
 from service.errors import NotLoaded, NotReady, QueueFull
-from service.inference import Outputs
 from service.registry.fleet import EngineInfo, Fleet, VersionState, View
 from service.serving.admission import PendingBounds
 from service.serving.engine_client import EngineClient
 from service.serving.held import MovesOn
+from service.wire.inference import Outputs
 
 # More than versions that come and go can cost; an engine that contradicts itself is not asked for ever.
 _MOST_TRIES = 10

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from service.domain import Ref
-from service.report import Report
+from service.wire.report import Report
 
 STALE_SECONDS = 5.0
 # Three times as long as an engine waits before it has a version run its canary.

@@ -9,9 +9,9 @@ from typing import Self
 
 from service.domain import Ref
 from service.errors import BrokenContract
-from service.link import KeptLink
 from service.registry.fleet import View
-from service.wire import Frame, Kind
+from service.wire.frames import Frame, Kind
+from service.wire.link import KeptLink
 
 _WANT_SECONDS = 0.25
 

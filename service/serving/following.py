@@ -4,12 +4,12 @@ import asyncio
 import logging
 from typing import Protocol, Self
 
-from service.aside import in_daemon_thread
 from service.domain import Ref
+from service.process.aside import in_daemon_thread
+from service.process.tasks import stop_tasks
 from service.registry.catalog import Catalog
 from service.registry.fleet import Fleet, View
 from service.serving.router import Router
-from service.tasks import stop_tasks
 
 log = logging.getLogger(__name__)
 

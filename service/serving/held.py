@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from models.preprocess import Tensors
 from service.domain import Deadline, Ref
 from service.errors import BrokenContract
-from service.inference import InferHeader, Outputs
+from service.wire.inference import InferHeader, Outputs
 
 
 class MovesOn(Exception):

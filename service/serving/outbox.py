@@ -5,9 +5,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from service.inference import MOST_BYTES, InferRequest, infer_frame
 from service.serving.held import Held
-from service.wire import Frame
+from service.wire.frames import Frame
+from service.wire.inference import MOST_BYTES, InferRequest, infer_frame
 
 
 @dataclass(slots=True, eq=False)

@@ -6,7 +6,7 @@ import numpy as np
 
 from service.domain import Ref
 from service.errors import PredictionFailed, QuarantinedInput
-from service.inference import Outputs
+from service.wire.inference import Outputs
 
 
 def joined(ref: Ref, outcomes: Sequence[Outputs | BaseException]) -> Outputs:

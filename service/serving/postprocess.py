@@ -9,7 +9,7 @@ from models.manifest import Manifest
 from models.preprocess.tensors import Array
 from service.domain import PredictParameters
 from service.errors import PredictionFailed, QuarantinedInput
-from service.inference import Outputs
+from service.wire.inference import Outputs
 
 Prediction = dict[str, Any]
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from models.preprocess import Tensors
 from service.domain import Deadline, Ref, priority_level
 from service.errors import DeadlineExceeded
-from service.inference import Outputs
 from service.registry.fleet import Fleet, VersionState, View
 from service.serving.pipeline import Engines
 from service.serving.result_cache import Loaded, Question, ResultCache
-from service.telemetry import HttpTelemetry
+from service.telemetry.instruments import HttpTelemetry
+from service.wire.inference import Outputs
 
 # To compare more than this takes longer than it is likely to save.
 _MOST_BYTES = 65_536

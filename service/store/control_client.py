@@ -8,10 +8,10 @@ from typing import Any
 
 from service.domain import Ref, Wish
 from service.errors import StoreUnavailable
-from service.link import Link
 from service.store.base import Aliases, AliasMove, Found, WishChange
 from service.store.messages import Facts, crown_facts, error_of, move_of, wish_facts, wish_of
-from service.wire import Frame, Kind
+from service.wire.frames import Frame, Kind
+from service.wire.link import Link
 
 _MAYBE_MADE = "what was asked for may still be done: look before asking again"
 

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Self
 
 from service.errors import StoreUnavailable
+from service.process.tasks import stop_tasks
 from service.store.base import ControlReader, State
-from service.tasks import stop_tasks
 
 log = logging.getLogger(__name__)
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import orjson
 
-from service.link import KeptLink
 from service.store.base import Record
 from service.store.record_queue import LogPolicy, RecordQueue
-from service.telemetry import HttpTelemetry
-from service.wire import Frame, Kind
+from service.telemetry.instruments import HttpTelemetry
+from service.wire.frames import Frame, Kind
+from service.wire.link import KeptLink
 
 log = logging.getLogger(__name__)
 

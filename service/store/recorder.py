@@ -12,17 +12,17 @@ import sys
 import uvloop
 from prometheus_client import CollectorRegistry
 
-from service.child import child_parser, start_child
 from service.errors import Misconfigured, StoreUnavailable
-from service.processes import EXIT_MISCONFIGURED, parent_gone, settle
+from service.process.child import child_parser, start_child
+from service.process.lifetime import EXIT_MISCONFIGURED, parent_gone, settle
+from service.process.tasks import stop_tasks
 from service.store.alias_file import import_alias_file
 from service.store.databases import Location, Part
 from service.store.migrate import migrate
 from service.store.server import RecorderServer, Retention
 from service.store.sql_control import SqlControl
 from service.store.sql_predictions import SqlPredictions
-from service.tasks import stop_tasks
-from service.telemetry import RecorderTelemetry
+from service.telemetry.instruments import RecorderTelemetry
 
 log = logging.getLogger(__name__)
 

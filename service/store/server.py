@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
 from service.errors import BrokenContract, ServoloopError, StoreUnavailable
-from service.link import Link
+from service.process.tasks import Background
 from service.store.base import Control, Predictions, Record
 from service.store.messages import Facts, apply, error_facts
-from service.tasks import Background
-from service.telemetry import RecorderTelemetry
-from service.wire import Frame, Kind
+from service.telemetry.instruments import RecorderTelemetry
+from service.wire.frames import Frame, Kind
+from service.wire.link import Link
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -8,8 +8,8 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from service.processes import EXIT_DEVICE_LOST
-from service.telemetry import SupervisorTelemetry
+from service.process.lifetime import EXIT_DEVICE_LOST
+from service.telemetry.instruments import SupervisorTelemetry
 from service.watch.blackbox import Running
 from service.watch.evidence import Cause, Death, Evidence, Verdicts
 from service.watch.folder import WatchFolder

@@ -12,7 +12,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from service.cli.serving import serve
 from service.registry.fleet import VersionState
 from service.settings import SHIPPED_CHECKPOINTS, Settings
-from service.telemetry import EngineTelemetry, HttpTelemetry, RecorderTelemetry, SupervisorTelemetry
+from service.telemetry.instruments import EngineTelemetry, HttpTelemetry, RecorderTelemetry, SupervisorTelemetry
 from service.watch.evidence import Cause
 from tests.pages import PAGES, ROOT, names, section, table
 

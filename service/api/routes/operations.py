@@ -8,7 +8,7 @@ from service.api.deps import UseServices
 from service.api.schemas import Health, Readiness
 from service.api.standing import lost_champions, reason_of, standing_of
 from service.domain import CHAMPION
-from service.telemetry import CONTENT_TYPE, expose
+from service.telemetry.instruments import CONTENT_TYPE, expose
 
 router = APIRouter(tags=["operations"])
 

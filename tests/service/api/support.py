@@ -10,10 +10,10 @@ import numpy as np
 
 from models.preprocess import Tensors
 from service.domain import Deadline, Execution, Loading, Precision, Ref, Wish
-from service.inference import Outputs
 from service.registry.catalog import Catalog
 from service.registry.fleet import Standing, VersionState
 from service.store.base import AliasMove, WishChange
+from service.wire.inference import Outputs
 from tests.fakes import FakeFleet
 from tests.stores import OpenStore
 

@@ -10,7 +10,7 @@ from service.api.connection import Connection
 from service.api.draining import Draining, DrainPolicy
 from service.api.middleware import ContextMiddleware, RequestContext
 from service.api.server import HttpServer
-from service.logs import request_id
+from service.process.logs import request_id
 from tests.service.api.support import Wire, turn
 
 

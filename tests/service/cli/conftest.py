@@ -25,7 +25,7 @@ from service.registry.scanner import scan
 from service.serving.pipeline import Limits, Pipeline
 from service.serving.router import Router
 from service.store.following import StateFollower
-from service.telemetry import HttpTelemetry
+from service.telemetry.instruments import HttpTelemetry
 from tests.checkpoints import write_one_of_each
 from tests.fakes import FakeFleet
 from tests.service.api.support import CountingEngine, Supervised, loaded

@@ -17,10 +17,10 @@ from service.engine.loading import Loader
 from service.engine.requests import Reply, Request
 from service.engine.runner import Fill
 from service.errors import ServoloopError
-from service.inference import Outputs
-from service.report import Wanted
-from service.telemetry import EngineTelemetry
+from service.telemetry.instruments import EngineTelemetry
 from service.watch.blackbox import Running
+from service.wire.inference import Outputs
+from service.wire.report import Wanted
 from tests.fakes import FakeRunner, ManualClock, sample
 
 REF, OTHER = Ref("m", 1), Ref("n", 1)

@@ -12,8 +12,8 @@ from prometheus_client import CollectorRegistry
 from service.domain import Ref
 from service.engine.core import Engine
 from service.errors import NotReady
-from service.inference import Outputs
-from service.report import Wanted
+from service.wire.inference import Outputs
+from service.wire.report import Wanted
 from tests.service.engine.bench import OTHER, PATIENCE, REF, Bench, Numbered, Result, wanted
 
 step = st.one_of(

@@ -13,8 +13,8 @@ from service.domain import BatchPolicy, Deadline, Ref
 from service.engine.core import Engine
 from service.engine.requests import Reply, Request
 from service.errors import DeadlineExceeded, NotReady, QueueFull, ServoloopError
-from service.inference import Outputs
-from service.telemetry import EngineTelemetry
+from service.telemetry.instruments import EngineTelemetry
+from service.wire.inference import Outputs
 from tests.fakes import FakeRunner, ManualClock, install, sample
 
 REF = Ref("fashion", 1)

@@ -17,8 +17,8 @@ from service.engine.backends.eager import Eager
 from service.engine.plans import Plan
 from service.engine.replica import Replica
 from service.engine.runner import Fill
-from service.report import Wanted
 from service.settings import SHIPPED_CHECKPOINTS
+from service.wire.report import Wanted
 from tests.service.engine.networks import NETWORKS, manifest_of, rows_for
 
 CPU = torch.device("cpu")

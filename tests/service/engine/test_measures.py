@@ -5,7 +5,7 @@ from service.domain import Ref
 from service.engine.measures import ReplicaMeasures
 from service.engine.runner import Fill
 from service.errors import DeadlineExceeded, NotReady, Overloaded, QueueFull, ServoloopError
-from service.telemetry import EngineTelemetry
+from service.telemetry.instruments import EngineTelemetry
 from tests.fakes import sample
 
 REF = Ref("m", 1)

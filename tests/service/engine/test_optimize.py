@@ -10,7 +10,7 @@ import torch
 from service.engine import optimize
 from service.engine.backends.base import Backend
 from service.engine.quiet import CoreTime, NotQuiet, Timing
-from service.processes import EXIT_NOT_QUIET
+from service.process.lifetime import EXIT_NOT_QUIET
 from tests import checkpoints
 from tests.service.engine.test_fallback import Fake
 

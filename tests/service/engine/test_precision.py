@@ -20,8 +20,8 @@ from models.preprocess.tensors import Array
 from models.samples import sample_rows
 from service.domain import Precision, Ref
 from service.engine.replica import Replica
-from service.report import Wanted
 from service.settings import SHIPPED_CHECKPOINTS
+from service.wire.report import Wanted
 from tests import checkpoints
 from tests.service.engine.networks import MAX_STEPS, NETWORKS, TOKENS, VECTORS, manifest_of, rows_for
 

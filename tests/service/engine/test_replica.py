@@ -24,7 +24,7 @@ from service.engine.failures import DeviceLost
 from service.engine.replica import Replica
 from service.engine.runner import Fill
 from service.errors import BrokenContract
-from service.report import Wanted
+from service.wire.report import Wanted
 from tests import checkpoints
 from tests.service.engine.networks import (
     IMAGE,

@@ -19,12 +19,12 @@ from service.engine.devices import OwnDevice
 from service.engine.loading import Loader
 from service.engine.memory import Memory
 from service.engine.server import EngineServer
-from service.inference import InferHeader, InferRequest, InferResult, infer_frame, results_in
-from service.link import Link
-from service.report import DeviceReport, ReplicaReport, Report, Wanted, load_frame, unload_frame
-from service.telemetry import EngineTelemetry
+from service.telemetry.instruments import EngineTelemetry
 from service.watch.history import History
-from service.wire import Frame, Kind
+from service.wire.frames import Frame, Kind
+from service.wire.inference import InferHeader, InferRequest, InferResult, infer_frame, results_in
+from service.wire.link import Link
+from service.wire.report import DeviceReport, ReplicaReport, Report, Wanted, load_frame, unload_frame
 from tests.fakes import FakeRunner, sample
 
 REF = Ref("m", 1)

@@ -17,9 +17,9 @@ from service.engine.failures import DeviceLost
 from service.engine.requests import Request
 from service.engine.runner import Fill
 from service.errors import ServoloopError
-from service.inference import Outputs
-from service.telemetry import EngineTelemetry
+from service.telemetry.instruments import EngineTelemetry
 from service.watch.blackbox import Running
+from service.wire.inference import Outputs
 from tests.fakes import FakeRunner, ManualClock, install, sample
 
 REF, OTHER = Ref("m", 1), Ref("n", 1)

@@ -17,9 +17,9 @@ from service.engine.isolation import run_isolating
 from service.engine.requests import Reply, Request
 from service.engine.runner import Fill
 from service.errors import ServoloopError
-from service.inference import Outputs
-from service.telemetry import EngineTelemetry
+from service.telemetry.instruments import EngineTelemetry
 from service.watch.blackbox import Doing, Running
+from service.wire.inference import Outputs
 from tests.fakes import FakeRunner, ManualClock, install, sample
 
 REF = Ref("m", 1)

@@ -14,7 +14,7 @@ from service.reconciling.progress import Progress
 from service.reconciling.steps import Holding, Load, Replica, Unload
 from service.registry.catalog import Catalog, Model, Version
 from service.registry.fleet import VersionState
-from service.report import DeviceReport, ReplicaReport, Report
+from service.wire.report import DeviceReport, ReplicaReport, Report
 
 A, B, C = Ref("a", 1), Ref("b", 1), Ref("c", 1)
 SIZES = {A: 40, B: 40, C: 40}

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from service.domain import Precision, Ref
-from service.link import Link
 from service.reconciling.decision import EngineFacts
 from service.reconciling.engine_link import EngineLink
 from service.reconciling.failures import Attempt, attempt_of
 from service.reconciling.placement import Claim
 from service.reconciling.steps import Holding, Replica
-from service.report import DeviceReport, ReplicaReport, Report
-from service.wire import Frame, Kind
+from service.wire.frames import Frame, Kind
+from service.wire.link import Link
+from service.wire.report import DeviceReport, ReplicaReport, Report
 from tests.fakes import ManualClock
 
 REF = Ref("m", 1)

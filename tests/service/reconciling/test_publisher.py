@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from service.domain import Ref
-from service.link import Link
 from service.reconciling.publisher import Publisher
 from service.registry.fleet import EngineInfo, Standing, VersionState, View
 from service.serving.fleet_client import FleetClient
-from service.wire import Frame, Kind
+from service.wire.frames import Frame, Kind
+from service.wire.link import Link
 from tests.fakes import ManualClock
 
 REF = Ref("m", 1)

@@ -20,20 +20,20 @@ from service.engine.loading import Loader
 from service.engine.memory import Memory
 from service.engine.server import EngineServer
 from service.errors import StoreUnavailable
-from service.folders import listen_unix
+from service.process.folders import listen_unix
 from service.reconciling import optimizing
 from service.reconciling.optimizing import Optimizer, TrialFailed
 from service.reconciling.reconciler import Reconciler
 from service.reconciling.stock import Stock
 from service.registry.fleet import Standing, VersionState, View
 from service.registry.scanner import Scanner
-from service.report import Wanted
 from service.serving.fleet_client import FleetClient
 from service.store.base import Aliases, Found, WishChange
-from service.telemetry import EngineTelemetry, SupervisorTelemetry
+from service.telemetry.instruments import EngineTelemetry, SupervisorTelemetry
 from service.watch.evidence import Cause, Death
 from service.watch.history import History
 from service.watch.keeper import EngineKeeper
+from service.wire.report import Wanted
 from tests import checkpoints
 from tests.fakes import FakeRunner
 from tests.stores import OpenStore, open_store

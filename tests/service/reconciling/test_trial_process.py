@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from service.processes import EXIT_NOT_QUIET
+from service.process.lifetime import EXIT_NOT_QUIET
 from service.reconciling import trial_process
 from service.reconciling.optimizing import MachineBusy, TrialFailed
 from service.reconciling.trial_process import TrialProcess, chosen_of

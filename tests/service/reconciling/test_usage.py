@@ -2,7 +2,7 @@
 
 from service.domain import Precision, Ref
 from service.reconciling.usage import Usage
-from service.report import DeviceReport, ReplicaReport, Report
+from service.wire.report import DeviceReport, ReplicaReport, Report
 
 A, B = Ref("a", 1), Ref("b", 1)
 IDENTITIES = {A: "identity of a/1", B: "identity of b/1"}

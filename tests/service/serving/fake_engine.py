@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 from models.preprocess import Tensors
 from service.domain import Ref
-from service.inference import InferHeader, InferResult, Outputs, requests_in, result_frames
-from service.link import Link
-from service.report import DeviceReport, Report
 from service.serving.engine_client import EngineClient
 from service.watch.history import History
-from service.wire import Frame, Kind
+from service.wire.frames import Frame, Kind
+from service.wire.inference import InferHeader, InferResult, Outputs, requests_in, result_frames
+from service.wire.link import Link
+from service.wire.report import DeviceReport, Report
 
 PATIENCE = 10.0
 

@@ -25,11 +25,11 @@ from service.errors import (
     QueueFull,
     ServoloopError,
 )
-from service.inference import InferHeader, InferResult, Outputs, result_frames
 from service.serving.engine_client import EngineClient
 from service.serving.engine_status import STALE_SECONDS
-from service.telemetry import HttpTelemetry
-from service.wire import Frame, Kind
+from service.telemetry.instruments import HttpTelemetry
+from service.wire.frames import Frame, Kind
+from service.wire.inference import InferHeader, InferResult, Outputs, result_frames
 from tests.fakes import ManualClock, sample
 from tests.service.serving.fake_engine import PATIENCE, FakeEngine, connected
 

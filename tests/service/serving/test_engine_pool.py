@@ -13,16 +13,16 @@ from prometheus_client import CollectorRegistry
 from models.preprocess import Tensors
 from service.domain import Deadline, Ref
 from service.errors import NotReady, QueueFull, ServoloopError
-from service.inference import Outputs
 from service.reconciling.publisher import Publisher
 from service.registry.fleet import EngineInfo, Standing, VersionState, View
 from service.serving.admission import PendingBounds
 from service.serving.engine_client import EngineClient
 from service.serving.engine_pool import EnginePool
 from service.serving.fleet_client import FleetClient
-from service.telemetry import HttpTelemetry
+from service.telemetry.instruments import HttpTelemetry
 from service.watch.history import History
-from service.wire import Frame, Kind
+from service.wire.frames import Frame, Kind
+from service.wire.inference import Outputs
 from tests.fakes import sample
 from tests.service.serving.fake_engine import PATIENCE, FakeEngine
 

@@ -1,8 +1,8 @@
 import pytest
 
 from service.domain import Ref
-from service.report import DeviceReport, Report
 from service.serving.engine_status import STALE_FORWARD_SECONDS, STALE_SECONDS, EngineStatus
+from service.wire.report import DeviceReport, Report
 
 REF, OTHER = Ref("m", 1), Ref("m", 2)
 NOW = 1000.0

@@ -6,10 +6,10 @@ import pytest
 from models.preprocess import Tensors
 from service.domain import Deadline, Ref
 from service.errors import BrokenContract
-from service.inference import MOST_BYTES, requests_in
 from service.serving.held import Held
 from service.serving.outbox import Outbox
-from service.wire import Frame
+from service.wire.frames import Frame
+from service.wire.inference import MOST_BYTES, requests_in
 from tests.fakes import ManualClock
 from tests.frames import encode
 from tests.service.serving.fake_engine import Sent, sent_in
@@ -98,7 +98,7 @@ async def test_suspects_travel_by_themselves_also_beside_their_like(sending: Sen
 async def test_what_is_too_large_for_a_frame_is_its_own_callers_trouble(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("service.wire.MAX_PAYLOAD_BYTES", 2 * MOST_BYTES)
+    monkeypatch.setattr("service.wire.frames.MAX_PAYLOAD_BYTES", 2 * MOST_BYTES)
     frames: list[Frame] = []
 
     def send(frame: Frame) -> None:

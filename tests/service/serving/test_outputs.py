@@ -3,8 +3,8 @@ import pytest
 
 from service.domain import Ref
 from service.errors import DeadlineExceeded, PredictionFailed, QuarantinedInput
-from service.inference import Outputs
 from service.serving.outputs import joined
+from service.wire.inference import Outputs
 
 REF = Ref("m", 1)
 

@@ -24,11 +24,11 @@ from service.errors import (
     UnknownModel,
     UnprocessableInput,
 )
-from service.inference import Outputs
 from service.registry.scanner import scan
 from service.serving.pipeline import Limits, Pipeline
 from service.serving.router import Router
-from service.telemetry import HttpTelemetry
+from service.telemetry.instruments import HttpTelemetry
+from service.wire.inference import Outputs
 from tests.fakes import FakeEngines, FakeLog, ManualClock, sample
 
 RENT, MOOD, CLOTHES = Ref("rent", 1), Ref("mood", 1), Ref("clothes", 1)

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from models.manifest import WEIGHTS, Manifest
 from models.preprocess.tensors import Array
 from service.domain import PredictParameters
-from service.inference import Outputs
 from service.serving.postprocess import Prediction, postprocess, predictions_of, sigmoid, softmax
+from service.wire.inference import Outputs
 
 PLAIN = PredictParameters()
 LABELS = ["ankle boot", "bag", "coat"]

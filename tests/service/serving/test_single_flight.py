@@ -9,11 +9,11 @@ from prometheus_client import CollectorRegistry
 from models.preprocess import Tensors
 from service.domain import Deadline, Ref
 from service.errors import DeadlineExceeded, Overloaded, ServoloopError
-from service.inference import Outputs
 from service.registry.fleet import Standing, VersionState
 from service.serving.result_cache import ResultCache
 from service.serving.single_flight import SingleFlight
-from service.telemetry import HttpTelemetry
+from service.telemetry.instruments import HttpTelemetry
+from service.wire.inference import Outputs
 from tests.fakes import FakeFleet, ManualClock, sample
 
 REF, OTHER = Ref("fashion", 1), Ref("fashion", 2)

@@ -12,15 +12,15 @@ from prometheus_client import CollectorRegistry
 from models.preprocess import Tensors
 from service.domain import Deadline, Ref
 from service.errors import DeadlineExceeded, EngineLost, QuarantinedInput, QueueFull
-from service.inference import InferHeader, Outputs, result_frames
-from service.link import Link
 from service.serving.engine_client import EngineClient
 from service.serving.held import Held
 from service.serving.suspicion import Suspicion, digests, row_of
-from service.telemetry import HttpTelemetry
+from service.telemetry.instruments import HttpTelemetry
 from service.watch.blackbox import RowId
 from service.watch.history import History
-from service.wire import Frame, Kind
+from service.wire.frames import Frame, Kind
+from service.wire.inference import InferHeader, Outputs, result_frames
+from service.wire.link import Link
 from tests.service.serving.fake_engine import Sent, connected, says, sent_in, tenfold
 
 REF = Ref("m", 1)

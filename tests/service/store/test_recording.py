@@ -23,14 +23,14 @@ from service.errors import (
     VersionInUse,
     VersionUnloaded,
 )
-from service.link import Link
 from service.store.base import Filters, Record, WishChange
 from service.store.control_client import ControlClient
 from service.store.prediction_log import PredictionLog
 from service.store.record_queue import LogPolicy
 from service.store.server import RecorderServer, Retention
-from service.telemetry import HttpTelemetry, RecorderTelemetry
-from service.wire import Frame, Kind
+from service.telemetry.instruments import HttpTelemetry, RecorderTelemetry
+from service.wire.frames import Frame, Kind
+from service.wire.link import Link
 from tests.fakes import ManualClock, sample
 from tests.stores import OpenStore, a_record, open_store
 

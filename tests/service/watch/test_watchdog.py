@@ -8,8 +8,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from service.domain import Ref
-from service.processes import EXIT_DEVICE_LOST
-from service.telemetry import SupervisorTelemetry
+from service.process.lifetime import EXIT_DEVICE_LOST
+from service.telemetry.instruments import SupervisorTelemetry
 from service.watch.blackbox import Doing, RowId, Running
 from service.watch.evidence import Cause, Death
 from service.watch.folder import WatchFolder

@@ -39,7 +39,7 @@ class Kind(IntEnum):
     """What a frame says.
 
     The engine answers every request of an INFER, every LOAD and UNLOAD exactly once, with RESULT, LOADED, UNLOADED or
-    FAILED; INFER and RESULT hold many, with ids of their own (service.inference), the others one. The recorder
+    FAILED; INFER and RESULT hold many, with ids of their own (service.wire.inference), the others one. The recorder
     answers every RECORD with RECORDED once its rows are durable, and every CHANGE with CHANGED or FAILED. The
     supervisor sends a VIEW to every http process at each change, and takes WANT from them.
     """

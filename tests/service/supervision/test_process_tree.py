@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-import service.process_tree
-from service.process_tree import UNWATCHED, Child, ProcessTree
-from service.processes import EXIT_MISCONFIGURED
-from service.telemetry import MULTIPROCESS_DIR, SupervisorTelemetry
+import service.supervision.process_tree
+from service.process.lifetime import EXIT_MISCONFIGURED
+from service.supervision.process_tree import UNWATCHED, Child, ProcessTree
+from service.telemetry.instruments import MULTIPROCESS_DIR, SupervisorTelemetry
 from service.watch.evidence import Cause
 from tests.fakes import sample
 
@@ -100,8 +100,8 @@ def world(registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch, tmp_path
     world = World(registry)
     monkeypatch.setenv(MULTIPROCESS_DIR, str(tmp_path))
     monkeypatch.setattr(asyncio, "create_subprocess_exec", world.start)
-    monkeypatch.setattr(service.process_tree, "_FIRST_DELAY", 0.001)
-    monkeypatch.setattr(service.process_tree, "_WATCH_AGAIN_SECONDS", 0.001)
+    monkeypatch.setattr(service.supervision.process_tree, "_FIRST_DELAY", 0.001)
+    monkeypatch.setattr(service.supervision.process_tree, "_WATCH_AGAIN_SECONDS", 0.001)
     yield world
     for process in world.processes:
         process.stdin.close()
@@ -143,7 +143,7 @@ async def test_gauges_that_cannot_be_taken_back_cost_no_slot(world: World, monke
     def fail(_: str) -> None:
         raise OSError
 
-    monkeypatch.setattr(service.process_tree, "forget_gauges", fail)
+    monkeypatch.setattr(service.supervision.process_tree, "forget_gauges", fail)
     async with world.tree:
         world.keep()
         await world.until(lambda: world.processes)

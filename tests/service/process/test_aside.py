@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from service.aside import in_daemon_thread
+from service.process.aside import in_daemon_thread
 
 PATIENCE = 10.0
 
@@ -47,7 +47,7 @@ async def test_cancelled_it_waits_for_nothing_and_what_comes_of_it_goes_unheard(
 def test_a_process_that_ends_does_not_wait_for_it() -> None:
     code = """
 import asyncio, time
-from service.aside import in_daemon_thread
+from service.process.aside import in_daemon_thread
 
 async def main():
     asyncio.create_task(in_daemon_thread(lambda: time.sleep(1000)))

@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 
 from service.domain import Execution, Precision, Ref
-from service.report import (
+from service.watch.history import History
+from service.wire.frames import Frame, Kind
+from service.wire.report import (
     DeviceReport,
     ReplicaReport,
     Report,
@@ -15,8 +17,6 @@ from service.report import (
     unload_frame,
     unload_in,
 )
-from service.watch.history import History
-from service.wire import Frame, Kind
 from tests.frames import sent
 
 REF, OTHER = Ref("m", 1), Ref("m", 2)

@@ -4,7 +4,7 @@ import weakref
 
 import pytest
 
-from service.tasks import Background, stop_tasks
+from service.process.tasks import Background, stop_tasks
 
 PATIENCE = 10.0
 

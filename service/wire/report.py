@@ -14,7 +14,7 @@ from typing import Any
 
 from service.domain import Execution, Precision, Ref
 from service.watch.history import History
-from service.wire import Frame, Kind
+from service.wire.frames import Frame, Kind
 
 
 @dataclass(frozen=True, slots=True)

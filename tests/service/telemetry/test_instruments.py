@@ -8,12 +8,12 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 
 from service.domain import Ref
-from service.telemetry import HttpTelemetry, expose
+from service.telemetry.instruments import HttpTelemetry, expose
 
 COUNT_ONE = """
 import sys
 from prometheus_client import CollectorRegistry
-from service.telemetry import HttpTelemetry, expose, use_slot
+from service.telemetry.instruments import HttpTelemetry, expose, use_slot
 use_slot(sys.argv[1])
 telemetry = HttpTelemetry(CollectorRegistry())
 telemetry.resent.inc()

@@ -16,7 +16,8 @@ from service.errors import (
     QueueFull,
     ServoloopError,
 )
-from service.inference import (
+from service.wire.frames import Frame, Kind
+from service.wire.inference import (
     MOST_BYTES,
     InferHeader,
     InferRequest,
@@ -29,7 +30,6 @@ from service.inference import (
     result_frames,
     results_in,
 )
-from service.wire import Frame, Kind
 from tests.frames import sent
 
 REF = Ref("m", 1)

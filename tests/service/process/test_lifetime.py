@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from service.processes import parent_gone, settle
+from service.process.lifetime import parent_gone, settle
 
 
 async def test_a_parent_that_ends_with_something_unread_is_gone_too(monkeypatch: pytest.MonkeyPatch) -> None:

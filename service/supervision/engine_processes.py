@@ -5,10 +5,10 @@ from collections.abc import Collection
 from pathlib import Path
 
 from service.domain import Ref
-from service.folders import RuntimeFolder, listen_unix
-from service.process_tree import Child, ProcessTree
+from service.process.folders import RuntimeFolder, listen_unix
 from service.settings import Settings
-from service.telemetry import SupervisorTelemetry
+from service.supervision.process_tree import Child, ProcessTree
+from service.telemetry.instruments import SupervisorTelemetry
 from service.watch.keeper import EngineKeeper
 
 # Once the http processes have ended nobody waits for an engine, so it has nothing to finish.

@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as arrays
 
 from models.preprocess.tensors import Array
 from service.errors import BrokenContract
-from service.wire import MAX_PAYLOAD_BYTES, VERSION, Frame, FrameBuffer, Kind
+from service.wire.frames import MAX_PAYLOAD_BYTES, VERSION, Frame, FrameBuffer, Kind
 from tests.frames import encode
 from tests.memory import at_most
 
@@ -159,7 +159,7 @@ def test_meta_is_an_object(meta: bytes) -> None:
 
 
 def test_a_frame_that_is_too_large_is_refused_by_its_sender(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.wire.MAX_PAYLOAD_BYTES", 64)
+    monkeypatch.setattr("service.wire.frames.MAX_PAYLOAD_BYTES", 64)
     with pytest.raises(BrokenContract, match="frame size: expected at most 64 bytes"):
         encode(Frame(Kind.INFER, arrays=[np.zeros(100, np.float32)]))
 

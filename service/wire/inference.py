@@ -30,7 +30,7 @@ from service.errors import (
     QueueFull,
     ServoloopError,
 )
-from service.wire import Frame, Kind
+from service.wire.frames import Frame, Kind
 
 MOST_BYTES = 1 << 20
 """Of rows, or outputs, that share a frame: it is copied together and kept as one piece, and large ones gain nothing."""

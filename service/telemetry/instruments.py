@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metr
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from service.domain import Ref
-from service.tally import Counts, TalliedHistogram, Tally
+from service.telemetry.tally import Counts, TalliedHistogram, Tally
 
 MULTIPROCESS_DIR = "PROMETHEUS_MULTIPROC_DIR"
 CONTENT_TYPE = CONTENT_TYPE_LATEST

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from service.link import KeptLink, Link
-from service.wire import Frame, Kind
+from service.wire.frames import Frame, Kind
+from service.wire.link import KeptLink, Link
 from tests.frames import encode
 
 Receive = Callable[[Frame], None]

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import cast
 
 from service.errors import BrokenContract
-from service.tasks import stop_tasks
-from service.wire import Bytes, Frame, FrameBuffer, parts_of
+from service.process.tasks import stop_tasks
+from service.wire.frames import Bytes, Frame, FrameBuffer, parts_of
 
 log = logging.getLogger(__name__)
 

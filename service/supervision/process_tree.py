@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, Self
 
-from service.processes import EXIT_MISCONFIGURED, module_command
-from service.telemetry import SupervisorTelemetry, forget_gauges
+from service.process.lifetime import EXIT_MISCONFIGURED, module_command
+from service.telemetry.instruments import SupervisorTelemetry, forget_gauges
 from service.watch.evidence import Cause
 from service.watch.keeper import cause_of
 

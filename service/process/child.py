@@ -2,9 +2,9 @@
 
 import argparse
 
-from service.logs import configure_logging
+from service.process.logs import configure_logging
 from service.settings import Settings
-from service.telemetry import use_slot
+from service.telemetry.instruments import use_slot
 
 
 def child_parser() -> argparse.ArgumentParser:

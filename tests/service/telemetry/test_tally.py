@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from service.tally import TalliedHistogram, Tally
+from service.telemetry.tally import TalliedHistogram, Tally
 from tests.fakes import sample
 
 VALUES = [0.05, 0.1, 0.1000001, 0.5, 2.0, 7.0]
