@@ -33,7 +33,7 @@ from service.engine.heldout import rows_of
 from service.engine.optimized import environment_of
 from service.engine.replica import samples_of
 from service.engine.trials import AS_IT_COMES, Candidate, Subject, candidates, num_steps, try_all
-from service.process.lifetime import ENGINE_DEFAULTS
+from service.process.command import ENGINE_DEFAULTS
 from service.settings import SHIPPED_CHECKPOINTS
 
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from models.architectures import Network, build
+from models.checkpoint_files import CheckpointFiles
 from models.manifest import MANIFEST, WEIGHTS, Architecture, BrokenCheckpoint, FileEntry, Manifest
 
 StorageType = Literal["float16", "float32"]
@@ -92,6 +93,12 @@ def parameter_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
         network = build(architecture.family, architecture.config)
     state = network.state_dict()
     return {name: tuple(tensor.shape) for name, tensor in state.items() if not name.endswith(_UNUSED_SUFFIX)}
+
+
+def load(folder: Path) -> Network:
+    """The network of a checkpoint folder, with the weights that its manifest names. Raises BrokenCheckpoint."""
+    files = CheckpointFiles(folder)
+    return network_of(files.read(WEIGHTS), files.manifest)
 
 
 def network_of(data: bytes, manifest: Manifest) -> Network:

@@ -1,5 +1,6 @@
 """The configuration, and the only reader of the environment (SERVOLOOP_*)."""
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -15,6 +16,10 @@ SHIPPED_CHECKPOINTS = Path(models.__file__).parent / "checkpoints"
 
 _DEVICES = r"^(auto|cpu|cuda|cuda:[0-9]{1,3}(,cuda:[0-9]{1,3})*)$"
 
+# Of http processes that nobody said a number of; more were never measured.
+_CORES_OF_EACH, _MOST = 4, 4
+_CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+
 PositiveInt = Annotated[int, Field(ge=1)]
 PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -22,6 +27,15 @@ PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 def _default_data_dir() -> Path:
     base = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
     return Path(base).expanduser() / "servoloop"
+
+
+def _usable_cores() -> float:
+    """The cores that this process may run on, as far as the quota of its container goes."""
+    cores = float(len(os.sched_getaffinity(0)))
+    with contextlib.suppress(OSError, ValueError):  # no cgroup of version 2, or "max", which is no quota
+        quota, period = _CPU_QUOTA.read_text().split()
+        cores = min(cores, int(quota) / int(period))
+    return cores
 
 
 def _is_folder(path: Path | None) -> Path | None:
@@ -105,7 +119,8 @@ class Settings(BaseSettings):
     optimize_max_busy: Annotated[float, Field(ge=0, le=1)] = 0.1
     """How busy others may keep the cores while back ends are timed in the background; 1: as they like."""
     http_processes: Annotated[int, Field(ge=0, le=256)] = 0
-    """Processes that parse, validate and answer; they share the port and the engines. 0 is one for each four cores."""
+    """Processes that parse, validate and answer; they share the port and the engines. 0: one for each four cores, four
+    at most."""
     unready_seconds: Annotated[float, Field(ge=0, le=600)] = 0.0
     """How long the service goes on accepting once it is told to stop, while /readyz already says 503."""
     watchdog_seconds: Annotated[float, Field(ge=2, le=600)] = 5.0
@@ -156,7 +171,7 @@ class Settings(BaseSettings):
     @property
     def num_http_processes(self) -> int:
         """How many there are to be. On two cores a second one takes from the network what it gives."""
-        return self.http_processes or max(1, len(os.sched_getaffinity(0)) // 4)
+        return self.http_processes or min(_MOST, max(1, int(_usable_cores() // _CORES_OF_EACH)))
 
     @property
     def batch_policy(self) -> BatchPolicy:

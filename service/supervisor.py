@@ -15,8 +15,8 @@ from typing import TypeVar
 from prometheus_client import CollectorRegistry
 
 from service.errors import Forced, Misconfigured
+from service.process.command import ENGINE_DEFAULTS
 from service.process.folders import data_folder, listen_unix, runtime_folder
-from service.process.lifetime import ENGINE_DEFAULTS
 from service.reconciling.optimizing import Optimizer
 from service.reconciling.reconciler import Reconciler
 from service.reconciling.stock import Stock

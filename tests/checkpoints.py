@@ -8,9 +8,8 @@ import orjson
 import torch
 
 from models import checkpoint
-from models.architectures import Network, build
-from models.checkpoint_files import CheckpointFiles
-from models.manifest import WEIGHTS, Manifest
+from models.architectures import build
+from models.manifest import Manifest
 
 CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 WORDS = {word: number for number, word in enumerate(["a", "good", "bad", "film", "it", "was", "very", "not"], start=2)}
@@ -25,12 +24,6 @@ def write(
     network = build(architecture["family"], architecture["config"])
     wanted = {"model": model, "version": version, **fields}
     return checkpoint.write(root / model / str(version), wanted, network, files=files, dtype="float32")
-
-
-def stored_network(folder: Path) -> Network:
-    """The network of a checkpoint folder, as those who serve it read it."""
-    files = CheckpointFiles(folder)
-    return checkpoint.network_of(files.read(WEIGHTS), files.manifest)
 
 
 def write_image(

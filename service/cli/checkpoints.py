@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service.cli.output import console, failure, figure, load_settings, read_store, run_module
-from service.process.lifetime import module_command
+from service.process.command import module_command
 
 if TYPE_CHECKING:
     from rich.table import Table

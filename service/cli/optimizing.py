@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from service.cli.output import console, failure, load_settings, read_store
-from service.process.lifetime import ENGINE_DEFAULTS, module_command
+from service.process.command import ENGINE_DEFAULTS, module_command
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from service.process.lifetime import module_command
+from service.process.command import module_command
 
 if TYPE_CHECKING:
     from service.settings import Settings

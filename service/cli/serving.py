@@ -24,7 +24,8 @@ def serve(
     http_processes: Annotated[
         int | None,
         typer.Option(
-            help="Processes that share the port and the engines; 0: one for each four cores.", show_default="0"
+            help="Processes that share the port and the engines; 0: one for each four cores, four at most.",
+            show_default="0",
         ),
     ] = None,
     device: Annotated[

@@ -83,6 +83,10 @@ class Engine:
         self._lanes = Lanes(threads, device_thread, self._news.set)
         self._lost: DeviceLost | None = None
 
+    def now(self) -> float:
+        """The instant on the clock that all of it goes by."""
+        return self._clock()
+
     @property
     def loaded(self) -> list[Ref]:
         """The versions that take requests."""

@@ -92,7 +92,7 @@ class Loader:
                 return await self._replace(wanted)
 
     async def unload(self, ref: Ref, began: Callable[[], None] = lambda: None) -> int:
-        """Outputs what waits for a version, then let go of it; the bytes that this frees, 0 where it isn't loaded.
+        """Answer what waits for a version, then let go of it; the bytes that this frees, 0 where it isn't loaded.
 
         `began` is called once it takes no requests any more.
         """

@@ -176,7 +176,7 @@ class Connection:
 
     def _infer(self, frame: Frame) -> None:
         header, requests = requests_in(frame)
-        now = time.monotonic()
+        now = self._server.engine.now()
         for request_id, time_left, tensors in requests:
             reply = functools.partial(self._reply, request_id)
             deadline = Deadline.after(time_left, now=now)

@@ -18,7 +18,7 @@ LOOK_SECONDS = 2.0
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 60.0, 3600.0
 
 
-class MachineBusy(Exception):
+class NotQuiet(Exception):
     """The machine was too busy to time anything."""
 
 
@@ -28,7 +28,7 @@ class TrialFailed(Exception):
 
 TryOut = Callable[[Path], Awaitable[Mapping[str, Any]]]
 """Tries back ends on a checkpoint and has engines find out; what was chosen, of which `backend` None says that nothing
-passed; else there are `precision` and `threads` too. Raises MachineBusy and TrialFailed.
+passed; else there are `precision` and `threads` too. Raises NotQuiet and TrialFailed.
 """
 
 
@@ -94,7 +94,7 @@ class Optimizer:
         started = self._clock()
         try:
             chosen = await self._try_out(one.folder)
-        except MachineBusy:
+        except NotQuiet:
             pause = min(_FIRST_PAUSE_SECONDS * 2.0**times, _LONGEST_PAUSE_SECONDS)
             log.info("it could not be optimised yet: the machine is busy", extra={"ref": str(one.ref), "pause": pause})
             reason = f"the machine was too busy to try other back ends, {times + 1} times; it is tried again"

@@ -9,6 +9,7 @@ from service.errors import BrokenContract
 from service.registry.fleet import View
 from service.wire.frames import Frame, Kind
 from service.wire.link import Link
+from service.wire.report import want_in
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +53,7 @@ class Publisher:
     def _receive(self, frame: Frame) -> None:
         if frame.kind is not Kind.WANT:
             raise BrokenContract("kind of frame", expected="WANT", got=frame.kind)
-        self._want(Ref(frame.meta["model"], frame.meta["version"]))
+        self._want(want_in(frame))
 
     def _gathered(self) -> None:
         self._timer = None

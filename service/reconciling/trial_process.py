@@ -10,8 +10,9 @@ from typing import Any
 
 import orjson
 
-from service.process.lifetime import EXIT_NOT_QUIET, module_command
-from service.reconciling.optimizing import MachineBusy, TrialFailed
+from service.process.command import module_command
+from service.process.lifetime import EXIT_NOT_QUIET
+from service.reconciling.optimizing import NotQuiet, TrialFailed
 
 # One that others disturb gives way long before; what takes longer would take as long the next time.
 _LONGEST_SECONDS = 1200.0
@@ -28,7 +29,7 @@ class TrialProcess:
         self._max_busy = max_busy
 
     async def __call__(self, folder: Path) -> Mapping[str, Any]:
-        """What was chosen, as `TryOut` says. Raises MachineBusy and TrialFailed."""
+        """What was chosen, as `TryOut` says. Raises NotQuiet and TrialFailed."""
         arguments = (folder, "--cache", self._cache, "--max-busy", self._max_busy)
         process = await asyncio.create_subprocess_exec(
             *module_command("service.engine.optimize", *arguments),
@@ -56,7 +57,7 @@ class TrialProcess:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(process.wait(), _KILL_SECONDS)
         if code == EXIT_NOT_QUIET:
-            raise MachineBusy
+            raise NotQuiet
         if code:
             raise TrialFailed(complaints.decode(errors="replace").strip()[-1000:] or f"it ended with {code}")
         return chosen_of(said)

@@ -12,6 +12,7 @@ from service.errors import BrokenContract
 from service.registry.fleet import View
 from service.wire.frames import Frame, Kind
 from service.wire.link import KeptLink
+from service.wire.report import want_frame
 
 _WANT_SECONDS = 0.25
 
@@ -43,7 +44,7 @@ class FleetClient:
         now = self._clock()
         if self._link.is_open and now - self._wanted.get(ref, -math.inf) >= _WANT_SECONDS:
             self._wanted[ref] = now
-            self._link.send(Frame(Kind.WANT, meta={"model": ref.model, "version": ref.version}))
+            self._link.send(want_frame(ref))
 
     async def changed(self) -> None:
         """Wait for the next view."""

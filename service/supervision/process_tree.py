@@ -9,7 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, Self
 
-from service.process.lifetime import EXIT_MISCONFIGURED, module_command
+from service.process.command import module_command
+from service.process.lifetime import EXIT_MISCONFIGURED
 from service.telemetry.instruments import SupervisorTelemetry, forget_gauges
 from service.watch.evidence import Cause
 from service.watch.keeper import cause_of
@@ -66,7 +67,7 @@ class Child:
     """How long it may take to stop before it is killed."""
     keeper: Keeper = UNWATCHED
     stops_in_order: bool = False
-    """Whether it calls `processes.can_stop` once it can end in order; before that it is not asked to."""
+    """Whether it calls `process.lifetime.can_stop` once it can end in order; before that it is not asked to."""
 
 
 class ProcessTree:

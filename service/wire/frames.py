@@ -20,7 +20,7 @@ import orjson
 from models.preprocess.tensors import Array
 from service.errors import BrokenContract
 
-VERSION = 2
+VERSION = 3
 MAX_PAYLOAD_BYTES = 1 << 30
 
 _HEADER = struct.Struct("<2sBBIQII8x")

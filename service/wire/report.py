@@ -2,6 +2,7 @@
 
 LOAD      {"model", "version", "folder", "identity", "precision", "generation", "optimized", "pardon"}
 UNLOAD    {"model", "version"}
+WANT      the same, from an http process to the supervisor
 LOADED, UNLOADED and FAILED answer them under their ids; FAILED with {"reason"}
 STATUS    {"device", "replicas", "loading", "unloading", "ready", "failed", "history"?}: a Report, at every change and
           once a second
@@ -65,6 +66,16 @@ def load_in(frame: Frame) -> tuple[Wanted, bool]:
         meta["optimized"] is True,
     )
     return wanted, meta["pardon"] is True
+
+
+def want_frame(ref: Ref) -> Frame:
+    """The WANT of a version, from who is asked for it."""
+    return Frame(Kind.WANT, meta=_ref_meta(ref))
+
+
+def want_in(frame: Frame) -> Ref:
+    """The version that a WANT names. Raises KeyError."""
+    return _ref_of(frame.meta)
 
 
 def unload_frame(request_id: int, ref: Ref) -> Frame:
@@ -140,11 +151,11 @@ class Report:
         device = meta["device"]
         return Report(
             DeviceReport(device["name"], device["budget"], tuple(device["peers"])),
-            {Ref.parse(name): _replica_of(facts) for name, facts in meta["replicas"].items()},
+            {Ref.parse(name): _replica_of(facts) for name, facts in dict(meta["replicas"]).items()},
             _refs(meta["loading"]),
             _refs(meta["unloading"]),
-            {Ref.parse(name): seconds for name, seconds in meta["ready"].items()},
-            {Ref.parse(name): reason for name, reason in meta["failed"].items()},
+            {Ref.parse(name): float(seconds) for name, seconds in dict(meta["ready"]).items()},
+            {Ref.parse(name): reason for name, reason in dict(meta["failed"]).items()},
             History.from_meta(meta["history"]) if "history" in meta else None,
         )
 

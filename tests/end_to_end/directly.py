@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from models import checkpoint
 from models.checkpoint_files import CheckpointFiles
 from models.manifest import Manifest
 from models.preprocess import Preprocessor, RawRows
-from tests.checkpoints import stored_network
 
 
 class Direct:
@@ -20,7 +20,7 @@ class Direct:
         self.folder = folder
         self.manifest: Manifest = files.manifest
         self._preprocess = Preprocessor(files.manifest.preprocess, files.read)
-        self._network = stored_network(folder)
+        self._network = checkpoint.load(folder)
 
     def outputs(self, rows: RawRows) -> Any:
         """(n, outputs) float64."""

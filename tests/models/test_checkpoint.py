@@ -14,7 +14,6 @@ from models.architectures import Network, build
 from models.checkpoint import WeightsMismatch
 from models.checkpoint_files import verify
 from models.manifest import WEIGHTS, Architecture, BrokenCheckpoint
-from tests.checkpoints import stored_network
 
 CNN = Architecture(
     family="cnn",
@@ -41,7 +40,7 @@ def test_a_written_checkpoint_verifies_and_loads(tmp_path: Path, network: Networ
     written = checkpoint.write(folder, FIELDS, network, files={"notes.txt": b"hello"}, dtype="float32")
     assert verify(folder) == written
     assert (folder / "notes.txt").read_bytes() == b"hello"
-    loaded = stored_network(folder)
+    loaded = checkpoint.load(folder)
     x = torch.rand(2, 1, 6, 6)
     assert not loaded.training
     assert torch.equal(loaded(x), network(x))
@@ -49,7 +48,7 @@ def test_a_written_checkpoint_verifies_and_loads(tmp_path: Path, network: Networ
 
 def test_float16_storage_loads_as_float32(tmp_path: Path, network: Network) -> None:
     checkpoint.write(tmp_path / "1", FIELDS, network, dtype="float16")
-    loaded = stored_network(tmp_path / "1")
+    loaded = checkpoint.load(tmp_path / "1")
     assert {tensor.dtype for tensor in loaded.parameters()} == {torch.float32}
     x = torch.rand(2, 1, 6, 6)
     torch.testing.assert_close(loaded(x), network(x), rtol=0, atol=5e-3)
@@ -136,13 +135,13 @@ def test_what_is_no_safetensors_file_is_refused() -> None:
 def test_a_task_that_needs_other_outputs_is_refused(tmp_path: Path, network: Network) -> None:
     checkpoint.write(tmp_path / "1", {**FIELDS, "labels": ["a", "b", "c"]}, network)
     with pytest.raises(BrokenCheckpoint, match="needs 3 outputs, the architecture has 2"):
-        stored_network(tmp_path / "1")
+        checkpoint.load(tmp_path / "1")
 
 
 def test_a_wrong_architecture_is_a_broken_checkpoint(tmp_path: Path, network: Network) -> None:
     checkpoint.write(tmp_path / "1", {**FIELDS, "architecture": {"family": "perceptron", "config": {}}}, network)
     with pytest.raises(BrokenCheckpoint, match="unknown architecture 'perceptron'"):
-        stored_network(tmp_path / "1")
+        checkpoint.load(tmp_path / "1")
 
 
 def test_checkpoints_are_immutable(tmp_path: Path, network: Network) -> None:

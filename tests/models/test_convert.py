@@ -11,12 +11,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from models import checkpoint
 from models.check import check
 from models.checkpoint_files import CheckpointFiles, verify
 from models.convert import convert, main, read_renames, read_state, rename
 from models.draft import read_draft
 from models.manifest import WEIGHTS, BrokenCheckpoint, FileEntry, Manifest
-from tests.checkpoints import stored_network
 
 MANIFEST: dict[str, Any] = {
     "architecture": {"family": "mlp", "config": {"inputs": 4, "hidden": [3], "outputs": 2}},
@@ -62,7 +62,7 @@ def test_a_state_dict_becomes_a_checkpoint_that_answers_as_its_author_s_network(
     assert check(folder) == 23
     x = torch.randn(5, 4)
     with torch.inference_mode():
-        torch.testing.assert_close(stored_network(folder)(x), network(x), rtol=0, atol=0)
+        torch.testing.assert_close(checkpoint.load(folder)(x), network(x), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("nest", ["state_dict", "model_state_dict", "model"])

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 import models
+from models import checkpoint
 from models.architectures import Network
 from models.checkpoint_files import CheckpointFiles, verify
 from models.preprocess import Preprocessor, RawRows
 from models.training.batches import pad
 from models.training.recipes import RECIPES, parse_recipe
-from tests.checkpoints import stored_network
 
 FOLDER = Path(models.__file__).parent / "checkpoints"
 TEXTS = [
@@ -40,7 +40,7 @@ class Served:
         self.files = CheckpointFiles(FOLDER / name / "1")
         self.manifest = self.files.manifest
         self.preprocess = Preprocessor(self.manifest.preprocess, self.files.read)
-        self.network: Network = stored_network(FOLDER / name / "1")
+        self.network: Network = checkpoint.load(FOLDER / name / "1")
 
     def __call__(self, rows: RawRows) -> np.ndarray:
         with torch.inference_mode():

@@ -34,6 +34,10 @@ def test_the_recorder_serves_no_http_and_computes_nothing() -> None:
     assert loaded_by("service.store.recorder", ["fastapi", "starlette", "uvicorn", "torch"]) == []
 
 
+def test_a_command_that_waits_for_nothing_loads_no_event_loop() -> None:
+    assert loaded_by("service.cli.app", ["asyncio", "numpy", "pydantic", "sqlalchemy"]) == []
+
+
 def test_the_client_is_light() -> None:
     assert loaded_by("servoloop", ["service", "models", "torch", "numpy", "pydantic", "fastapi"]) == []
 

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from service import settings
 from service.domain import BatchPolicy
 from service.settings import SHIPPED_CHECKPOINTS, Settings
 
@@ -121,13 +122,28 @@ def test_a_bad_value_is_refused_by_name(name: str, value: Any, monkeypatch: pyte
 
 
 @pytest.mark.parametrize(
-    ("wanted", "cores", "processes"), [(0, 1, 1), (0, 2, 1), (0, 7, 1), (0, 8, 2), (0, 16, 4), (3, 2, 3), (1, 64, 1)]
+    ("wanted", "cores", "processes"),
+    [(0, 1, 1), (0, 2, 1), (0, 7, 1), (0, 8, 2), (0, 16, 4), (0, 64, 4), (3, 2, 3), (1, 64, 1)],
 )
 def test_there_is_an_http_process_for_each_four_cores_unless_their_number_is_said(
     wanted: int, cores: int, processes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cores)))
+    monkeypatch.setattr(settings, "_CPU_QUOTA", Path("/nowhere"))
     assert Settings(http_processes=wanted).num_http_processes == processes
+
+
+@pytest.mark.parametrize(
+    ("quota", "processes"), [("max 100000", 4), ("800000 100000", 2), ("150000 100000", 1), ("nonsense", 4), (None, 4)]
+)
+def test_the_quota_of_a_container_counts_as_cores(
+    quota: str | None, processes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(64)))
+    monkeypatch.setattr(settings, "_CPU_QUOTA", tmp_path / "cpu.max")
+    if quota is not None:
+        (tmp_path / "cpu.max").write_text(f"{quota}\n")
+    assert Settings().num_http_processes == processes
 
 
 def test_answers_are_kept_only_where_forwards_are_shared() -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from models import checkpoint
 from models.checkpoint_files import CheckpointFiles, verify
 from models.preprocess import Preprocessor
 from models.training import loaders
@@ -17,7 +18,6 @@ from models.training.batches import Rows, pad
 from models.training.data import RawData, take
 from models.training.recipes import Recipe
 from models.training.run import code_revision, pick_device, plan_run, run
-from tests.checkpoints import stored_network
 
 MakeRecipe = Callable[..., Recipe]
 
@@ -89,7 +89,7 @@ def test_training_and_serving_prepare_the_same_bits(name: str, make_recipe: Make
 def test_the_metrics_are_those_of_the_stored_weights(make_recipe: MakeRecipe, tmp_path: Path) -> None:
     recipe = make_recipe("spots")
     manifest = run(recipe, tmp_path / "1")
-    network = stored_network(tmp_path / "1")
+    network = checkpoint.load(tmp_path / "1")
     plan = plan_run(recipe)
     held_out = plan.dataset.split.held_out
     x, _ = pad(plan.preprocess(take(plan.dataset.rows, held_out)))
@@ -195,7 +195,7 @@ def test_the_metrics_are_those_of_the_weights_as_stored(
         network.get_parameter("output.bias").fill_(1000.2)  # 1000 as float16
     monkeypatch.setattr(training, "train", lambda *_: (network, history))
     manifest = run(recipe, tmp_path / "1", device="cpu")
-    stored = stored_network(tmp_path / "1")
+    stored = checkpoint.load(tmp_path / "1")
     reported = {name: metric.value for name, metric in manifest.metrics.items()}
     of_stored, of_trained = (training.measure_held_out(plan, each, cpu)[0] for each in (stored, network))
     assert reported == {name: metric["value"] for name, metric in of_stored.items()}

@@ -9,7 +9,7 @@ import pytest
 
 from service.domain import Execution, Precision, Ref
 from service.reconciling import optimizing
-from service.reconciling.optimizing import MachineBusy, Optimizer, TrialFailed
+from service.reconciling.optimizing import NotQuiet, Optimizer, TrialFailed
 from service.reconciling.progress import Untried
 from tests.fakes import ManualClock
 
@@ -144,7 +144,7 @@ async def test_a_failure_is_told_and_not_repeated() -> None:
 
 
 async def test_a_machine_that_is_not_quiet_is_asked_again_after_pauses_that_grow() -> None:
-    bench, a = Bench(*[MachineBusy() for _ in range(9)], FOUND), untried("a")
+    bench, a = Bench(*[NotQuiet() for _ in range(9)], FOUND), untried("a")
     pauses = []
 
     async def script() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from service.process.lifetime import EXIT_NOT_QUIET
 from service.reconciling import trial_process
-from service.reconciling.optimizing import MachineBusy, TrialFailed
+from service.reconciling.optimizing import NotQuiet, TrialFailed
 from service.reconciling.trial_process import TrialProcess, chosen_of
 
 TRIAL = {"backend": "openvino", "precision": "bfloat16", "threads": 1, "rows_per_second": 4000.0, "verdict": "passed"}
@@ -59,7 +59,7 @@ async def test_all_others_go_first(script: Script) -> None:
 
 
 async def test_no_quiet_is_told_apart_from_a_failure(script: Script) -> None:
-    with pytest.raises(MachineBusy):
+    with pytest.raises(NotQuiet):
         await script.run(f"exit {EXIT_NOT_QUIET}")
     with pytest.raises(TrialFailed, match="holds no rows"):
         await script.run("echo 'evaluation.npz holds no rows' >&2", "exit 1")

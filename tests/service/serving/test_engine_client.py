@@ -1,8 +1,10 @@
 import asyncio
 import contextlib
 import dataclasses
+import gc
 import logging
 import time
+import weakref
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -419,3 +421,19 @@ async def test_leaving_the_client_closes_its_connection(engine: FakeEngine, regi
         await ready(client)
         (link,) = engine._links
     await asyncio.wait_for(link.lost, PATIENCE)
+
+
+async def test_nothing_keeps_a_client_that_was_stopped(engine: FakeEngine, registry: CollectorRegistry) -> None:
+    await engine.start(REF)
+    client = EngineClient(engine.path, HttpTelemetry(registry), max_pending_rows=4)
+    client.start()
+    asked = ask(client, seconds=3600)
+    await engine.asked()
+    await client.stop()
+    asked.cancel()
+    await asyncio.gather(asked, return_exceptions=True)
+    left = weakref.ref(client)
+    del client, asked
+    await asyncio.sleep(0)
+    gc.collect()
+    assert left() is None

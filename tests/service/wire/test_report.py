@@ -16,6 +16,8 @@ from service.wire.report import (
     load_in,
     unload_frame,
     unload_in,
+    want_frame,
+    want_in,
 )
 from tests.frames import sent
 
@@ -42,6 +44,12 @@ def test_a_report_arrives_as_it_was_sent(report: Report) -> None:
     frame = sent(report.to_frame())
     assert frame.kind is Kind.STATUS
     assert Report.from_frame(frame) == report
+
+
+@pytest.mark.parametrize("key", ["ready", "failed", "replicas"])
+def test_what_holds_a_list_for_a_table_is_no_report(key: str) -> None:
+    with pytest.raises((KeyError, TypeError, ValueError)):
+        Report.from_frame(Frame(Kind.STATUS, meta={**REPORT.to_frame().meta, key: ["m/1"]}))
 
 
 def test_times_are_told_in_milliseconds() -> None:
@@ -83,6 +91,12 @@ def test_so_does_what_is_to_be_unloaded() -> None:
     frame = sent(unload_frame(7, REF))
     assert (frame.kind, frame.request_id) == (Kind.UNLOAD, 7)
     assert unload_in(frame) == REF
+
+
+def test_so_does_what_is_wanted_by_who_is_asked_for_it() -> None:
+    frame = sent(want_frame(REF))
+    assert frame.kind is Kind.WANT
+    assert want_in(frame) == REF
 
 
 def test_what_is_loaded_is_what_is_wanted_where_it_was_made_of_the_same() -> None:
