@@ -77,6 +77,39 @@ def test_what_is_larger_than_every_device_is_left_out_with_what_would_help() -> 
     assert plan.no_room == {A}
 
 
+@pytest.mark.parametrize(
+    ("size", "pinned"),
+    [(10, 0), (6, 4)],
+    ids=["as large as the device", "as large as what pinned ones leave"],
+)
+def test_who_would_just_fit_has_room_when_it_is_asked_for(size: int, pinned: int) -> None:
+    claims = [Claim(A, size), Claim(B, size, last_used=1.0), Claim(C, pinned, is_pinned=True)]
+    plan = place(claims, devices(10), NOWHERE)
+    assert plan.left_out == {
+        A: f"it needs {size} bytes, and versions that were used more recently hold the room, on engine-0 b/1: "
+        "it is loaded when it is asked for"
+    }
+    assert not plan.no_room
+
+
+def test_a_person_is_told_which_pinned_versions_lie_where_most_room_could_be_had() -> None:
+    claims = [Claim(A, 8), Claim(B, 3, is_pinned=True), Claim(C, 6, is_pinned=True), Claim(D, 7, last_used=1.0)]
+    plan = place(claims, devices(10, 10), {B: ("engine-0",), C: ("engine-1",), D: ("engine-0",)})
+    assert plan.left_out == {
+        A: "it needs 8 bytes, and pinned versions leave at most 7 bytes, on engine-0: unpin or unload one of b/1"
+    }
+
+
+@pytest.mark.parametrize(
+    ("number", "named"),
+    [(5, "v0/1, v1/1, v2/1, v3/1, v4/1"), (6, "v0/1, v1/1, v2/1, v3/1, v4/1 and 1 more"), (8, " and 3 more")],
+)
+def test_of_many_pinned_versions_a_few_are_named(number: int, named: str) -> None:
+    pinned = [Claim(Ref(f"v{index}", 1), 1, is_pinned=True) for index in range(number)]
+    plan = place([Claim(A, 8), *pinned], devices(8), NOWHERE)
+    assert plan.left_out[A].endswith(named)
+
+
 def test_without_engines_all_are_left_out() -> None:
     assert place([Claim(A, 1)], [], NOWHERE).left_out == {A: "no engine has been heard of yet"}
 
@@ -92,7 +125,18 @@ def test_a_device_whose_budget_shrank_keeps_what_matters_most() -> None:
 
 @pytest.mark.parametrize(
     ("number", "text"),
-    [(0, "0 bytes"), (1023, "1023 bytes"), (1536, "1.5 KiB"), (1023 << 20, "1023 MiB"), (139 << 30, "139 GiB")],
+    [
+        (0, "0 bytes"),
+        (1023, "1023 bytes"),
+        (1 << 10, "1 KiB"),
+        (1536, "1.5 KiB"),
+        (1 << 20, "1 MiB"),
+        (1023 << 20, "1023 MiB"),
+        (1 << 30, "1 GiB"),
+        (139 << 30, "139 GiB"),
+        (1 << 40, "1 TiB"),
+        (5 << 50, "5120 TiB"),
+    ],
 )
 def test_bytes_are_readable(number: int, text: str) -> None:
     assert readable_bytes(number) == text
@@ -135,6 +179,17 @@ def test_what_is_displaced_goes_where_there_is_room() -> None:
     claims = [Claim(A, 5, last_used=1.0), Claim(B, 6, last_used=2.0), Claim(C, 9, is_pinned=True)]
     plan = place(claims, devices(10, 12), {A: ("engine-0",), B: ("engine-1",)})
     assert plan.slots == {C: ("engine-0",), B: ("engine-1",), A: ("engine-1",)}
+
+
+def test_nothing_new_is_put_where_a_version_is_barred_from() -> None:
+    barred = Claim(A, 2, barred=frozenset({"engine-0"}))
+    assert place([barred], devices(10, 5), NOWHERE).slots == {A: ("engine-1",)}
+    assert place([barred], devices(10), NOWHERE).slots == {}
+
+
+def test_a_version_stays_where_it_lies_though_it_is_barred_from_there() -> None:
+    barred = Claim(A, 2, barred=frozenset({"engine-0"}))
+    assert place([barred], devices(10, 5), {A: ("engine-0",)}).slots == {A: ("engine-0",)}
 
 
 # Several replicas
