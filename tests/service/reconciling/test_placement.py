@@ -61,6 +61,12 @@ def test_pinned_versions_come_before_recently_used_ones() -> None:
     assert plan.no_room == {A}
 
 
+def test_a_plan_names_pinned_versions_first_and_then_the_most_recently_used() -> None:
+    claims = [Claim(A, 1, last_used=1.0), Claim(B, 1, last_used=9.0), Claim(C, 1, is_pinned=True)]
+    assert list(place(claims, devices(10), NOWHERE).slots) == [C, B, A]
+    assert list(place(claims, devices(0), NOWHERE).left_out) == [C, B, A]
+
+
 def test_a_pinned_version_that_lies_makes_no_room_for_another_one() -> None:
     claims = [Claim(A, 6, is_pinned=True), Claim(B, 6, is_pinned=True, last_used=9.0)]
     plan = place(claims, devices(10), {A: ("engine-0",)})
@@ -150,6 +156,36 @@ def test_something_new_goes_where_most_room_is_left() -> None:
     assert place(claims, devices(10, 8), {A: ("engine-0",)}).slots == {A: ("engine-0",), B: ("engine-1",)}
 
 
+def test_what_lies_on_a_device_takes_its_room_there_once() -> None:
+    claims = [Claim(A, 6, last_used=1.0), Claim(B, 2)]
+    assert place(claims, devices(20, 12), {A: ("engine-0",)}).slots == {A: ("engine-0",), B: ("engine-0",)}
+
+
+@pytest.mark.parametrize("budget", [11, 10], ids=["with room to spare", "that just fits"])
+def test_what_lies_beside_something_new_keeps_its_room_from_what_comes_next(budget: int) -> None:
+    newcomers = [Claim(A, 4, last_used=4.0), Claim(B, 2, last_used=3.0)]
+    lying = [Claim(C, 3, last_used=2.0), Claim(D, 3, last_used=1.0)]
+    current = {C: ("engine-0",), D: ("engine-0",)}
+    assert place([*newcomers, *lying], devices(budget, 2), current).slots == {
+        A: ("engine-0",),
+        B: ("engine-1",),
+        C: ("engine-0",),
+        D: ("engine-0",),
+    }
+
+
+def test_what_is_displaced_takes_no_more_room_from_what_comes_next() -> None:
+    newcomers = [Claim(A, 10, last_used=4.0), Claim(B, 2, last_used=3.0)]
+    lying = [Claim(C, 10, last_used=2.0), Claim(D, 8, last_used=1.0)]
+    plan = place([*newcomers, *lying], devices(12, 9), {C: ("engine-0",), D: ("engine-1",)})
+    assert plan.slots == {A: ("engine-0",), B: ("engine-0",), D: ("engine-1",)}
+
+
+def test_what_a_device_has_become_too_small_for_takes_no_room_there() -> None:
+    claims = [Claim(A, 20, last_used=2.0), Claim(B, 2, last_used=1.0)]
+    assert place(claims, devices(10, 9), {A: ("engine-0",)}).slots == {B: ("engine-0",)}
+
+
 def test_what_lies_somewhere_stays_there() -> None:
     claims = [Claim(A, 3), Claim(B, 3), Claim(C, 3)]
     current = dict.fromkeys((A, B, C), ("engine-1",))
@@ -167,6 +203,12 @@ def test_the_least_valuable_is_displaced_whichever_device_it_lies_on() -> None:
     claims = [Claim(A, 5, last_used=1.0), Claim(B, 9, last_used=2.0), Claim(C, 8, last_used=3.0)]
     plan = place(claims, devices(10, 10), {A: ("engine-1",), B: ("engine-0",)})
     assert plan.slots == {C: ("engine-1",), B: ("engine-0",)}
+
+
+def test_only_as_many_are_displaced_as_must_be_the_least_valuable_first() -> None:
+    claims = [Claim(A, 5, last_used=9.0), Claim(B, 5, last_used=4.0), Claim(C, 5, last_used=2.0), Claim(D, 5)]
+    current = {B: ("engine-0",), D: ("engine-0",), C: ("engine-1",)}
+    assert place(claims, devices(10, 5), current).slots == {A: ("engine-0",), B: ("engine-0",), C: ("engine-1",)}
 
 
 def test_who_found_no_room_gets_what_a_move_leaves_free() -> None:
