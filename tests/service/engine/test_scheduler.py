@@ -101,6 +101,13 @@ def test_what_waits_is_counted_by_version() -> None:
     assert scheduler.waiting(CHEAP) == 0
 
 
+def test_a_row_of_any_version_is_something_that_waits() -> None:
+    scheduler = scheduler_of(CHEAP, COSTLY)
+    assert not scheduler.has_waiting
+    scheduler.put(request(COSTLY))
+    assert scheduler.has_waiting
+
+
 def test_an_unknown_version_is_not_ready() -> None:
     with pytest.raises(NotReady) as raised:
         scheduler_of(CHEAP).put(request(COSTLY))
