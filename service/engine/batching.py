@@ -113,10 +113,9 @@ class BatchQueue:
         time_left = request.deadline.remaining(request.arrived)
         if time_left < own:
             raise DeadlineExceeded(self.ref, "the queue")
-        if own > 0:
-            ahead = busy + sum(self._seconds[: request.level + 1]) / self._at_once
-            if time_left < own + self.cost.trust(longest, request.arrived) * ahead:
-                raise Overloaded(self.ref, wait=busy + self.backlog)
+        ahead = busy + sum(self._seconds[: request.level + 1]) / self._at_once
+        if time_left < own + self.cost.trust(longest, request.arrived) * ahead:
+            raise Overloaded(self.ref, wait=busy + self.backlog)
         request.first_row = self._next
         request.row_seconds = self.cost.row_seconds(longest, 1 if request.alone else self.policy.max_rows)
         self._count(request, request.num_rows)
