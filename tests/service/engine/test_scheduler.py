@@ -235,10 +235,11 @@ def test_a_version_that_names_no_threads_or_too_many_takes_all(said: dict[str, A
     assert work.width == 4
 
 
-def teach(scheduler: Scheduler, ref: Ref, seconds: float) -> None:
-    """Run batches of one row that take so long."""
+def teach(scheduler: Scheduler, ref: Ref, seconds: float, num_rows: int = 1) -> None:
+    """Run batches of so many rows that take so long."""
+    rows = [Row(request(ref, num_rows), index) for index in range(num_rows)]
     for _ in range(40):
-        scheduler.learn(Work(ref, Batch([Row(request(ref), 0)]), 0.0, 1, NOW), seconds, NOW)
+        scheduler.learn(Work(ref, Batch(rows), 0.0, 1, NOW), seconds, NOW)
 
 
 @pytest.mark.parametrize(("width", "at_once"), [(1, 4), (2, 2), (3, 1), (4, 1)])
@@ -363,9 +364,11 @@ def test_who_waits_for_its_own_batch_keeps_no_other_version_waiting() -> None:
 
 def test_a_row_waits_so_long_once_and_not_for_one_batch_after_another() -> None:
     scheduler, first = with_its_batch(0.004)
+    teach(scheduler, CHEAP, 0.004, num_rows=4)
     scheduler.put(request(CHEAP, 4))
     second = scheduler.take(NOW + 0.002, 1)
-    assert isinstance(second, Work)  # a full batch, and ends at 0.006
+    assert isinstance(second, Work)  # it is full
+    assert second.until == pytest.approx(NOW + 0.006, abs=0.0001)
     scheduler.put(request(CHEAP, arrived=NOW + 0.0005))
     assert scheduler.take(NOW + 0.003, 1) == pytest.approx(0.001)
     scheduler.charge(first, 0.0041)
