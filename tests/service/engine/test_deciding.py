@@ -153,6 +153,50 @@ def test_who_has_too_little_time_even_alone_is_told_so(queue: BatchQueue) -> Non
     assert len(queue) == 0
 
 
+@pytest.mark.parametrize(
+    ("asked", "least"),
+    [
+        ({"num_rows": 1}, 0.02),
+        ({"num_rows": 32}, 0.33),
+        ({"num_rows": 33}, 0.35),  # a full batch, and one of one row
+        ({"num_rows": 64}, 0.66),
+        ({"num_rows": 3, "is_canary": True}, 0.06),  # each by itself
+    ],
+)
+def test_a_request_is_given_no_less_than_its_own_batches_take(
+    queue: BatchQueue, asked: dict[str, Any], least: float
+) -> None:
+    with pytest.raises(DeadlineExceeded):
+        queue.put(request(**asked, seconds=0.95 * least))
+    queue.put(request(**asked, seconds=1.05 * least))
+
+
+def test_a_sequence_is_given_no_less_than_its_longest_row_takes() -> None:
+    queue = BatchQueue(REF, BatchPolicy())
+    for num_rows in (1, 2, 4, 8) * 20:
+        queue.cost.learn(100, num_rows, FIXED + A_ROW * num_rows, NOW)
+    with pytest.raises(DeadlineExceeded):
+        queue.put(request(lengths=[70, 100, 70], seconds=0.019))
+    queue.put(request(lengths=[70, 100, 70], seconds=0.021))
+
+
+@pytest.mark.parametrize(
+    ("bounds", "queued", "limit", "unit"),
+    [({"max_queued_rows": 40}, 32, 40, "rows"), ({"max_queued_bytes": 40}, 32, 40, "bytes")],
+)
+def test_who_finds_a_queue_full_is_told_how_full_and_for_how_long(
+    bounds: dict[str, int], queued: int, limit: int, unit: str
+) -> None:
+    queue = BatchQueue(REF, BatchPolicy(**bounds))
+    teach(queue)
+    queue.put(request(32))
+    with pytest.raises(QueueFull) as raised:
+        queue.put(request(9), busy=2.0)
+    full = raised.value
+    assert (full.ref, full.queued, full.limit, full.unit) == (REF, queued, limit, unit)
+    assert full.wait == pytest.approx(2.33, rel=0.01)
+
+
 def test_who_would_be_late_behind_what_waits_is_refused_with_the_time_that_this_takes(queue: BatchQueue) -> None:
     for _ in range(10):
         queue.put(request(32))  # 0.33 s each
