@@ -33,12 +33,10 @@ class CheckpointFiles:
 
         Raises BrokenCheckpoint.
         """
-        num_elements = 0
         for name in self.manifest.files:
-            data = self.read(name)
-            if name == WEIGHTS:
-                num_elements = sum(math.prod(shape) for _, shape in check_safetensors(data).values())
-        return num_elements
+            if name != WEIGHTS:
+                self.read(name)
+        return sum(math.prod(shape) for _, shape in check_safetensors(self.read(WEIGHTS)).values())
 
     def read(self, name: str) -> bytes:
         """The bytes of a declared file, checked against its size and digest. Raises BrokenCheckpoint."""

@@ -68,9 +68,9 @@ class Target(_Value):
 
 
 class Metric(_Value):
-    """A measured figure with its interval, or null and the reason why there is none."""
+    """A measured figure with its interval, or none and the reason why there is none."""
 
-    value: FiniteFloat | None
+    value: FiniteFloat | None = None
     low: FiniteFloat | None = None
     high: FiniteFloat | None = None
     n: Annotated[int, Field(ge=0)]
@@ -156,7 +156,7 @@ class Manifest(_Value):
     def to_json(self) -> bytes:
         """Bytes of manifest.json: stable key order, readable."""
         options = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
-        return orjson.dumps(self.model_dump(mode="json", exclude_none=True), option=options)
+        return orjson.dumps(self.model_dump(exclude_none=True), option=options)
 
 
 def _takes_text(step: Any) -> bool:
@@ -172,6 +172,6 @@ def parse_manifest(data: bytes) -> Manifest:
     try:
         return Manifest.model_validate(document)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
+        first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise BrokenCheckpoint(f"{MANIFEST}: {where + ': ' if where else ''}{first['msg']}") from None

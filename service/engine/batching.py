@@ -113,10 +113,9 @@ class BatchQueue:
         time_left = request.deadline.remaining(request.arrived)
         if time_left < own:
             raise DeadlineExceeded(self.ref, "the queue")
-        if own > 0:
-            ahead = busy + sum(self._seconds[: request.level + 1]) / self._at_once
-            if time_left < own + self.cost.trust(longest, request.arrived) * ahead:
-                raise Overloaded(self.ref, wait=busy + self.backlog)
+        ahead = busy + sum(self._seconds[: request.level + 1]) / self._at_once
+        if time_left < own + self.cost.trust(longest, request.arrived) * ahead:
+            raise Overloaded(self.ref, wait=busy + self.backlog)
         request.first_row = self._next
         request.row_seconds = self.cost.row_seconds(longest, 1 if request.alone else self.policy.max_rows)
         self._count(request, request.num_rows)
@@ -213,8 +212,8 @@ class BatchQueue:
             return self._trusted(longest, 1, now)
         batch = 1 if request.alone else self.policy.max_rows
         full, rest = divmod(num_rows, batch)
-        seconds = full * self.cost.seconds(1, batch) if full else 0.0
-        return (seconds + (self.cost.seconds(1, rest) if rest else 0.0)) * self.cost.trust(1, now)
+        seconds = full * self.cost.seconds(1, batch) + (self.cost.seconds(1, rest) if rest else 0.0)
+        return seconds * self.cost.trust(1, now)
 
     def _decent_seconds(self, row: Row, now: float) -> float:
         """What a batch takes that this row may leave in: half of what waits, or one that is long enough by itself."""

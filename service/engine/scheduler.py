@@ -36,10 +36,10 @@ class _Version:
     """What waits for a version, and its share of the device."""
 
     queue: BatchQueue
-    width: int
-    """Threads that a batch takes."""
     used: float
-    """Seconds of the device's time, on the clock of all versions."""
+    """Seconds of the device's threads, on the clock of all versions."""
+    width: int = 1
+    """Threads that a batch takes."""
     asked: float | None = None
     """When a caller last asked it."""
 
@@ -78,7 +78,7 @@ class Scheduler:
             known = self._costs[ref] = (how, CostModel())
         version = self._versions.get(ref)
         if version is None:
-            version = self._versions[ref] = _Version(BatchQueue(ref, self._policy, known[1]), width, self._virtual_now)
+            version = self._versions[ref] = _Version(BatchQueue(ref, self._policy), self._virtual_now)
         version.width = width
         version.queue.fit(known[1], sizes, self._threads // width)
 
@@ -154,7 +154,7 @@ class Scheduler:
     def charge(self, work: Work, seconds: float) -> None:
         """Account for what a batch took that has ended now."""
         if (version := self._versions.get(work.ref)) is not None:
-            version.used += seconds * work.width / self._threads
+            version.used += seconds * work.width
         self._running = [other for other in self._running if other is not work]
 
     def learn(self, work: Work, seconds: float, now: float) -> None:

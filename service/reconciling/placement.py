@@ -127,7 +127,7 @@ def _settle(
             waiting[slot].pop(ref, None)
         if stays[ref]:
             slot = stays[ref].pop(0)
-        elif (found := _best(demand, _allowed(demand, room), waiting)) is not None:
+        elif (found := _best(_allowed(demand, room), waiting)) is not None:
             slot = found
         else:
             continue
@@ -143,7 +143,7 @@ def _allowed(demand: _Demand, room: Mapping[str, int]) -> dict[str, int]:
     return {slot: left for slot, left in room.items() if slot not in demand.claim.barred}
 
 
-def _best(demand: _Demand, room: Mapping[str, int], waiting: Mapping[str, Mapping[Ref, _Demand]]) -> str | None:
+def _best(room: Mapping[str, int], waiting: Mapping[str, Mapping[Ref, _Demand]]) -> str | None:
     """The device for something new: `room` is what it would leave beside what is decided, negative for too little."""
     fits = [slot for slot, left in room.items() if left >= 0]
     if not fits:
@@ -160,8 +160,6 @@ def _displaced(room: int, waiting: Mapping[Ref, _Demand]) -> list[_Demand]:
     """Those that go, the least important first, until the others take no more than `room`."""
     excess = sum(demand.claim.num_bytes for demand in waiting.values()) - room
     gone: list[_Demand] = []
-    if excess <= 0:
-        return gone
     for demand in sorted(waiting.values(), key=lambda one: one.rank, reverse=True):
         if excess <= 0:
             break

@@ -44,6 +44,17 @@ def test_the_digest_of_the_manifest_names_a_checkpoint(folder: Path) -> None:
     assert CheckpointFiles(folder).identity == hashlib.sha256(data).hexdigest()
 
 
+def test_verifying_counts_the_elements_of_the_weights(folder: Path) -> None:
+    assert CheckpointFiles(folder).verify() == 2 * 3 + 2
+
+
+def test_a_changed_byte_of_another_file_is_found(tmp_path: Path) -> None:
+    manifest = fields(files={WEIGHTS: entry(WEIGHT_BYTES), "words.json": entry(b"{}")})
+    folder = write_folder(tmp_path / "1", manifest, {WEIGHTS: WEIGHT_BYTES, "words.json": b"[]"})
+    with pytest.raises(BrokenCheckpoint, match=r"^words\.json is not the file that manifest\.json names"):
+        verify(folder)
+
+
 def test_a_changed_byte_is_found(folder: Path) -> None:
     data = bytearray(WEIGHT_BYTES)
     data[-1] ^= 1
@@ -81,6 +92,28 @@ def test_memory_is_taken_for_what_is_there_not_for_what_is_claimed(tmp_path: Pat
         verify(folder)
 
 
+def test_a_file_is_not_read_past_what_is_claimed(folder: Path) -> None:
+    with (folder / WEIGHTS).open("r+b") as file:
+        file.truncate(1 << 40)  # a hole that no memory holds
+    with pytest.raises(BrokenCheckpoint, match=f"^{WEIGHTS} is larger than the {len(WEIGHT_BYTES)} bytes expected$"):
+        verify(folder)
+
+
+def test_a_file_past_all_memory_is_refused_even_if_it_is_claimed(tmp_path: Path) -> None:
+    size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") + 1
+    folder = write_folder(tmp_path / "1", fields(files={WEIGHTS: {**entry(b""), "size": size}}), {WEIGHTS: b""})
+    with (folder / WEIGHTS).open("r+b") as file:
+        file.truncate(size)
+    with pytest.raises(BrokenCheckpoint, match=f"^{WEIGHTS} has {size} bytes, more than this machine's memory$"):
+        verify(folder)
+
+
+def test_a_manifest_up_to_its_limit_is_read(folder: Path) -> None:
+    data = (folder / MANIFEST).read_bytes()
+    (folder / MANIFEST).write_bytes(data.ljust(MAX_MANIFEST_BYTES))
+    verify(folder)
+
+
 def test_a_manifest_beyond_its_limit_is_not_read(folder: Path) -> None:
     with (folder / MANIFEST).open("r+b") as file:
         file.truncate(MAX_MANIFEST_BYTES + 1)
@@ -100,6 +133,19 @@ def test_a_link_within_the_folder_is_followed(folder: Path) -> None:
     (folder / WEIGHTS).rename(folder / "real")
     (folder / WEIGHTS).symlink_to("real")
     verify(folder)
+
+
+def test_links_that_lead_to_one_another_are_refused(folder: Path) -> None:
+    (folder / WEIGHTS).unlink()
+    (folder / WEIGHTS).symlink_to("other")
+    (folder / "other").symlink_to(WEIGHTS)
+    with pytest.raises(BrokenCheckpoint, match=f"^{WEIGHTS} (is a link that leads nowhere|can't be read: .+)$"):
+        verify(folder)
+
+
+def test_a_file_in_place_of_the_folder_is_refused(folder: Path) -> None:
+    with pytest.raises(BrokenCheckpoint, match=f"^{MANIFEST} can't be read: Not a directory$"):
+        verify(folder / WEIGHTS)
 
 
 def test_a_directory_in_place_of_a_file_is_refused(folder: Path) -> None:
@@ -149,9 +195,37 @@ def test_metadata_is_no_tensor() -> None:
     assert check_safetensors(save({"w": np.zeros(2, np.float32)}, {"format": "pt"})) == {"w": ("F32", (2,))}
 
 
+def test_the_header_says_in_any_order_what_follows_what() -> None:
+    header = {"empty": tensor(4, 4, [0]), "last": tensor(4, 8), "first": tensor(0, 4), "none": tensor(0, 0, [0])}
+    assert list(check_safetensors(weights(header, bytes(8)))) == list(header)
+
+
+@pytest.mark.parametrize(
+    ("dtypes", "width"),
+    [
+        (("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2"), 1),
+        (("I16", "U16", "F16", "BF16"), 2),
+        (("I32", "U32", "F32"), 4),
+        (("I64", "U64", "F64"), 8),
+    ],
+)
+def test_an_element_has_the_width_of_its_dtype(dtypes: tuple[str, ...], width: int) -> None:
+    for dtype in dtypes:
+        assert check_safetensors(weights({"a": tensor(0, width, dtype=dtype)}, bytes(width))) == {"a": (dtype, (1,))}
+
+
+def test_a_header_is_bounded() -> None:
+    most = 16 << 20
+    assert check_safetensors(weights(b"{}".ljust(most))) == {}
+    with pytest.raises(BrokenCheckpoint, match="the header's length"):
+        check_safetensors(weights(b"{}".ljust(most + 1)))
+
+
 @pytest.mark.parametrize(
     ("data", "said"),
     [
+        (bytes(7), "length points past the end"),
+        (bytes(8), "header is no JSON"),
         (b"", "length points past the end"),
         (b"\x01\x00\x00", "length points past the end"),
         (weights({}, size=3), "length points past the end"),

@@ -1,9 +1,21 @@
 import hashlib
+import math
 
 import orjson
 import pytest
+from pydantic import ValidationError
 
-from models.manifest import MANIFEST, WEIGHTS, BrokenCheckpoint, Manifest, is_name, parse_manifest, parse_version
+from models.manifest import (
+    MANIFEST,
+    WEIGHTS,
+    BrokenCheckpoint,
+    FileEntry,
+    Manifest,
+    Metric,
+    is_name,
+    parse_manifest,
+    parse_version,
+)
 from tests.models.manifests import WEIGHT_BYTES, Fields, entry, fields, reason
 
 # Names and versions
@@ -35,9 +47,41 @@ def test_a_version_has_one_spelling(text: str) -> None:
 
 
 def test_a_manifest_survives_being_written_and_read() -> None:
-    manifest = Manifest.model_validate(fields(metrics={"accuracy": {"value": 0.5, "low": 0.4, "high": 0.6, "n": 10}}))
+    metrics = {
+        "accuracy": {"value": 0.5, "low": 0.4, "high": 0.6, "n": 10},
+        "auc": {"value": None, "n": 3, "reason": "needs rows of every class"},
+    }
+    manifest = Manifest.model_validate(fields(metrics=metrics, lineage={"seed": None, "data": ["é"]}))
     assert parse_manifest(manifest.to_json()) == manifest
-    assert manifest.to_json().endswith(b"}\n")
+
+
+def test_a_written_manifest_is_for_people_to_read_and_says_nothing_of_what_it_has_not() -> None:
+    written = Manifest.model_validate(fields(metrics={"auc": {"value": None, "n": 0}})).to_json()
+    assert written.startswith(b'{\n  "schema_version": 1,\n  "model": "shapes",\n')
+    assert written.endswith(b"}\n")
+    document = orjson.loads(written)
+    assert document["metrics"] == {"auc": {"n": 0}}
+    assert "target" not in document
+
+
+def test_what_a_manifest_leaves_out_has_one_meaning() -> None:
+    short = {name: value for name, value in fields().items() if name not in ("schema_version", "preprocess")}
+    full = fields(description="", preprocess=[], threshold=0.5, metrics={}, lineage={})
+    assert parse_manifest(orjson.dumps(short)) == parse_manifest(orjson.dumps(full))
+    regression = {"task": "regression", "labels": []}
+    target = {"name": "price", "mean": 0.0, "std": 1.0}
+    assert parse_manifest(orjson.dumps(fields(**regression, target={"name": "price"}))) == parse_manifest(
+        orjson.dumps(fields(**regression, target=target))
+    )
+
+
+def test_a_manifest_stays_as_it_is() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        parse_manifest(orjson.dumps(fields())).version = 2  # type: ignore[misc]
+
+
+def test_an_entry_says_what_a_file_must_be() -> None:
+    assert FileEntry.of(b"abc").model_dump() == entry(b"abc")
 
 
 def test_the_digest_is_that_of_the_weights() -> None:
@@ -73,7 +117,18 @@ def test_each_task_has_its_number_of_labels(task: str, labels: list[str], want: 
     assert reason(fields(task=task, labels=labels, target={"name": "x"})).endswith(f"task {task} needs {want}")
 
 
+@pytest.mark.parametrize(
+    ("task", "labels"),
+    [("multiclass", 2), ("multiclass", 9), ("binary", 2), ("multilabel", 1), ("multilabel", 9), ("regression", 0)],
+)
+def test_labels_of_a_fitting_number_are_taken(task: str, labels: int) -> None:
+    written = fields(task=task, labels=[str(number) for number in range(labels)], target={"name": "x"})
+    assert len(parse_manifest(orjson.dumps(written)).labels) == labels
+
+
 TOKENIZE = {"step": "tokenize", "file": "tokenizer.json", "max_length": 8}
+VOCABULARY = {"step": "vocabulary", "file": "words.json", "max_length": 8}
+SCALE = {"step": "scale", "factor": 0.5}
 
 
 @pytest.mark.parametrize(
@@ -82,19 +137,32 @@ TOKENIZE = {"step": "tokenize", "file": "tokenizer.json", "max_length": 8}
         ({"labels": ["same", "same"]}, "labels must differ"),
         ({"task": "regression", "labels": []}, "task regression needs a target"),
         ({"input": {"kind": "text"}}, "a text input needs tokenize or vocabulary as its first step"),
+        ({"input": {"kind": "text"}, "preprocess": []}, "a text input needs tokenize or vocabulary"),
+        ({"input": {"kind": "text"}, "preprocess": [SCALE, TOKENIZE]}, "as its first step"),
         ({"preprocess": [TOKENIZE]}, "only a text input has one"),
+        ({"preprocess": [VOCABULARY]}, "only a text input has one"),
         ({"input": {"kind": "text"}, "preprocess": [TOKENIZE]}, "files lacks tokenizer.json"),
+        ({"input": {"kind": "text"}, "preprocess": [VOCABULARY]}, "files lacks words.json"),
         ({"files": {}}, f"files lacks {WEIGHTS}"),
+        ({"input": {"kind": "text"}, "preprocess": [TOKENIZE], "files": {}}, f"files lacks tokenizer.json, {WEIGHTS}"),
         ({"files": {WEIGHTS: entry(b""), MANIFEST: entry(b"")}}, f"files can't hold {MANIFEST} itself"),
         ({"files": {WEIGHTS: entry(b""), "../x": entry(b"")}}, "files.../x.[key]: String should match"),
         ({"files": {WEIGHTS: entry(b""), "a/b": entry(b"")}}, "files.a/b.[key]: String should match"),
         ({"files": {WEIGHTS: {"sha256": "abc", "size": 1}}}, f"files.{WEIGHTS}.sha256: String should match"),
+        ({"files": {WEIGHTS: {**entry(b""), "sha256": "a" * 65}}}, f"files.{WEIGHTS}.sha256: String should match"),
+        ({"files": {WEIGHTS: {**entry(b""), "sha256": "A" * 64}}}, f"files.{WEIGHTS}.sha256: String should match"),
         ({"files": {WEIGHTS: {**entry(b""), "size": -1}}}, f"files.{WEIGHTS}.size: Input should be greater"),
         ({"surprise": 1}, "surprise: Extra inputs are not permitted"),
         ({"preprocess": [{"step": "scale", "factor": 1, "x": 1}]}, "preprocess.0.scale.x: Extra inputs"),
         ({"preprocess": [{"step": "pickle"}]}, "preprocess.0: Input tag 'pickle'"),
         ({"model": "../etc"}, "model: String should match"),
+        ({"model": "a\n"}, "model: String should match"),
+        ({"architecture": {"family": "CNN", "config": {}}}, "architecture.family: String should match"),
         ({"version": 0}, "version: Input should be greater than or equal to 1"),
+        ({"version": 1_000_000_000}, "version: Input should be less than 1000000000"),
+        ({"preprocess": [SCALE] * 65}, "preprocess: List should have at most 64 items"),
+        ({"metrics": {"auc": {"value": 0.5, "n": -1}}}, "metrics.auc.n: Input should be greater than or equal to 0"),
+        ({"metrics": {"auc": {"value": 0.5}}}, "metrics.auc.n: Field required"),
         ({"schema_version": 2}, "schema_version: Input should be 1"),
         ({"threshold": 1}, "threshold: Input should be less than 1"),
         ({"threshold": 0}, "threshold: Input should be greater than 0"),
@@ -109,6 +177,25 @@ def test_a_wrong_field_is_named_with_its_fault(changes: Fields, said: str) -> No
     text = reason(fields(**changes))
     assert text.startswith(f"{MANIFEST}: ")
     assert said in text
+
+
+def test_a_fault_of_the_whole_is_named_alone() -> None:
+    assert reason(fields(labels=["same", "same"])) == f"{MANIFEST}: Value error, labels must differ"
+
+
+@pytest.mark.parametrize("bound", ["value", "low", "high"])
+def test_a_figure_is_finite(bound: str) -> None:
+    with pytest.raises(ValidationError, match="finite number"):
+        Metric.model_validate({"n": 1, bound: math.inf})
+
+
+def test_a_reason_quotes_a_checkpoint_only_so_far() -> None:
+    assert str(BrokenCheckpoint("x" * 2000)) == "x" * 2000
+    assert str(BrokenCheckpoint("x" * 2001)) == "x" * 2000 + "..."
+
+
+def test_a_manifest_may_fill_its_bounds() -> None:
+    assert parse_manifest(orjson.dumps(fields(version=999_999_999, preprocess=[SCALE] * 64))).version == 999_999_999
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"\xff\xfe", b"{} {}", b'{"version": NaN}', b"[" * 5000])

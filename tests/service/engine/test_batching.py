@@ -60,6 +60,18 @@ def test_a_full_batch_waits_for_no_delay() -> None:
     assert queue.held(NOW) == 0.5
 
 
+@pytest.mark.parametrize(("length", "held"), [(49, 0.5), (50, 0.0)])
+def test_a_batch_that_is_full_by_its_elements_waits_for_no_delay(length: int, held: float) -> None:
+    policy = BatchPolicy(max_elements=100, max_delay=0.5)
+    assert queue_of(policy, *(request(lengths=[length]) for _ in range(2))).held(NOW) == held
+
+
+def test_the_age_of_a_queue_is_that_of_its_oldest_row() -> None:
+    queue = queue_of(BatchPolicy(), request(arrived=NOW), request(arrived=NOW + 1))
+    assert queue.age(NOW + 3) == 3.0
+    assert BatchQueue(REF, BatchPolicy()).age(NOW) == 0.0
+
+
 # What leaves together
 
 
@@ -162,6 +174,12 @@ def test_a_few_elements_of_padding_are_never_worth_a_batch() -> None:
     assert sorted(lengths_of(batch(queue))) == [1, 2, 9]
 
 
+@pytest.mark.parametrize(("longer", "together"), [(12, 2), (13, 1)])
+def test_eight_elements_are_a_few(longer: int, together: int) -> None:
+    queue = queue_of(BatchPolicy(min_fill=0.75), request(lengths=[1]), request(lengths=[longer]))
+    assert len(batch(queue)) == together
+
+
 def test_rows_of_one_request_leave_with_others_of_their_length() -> None:
     mixed, short = request(lengths=[200, 20]), request(lengths=[20])
     queue = queue_of(BatchPolicy(), mixed, short)
@@ -177,6 +195,41 @@ def test_a_row_larger_than_a_batch_leaves_alone() -> None:
 def test_a_batch_is_full_by_its_padded_elements_too() -> None:
     queue = queue_of(BatchPolicy(max_elements=100), *(request(lengths=[n]) for n in (33, 30, 30, 30)))
     assert sorted(lengths_of(batch(queue))) == [30, 30, 33]
+
+
+@pytest.mark.parametrize(
+    ("longer", "shorter", "together"),
+    [
+        (100, 61, 2),  # (64 + 2 * 100) / (100 + 61) is less than (64 + 100) / 100
+        (100, 60, 1),
+        (64, 32, 2),  # as much either way
+    ],
+)
+def test_where_no_cost_is_known_a_batch_is_taken_to_cost_as_much_as_64_elements(
+    longer: int, shorter: int, together: int
+) -> None:
+    queue = queue_of(BatchPolicy(min_fill=0.0), request(lengths=[longer]), request(lengths=[shorter]))
+    assert len(batch(queue)) == together
+
+
+def test_a_row_that_is_near_but_too_short_keeps_no_longer_one_out() -> None:
+    queue = queue_of(BatchPolicy(min_fill=0.75), *(request(lengths=[n]) for n in (100, 60, 141)))
+    assert sorted(lengths_of(batch(queue))) == [100, 141]
+
+
+def test_where_no_cost_is_known_no_bound_of_seconds_keeps_rows_apart() -> None:
+    queue = queue_of(BatchPolicy(), request(lengths=[50]), request(lengths=[50]))
+    assert len(queue.take(NOW, max_seconds=0.0)) == 2
+
+
+def test_a_batch_is_as_long_as_its_longest_row() -> None:
+    assert batch(queue_of(BatchPolicy(), request(lengths=[100]), request(lengths=[102]))).longest == 102
+    assert batch(queue_of(BatchPolicy(), request(3))).longest == 1
+
+
+def test_padded_elements_may_fill_a_batch_to_its_last() -> None:
+    queue = queue_of(BatchPolicy(max_elements=100), *(request(lengths=[n]) for n in (50, 50, 50)))
+    assert lengths_of(batch(queue)) == [50, 50]
 
 
 def few_sizes(num_rows: int, longest: int) -> tuple[int, int]:

@@ -86,14 +86,115 @@ def test_a_batch_that_is_long_enough_by_itself_need_not_be_half_of_what_waits(qu
     assert len(batch(queue)) == pytest.approx(11, abs=1)
 
 
+def knowing(max_batch_seconds: float) -> BatchQueue:
+    """As `queue`, of which a batch of so many seconds is long enough by itself."""
+    queue = BatchQueue(REF, BatchPolicy(max_batch_seconds=max_batch_seconds))
+    teach(queue)
+    return queue
+
+
+@pytest.mark.parametrize(
+    ("others", "seconds", "stays"),
+    [
+        (31, 0.19, True),  # 16 rows take 0.17 s
+        (31, 0.15, False),
+        (63, 0.19, True),  # no batch is larger than 32
+        (2, 0.0225, True),  # of three rows one is half
+        (1, 0.0225, True),
+    ],
+)
+def test_where_many_wait_the_next_one_must_have_time_for_half_of_them(others: int, seconds: float, stays: bool) -> None:
+    queue, hurried = knowing(1.0), request(seconds=seconds)
+    queue.put(hurried)
+    queue.put(request(others))
+    assert queue.drop_late(NOW) == ([] if stays else [(hurried, 1)])
+
+
+def test_a_row_that_takes_longer_than_a_batch_should_needs_no_time_for_more() -> None:
+    queue = knowing(0.001)
+    queue.put(request(seconds=0.025))  # alone it takes 0.02 s
+    queue.put(request(31))
+    assert queue.drop_late(NOW) == []
+
+
+def test_a_row_that_runs_alone_needs_time_for_itself_only(queue: BatchQueue) -> None:
+    queue.put(request(seconds=0.025, digest=b"d" * 16))
+    queue.put(request(31))
+    assert queue.drop_late(NOW) == []
+
+
+def slower(queue: BatchQueue) -> None:
+    for _ in range(40):
+        queue.cost.learn(1, 1, 2.0, NOW)
+
+
+def test_who_waits_alone_is_tried_though_runs_have_become_slower_since_it_came(queue: BatchQueue) -> None:
+    queue.put(request(seconds=1.0))
+    slower(queue)
+    assert queue.drop_late(NOW) == []
+
+
+def test_of_two_the_one_is_dropped_that_runs_have_become_too_slow_for(queue: BatchQueue) -> None:
+    hurried = request(seconds=1.0)
+    queue.put(hurried)
+    queue.put(request())
+    slower(queue)
+    assert queue.drop_late(NOW) == [(hurried, 1)]
+
+
 def test_what_was_learned_long_ago_refuses_nothing(queue: BatchQueue) -> None:
     queue.put(request(arrived=NOW + 3600, seconds=0.015))
 
 
 def test_who_has_too_little_time_even_alone_is_told_so(queue: BatchQueue) -> None:
-    with pytest.raises(DeadlineExceeded):
+    with pytest.raises(DeadlineExceeded) as raised:
         queue.put(request(seconds=0.015))
+    assert (raised.value.ref, raised.value.where) == (REF, "the queue")
     assert len(queue) == 0
+
+
+@pytest.mark.parametrize(
+    ("asked", "least"),
+    [
+        ({"num_rows": 1}, 0.02),
+        ({"num_rows": 32}, 0.33),
+        ({"num_rows": 33}, 0.35),  # a full batch, and one of one row
+        ({"num_rows": 64}, 0.66),
+        ({"num_rows": 3, "is_canary": True}, 0.06),  # each by itself
+    ],
+)
+def test_a_request_is_given_no_less_than_its_own_batches_take(
+    queue: BatchQueue, asked: dict[str, Any], least: float
+) -> None:
+    with pytest.raises(DeadlineExceeded):
+        queue.put(request(**asked, seconds=0.95 * least))
+    queue.put(request(**asked, seconds=1.05 * least))
+
+
+def test_a_sequence_is_given_no_less_than_its_longest_row_takes() -> None:
+    queue = BatchQueue(REF, BatchPolicy())
+    for num_rows in (1, 2, 4, 8) * 20:
+        queue.cost.learn(100, num_rows, FIXED + A_ROW * num_rows, NOW)
+    with pytest.raises(DeadlineExceeded):
+        queue.put(request(lengths=[70, 100, 70], seconds=0.019))
+    queue.put(request(lengths=[70, 100, 70], seconds=0.021))
+
+
+@pytest.mark.parametrize(
+    ("bounds", "queued", "limit", "unit"),
+    [({"max_queued_rows": 40}, 32, 40, "rows"), ({"max_queued_bytes": 40}, 32, 40, "bytes")],
+)
+def test_who_finds_a_queue_full_is_told_how_full_and_for_how_long(
+    bounds: dict[str, int], queued: int, limit: int, unit: str
+) -> None:
+    queue = BatchQueue(REF, BatchPolicy(**bounds))
+    teach(queue)
+    queue.put(request(32))
+    with pytest.raises(QueueFull) as raised:
+        queue.put(request(9), busy=2.0)
+    full = raised.value
+    assert (full.ref, full.queued, full.limit, full.unit) == (REF, queued, limit, unit)
+    assert full.wait == pytest.approx(2.33, rel=0.01)
 
 
 def test_who_would_be_late_behind_what_waits_is_refused_with_the_time_that_this_takes(queue: BatchQueue) -> None:
@@ -102,6 +203,7 @@ def test_who_would_be_late_behind_what_waits_is_refused_with_the_time_that_this_
     queue.put(request(seconds=4))
     with pytest.raises(Overloaded) as raised:
         queue.put(request(seconds=3))
+    assert raised.value.ref == REF
     assert raised.value.wait == pytest.approx(3.3, rel=0.05)
     assert raised.value.retry_after == 4
     with pytest.raises(Overloaded):
@@ -113,6 +215,18 @@ def test_what_left_is_no_backlog(queue: BatchQueue) -> None:
     assert queue.backlog == pytest.approx(0.33, rel=0.05)
     batch(queue)
     assert queue.backlog == 0
+
+
+def test_a_row_that_runs_alone_is_a_whole_batch_of_backlog(queue: BatchQueue) -> None:
+    for digest in (b"a" * 16, b"b" * 16):
+        queue.put(request(digest=digest))
+    assert queue.backlog == pytest.approx(0.04, rel=0.05)
+
+
+def test_rows_of_any_priority_are_backlog(queue: BatchQueue) -> None:
+    for priority in (1, 9):
+        queue.put(request(16, priority=priority))
+    assert queue.backlog == pytest.approx(0.33, rel=0.05)
 
 
 # Holding back
@@ -172,6 +286,21 @@ def test_the_deadlines_of_answered_requests_are_forgotten_long_before_they_pass(
     assert len(queue._deadlines) < 50
 
 
+def test_most_of_the_deadlines_that_are_remembered_are_of_requests_that_wait() -> None:
+    queue, waiting = BatchQueue(REF, BatchPolicy()), [request(seconds=50) for _ in range(10)]
+    gone = request(2, seconds=120)
+    queue.put(gone)
+    for each in waiting:
+        queue.put(each)
+    queue.remove(gone)
+    for _ in range(200):
+        answered = request(2, seconds=120)
+        queue.put(answered)
+        queue.remove(answered)
+        assert len(queue._deadlines) <= 2 * (len(waiting) + 1) + 17
+    assert [each for each, _ in queue.drop_late(NOW + 50)] == waiting
+
+
 @given(st.lists(st.tuples(st.integers(1, 5), st.integers(1, 50), st.booleans()), min_size=1, max_size=120))
 def test_no_deadline_of_a_waiting_request_is_forgotten(asked: list[tuple[int, int, bool]]) -> None:
     queue, waiting = BatchQueue(REF, BatchPolicy(max_rows=3)), []
@@ -208,6 +337,14 @@ def test_a_low_priority_is_late_but_does_not_starve() -> None:
             assert second == 8  # the steps of priority between them, in seconds
             return
     pytest.fail("it never left")
+
+
+def test_who_is_of_the_next_priority_is_not_ahead(queue: BatchQueue) -> None:
+    for _ in range(10):
+        queue.put(request(32, priority=6))
+    queue.put(request(seconds=0.5, priority=5))
+    with pytest.raises(Overloaded):
+        queue.put(request(seconds=0.5, priority=6))
 
 
 def test_who_goes_first_has_only_those_before_him_ahead(queue: BatchQueue) -> None:
@@ -259,6 +396,25 @@ def test_bytes_are_bounded_and_given_back() -> None:
     queue.put(request(row_bytes=30))
 
 
+def test_bytes_are_those_of_every_row_that_waits() -> None:
+    queue = BatchQueue(REF, BatchPolicy(max_rows=1, max_queued_bytes=100))
+    queue.put(request(4, row_bytes=10))
+    queue.put(request(2, row_bytes=30))
+    batch(queue)
+    with pytest.raises(QueueFull) as raised:
+        queue.put(request(row_bytes=20))
+    assert raised.value.queued == 90
+    queue.put(request(row_bytes=10))
+
+
+def test_a_queue_that_was_emptied_has_all_its_room() -> None:
+    queue = BatchQueue(REF, BatchPolicy(max_queued_bytes=100))
+    queue.put(request(3, row_bytes=10))
+    batch(queue)
+    queue.put(request(row_bytes=60, priority=9))
+    queue.put(request(row_bytes=40))
+
+
 def test_a_request_larger_than_the_bound_is_let_in_where_nothing_waits() -> None:
     queue = BatchQueue(REF, BatchPolicy(max_queued_bytes=100))
     queue.put(request(row_bytes=1000))
@@ -274,6 +430,14 @@ def test_batches_stay_smaller_for_a_while_where_memory_did_not_suffice() -> None
     queue.limit_elements(2, until=NOW + 60)
     queue.put(request(16))
     assert [len(batch(queue, NOW + 59)), len(batch(queue, NOW + 60))] == [2, 8]
+
+
+@pytest.mark.parametrize("limit", [1, 0])
+def test_a_batch_of_one_row_is_run_however_little_memory_there_was(limit: int) -> None:
+    queue = BatchQueue(REF, BatchPolicy())
+    queue.limit_elements(limit, until=NOW + 60)
+    queue.put(request(2))
+    assert len(batch(queue)) == 1
 
 
 def test_a_batch_of_sequences_is_kept_to_its_seconds() -> None:
@@ -323,11 +487,18 @@ def sole_work(shared: Scheduler, *, after: float) -> Work:
 
 
 def test_a_version_that_is_asked_every_few_seconds_counts_as_wanting_the_device() -> None:
-    assert sole_work(scheduler(), after=20).predicted <= 0.1
+    assert sole_work(scheduler(), after=59.9).predicted <= 0.1
+
+
+def test_a_version_whose_row_waits_wants_the_device_however_long_it_has_waited() -> None:
+    shared = scheduler()
+    shared.put(request(ref=OTHER))
+    shared.charge(Work(OTHER, Batch([]), predicted=0.0, width=1, until=NOW), 10.0)  # so that its turn comes later
+    assert sole_work(shared, after=61).predicted <= 0.1
 
 
 def test_a_version_that_has_the_device_to_itself_is_not_capped() -> None:
-    work = sole_work(scheduler(), after=61)
+    work = sole_work(scheduler(), after=60)
     assert len(work.batch) == 32
     assert work.predicted == pytest.approx(0.33, rel=0.05)
 

@@ -1,3 +1,4 @@
+import weakref
 from typing import Any
 
 import pytest
@@ -100,10 +101,34 @@ def test_what_waits_is_counted_by_version() -> None:
     assert scheduler.waiting(CHEAP) == 0
 
 
+def test_a_row_of_any_version_is_something_that_waits() -> None:
+    scheduler = scheduler_of(CHEAP, COSTLY)
+    assert not scheduler.has_waiting
+    scheduler.put(request(COSTLY))
+    assert scheduler.has_waiting
+
+
 def test_an_unknown_version_is_not_ready() -> None:
     with pytest.raises(NotReady) as raised:
         scheduler_of(CHEAP).put(request(COSTLY))
     assert (raised.value.ref, raised.value.reason) == (COSTLY, "it is not loaded on this engine")
+
+
+def test_a_version_that_is_being_unloaded_is_not_ready() -> None:
+    scheduler = scheduler_of(CHEAP)
+    scheduler.put(request(CHEAP))
+    scheduler.close(CHEAP)
+    with pytest.raises(NotReady) as raised:
+        scheduler.put(request(CHEAP))
+    assert (raised.value.ref, raised.value.reason) == (CHEAP, "it is being unloaded")
+    assert scheduler.waiting(CHEAP) == 1
+
+
+def test_the_age_of_a_version_is_that_of_its_oldest_row() -> None:
+    scheduler = scheduler_of(CHEAP, COSTLY)
+    for arrived in (NOW, NOW + 2):
+        scheduler.put(request(CHEAP, arrived=arrived))
+    assert (scheduler.age(CHEAP, NOW + 3), scheduler.age(COSTLY, NOW + 3)) == (3.0, 0.0)
 
 
 def test_each_version_has_its_own_bound() -> None:
@@ -199,11 +224,76 @@ def test_what_runs_alone_takes_all_threads() -> None:
     assert work.width == 4
 
 
+@pytest.mark.parametrize("said", [{}, {"threads": 0}, {"threads": 9}])
+def test_a_version_that_names_no_threads_or_too_many_takes_all(said: dict[str, Any]) -> None:
+    scheduler = Scheduler(BatchPolicy(), threads=4)
+    scheduler.install(CHEAP, **said)
+    scheduler.put(request(CHEAP))
+    assert scheduler.take(NOW, 3) is None
+    work = scheduler.take(NOW, 4)
+    assert isinstance(work, Work)
+    assert work.width == 4
+
+
+def teach(scheduler: Scheduler, ref: Ref, seconds: float, num_rows: int = 1) -> None:
+    """Run batches of so many rows that take so long."""
+    rows = [Row(request(ref, num_rows), index) for index in range(num_rows)]
+    for _ in range(40):
+        scheduler.learn(Work(ref, Batch(rows), 0.0, 1, NOW), seconds, NOW)
+
+
+@pytest.mark.parametrize(("width", "at_once"), [(1, 4), (2, 2), (3, 1), (4, 1)])
+def test_what_waits_takes_less_time_where_several_batches_run_at_once(width: int, at_once: int) -> None:
+    scheduler = Scheduler(BatchPolicy(max_rows=1), threads=4)
+    scheduler.install(CHEAP, threads=width)
+    teach(scheduler, CHEAP, 1.0)
+    for _ in range(8):
+        scheduler.put(request(CHEAP))
+    with pytest.raises(Overloaded) as raised:
+        scheduler.put(request(CHEAP, deadline=NOW + 1.2))
+    assert raised.value.wait == pytest.approx(8 / at_once)
+    # Batches of one size only were seen: what was learned is trusted by half.
+    scheduler.put(request(CHEAP, deadline=NOW + 0.5 + 0.5 * 8 / at_once + 0.1))
+
+
+@pytest.mark.parametrize(("width", "wait"), [(3, 0.4), (4, 0.9)])
+def test_who_needs_several_threads_waits_until_as_many_are_free(width: int, wait: float) -> None:
+    scheduler = Scheduler(BatchPolicy(max_rows=1), threads=4)
+    scheduler.install(CHEAP, threads=1)
+    scheduler.install(COSTLY, threads=width)
+    teach(scheduler, CHEAP, 1.0)
+    teach(scheduler, COSTLY, 0.01)
+    for taken in (NOW, NOW + 0.5):
+        scheduler.put(request(CHEAP))
+        assert isinstance(scheduler.take(taken, 4), Work)
+    with pytest.raises(Overloaded) as raised:
+        scheduler.put(request(COSTLY, arrived=NOW + 0.6, deadline=NOW + 0.7))
+    assert raised.value.wait == pytest.approx(wait)
+
+
+def test_a_batch_that_should_have_ended_delays_nobody() -> None:
+    scheduler = scheduler_of(CHEAP)
+    teach(scheduler, CHEAP, 1.0)
+    scheduler.put(request(CHEAP))
+    assert isinstance(scheduler.take(NOW, 1), Work)
+    scheduler.put(request(CHEAP, arrived=NOW + 5, deadline=NOW + 6.2))
+
+
+def test_what_runs_alone_waits_until_all_threads_are_free() -> None:
+    scheduler = Scheduler(BatchPolicy(max_rows=1), threads=2)
+    scheduler.install(CHEAP, threads=1)
+    teach(scheduler, CHEAP, 1.0)
+    scheduler.put(request(CHEAP))
+    assert isinstance(scheduler.take(NOW, 2), Work)
+    scheduler.put(request(CHEAP, deadline=NOW + 0.9))
+    with pytest.raises(Overloaded):
+        scheduler.put(request(CHEAP, deadline=NOW + 0.9, is_canary=True))
+
+
 def test_who_comes_while_a_thread_is_free_waits_for_no_batch() -> None:
     scheduler = Scheduler(BatchPolicy(max_rows=1), threads=2)
     scheduler.install(CHEAP, threads=1)
-    for _ in range(40):
-        scheduler.learn(Work(CHEAP, Batch([Row(request(CHEAP), 0)]), 0.0, 1, NOW), 1.0, NOW)
+    teach(scheduler, CHEAP, 1.0)
     for _ in range(2):
         scheduler.put(request(CHEAP, deadline=NOW + 0.9))
         assert isinstance(scheduler.take(NOW, 1), Work)
@@ -213,14 +303,19 @@ def test_who_comes_while_a_thread_is_free_waits_for_no_batch() -> None:
 
 def side_by_side(seconds: float, *, max_rows: int = 4) -> Scheduler:
     """Two threads, a version whose batches take so many seconds, and one batch of it under way."""
+    return with_its_batch(seconds, max_rows=max_rows)[0]
+
+
+def with_its_batch(seconds: float, *, max_rows: int = 4) -> tuple[Scheduler, Work]:
+    """As `side_by_side`, and the batch."""
     scheduler = Scheduler(BatchPolicy(max_rows=max_rows), threads=2)
     for ref in (CHEAP, COSTLY):
         scheduler.install(ref, threads=1)
-    for _ in range(40):
-        scheduler.learn(Work(CHEAP, Batch([Row(request(CHEAP), 0)]), 0.0, 1, NOW), seconds, NOW)
+    teach(scheduler, CHEAP, seconds)
     scheduler.put(request(CHEAP))
-    assert isinstance(scheduler.take(NOW, 2), Work)
-    return scheduler
+    work = scheduler.take(NOW, 2)
+    assert isinstance(work, Work)
+    return scheduler, work
 
 
 def test_rows_wait_for_a_short_batch_of_their_version_and_leave_together() -> None:
@@ -231,6 +326,12 @@ def test_rows_wait_for_a_short_batch_of_their_version_and_leave_together() -> No
     work = scheduler.take(NOW + 0.004, 1)
     assert isinstance(work, Work)
     assert len(work.batch) == 2
+
+
+def test_five_milliseconds_are_the_most_that_rows_wait_for_a_batch_of_their_version() -> None:
+    scheduler = side_by_side(0.005)
+    scheduler.put(request(CHEAP))
+    assert scheduler.take(NOW, 1) == pytest.approx(0.005)
 
 
 def test_rows_do_not_wait_for_a_long_batch_of_their_version() -> None:
@@ -262,12 +363,15 @@ def test_who_waits_for_its_own_batch_keeps_no_other_version_waiting() -> None:
 
 
 def test_a_row_waits_so_long_once_and_not_for_one_batch_after_another() -> None:
-    scheduler = side_by_side(0.004)
+    scheduler, first = with_its_batch(0.004)
+    teach(scheduler, CHEAP, 0.004, num_rows=4)
     scheduler.put(request(CHEAP, 4))
     second = scheduler.take(NOW + 0.002, 1)
-    assert isinstance(second, Work)  # a full batch, and ends at 0.006
+    assert isinstance(second, Work)  # it is full
+    assert second.until == pytest.approx(NOW + 0.006, abs=0.0001)
     scheduler.put(request(CHEAP, arrived=NOW + 0.0005))
     assert scheduler.take(NOW + 0.003, 1) == pytest.approx(0.001)
+    scheduler.charge(first, 0.0041)
     assert isinstance(scheduler.take(NOW + 0.0041, 1), Work)
 
 
@@ -294,6 +398,35 @@ def test_a_wide_version_that_is_held_back_keeps_no_narrow_one_waiting() -> None:
     work = scheduler.take(NOW, 1)
     assert isinstance(work, Work)
     assert work.ref == CHEAP
+
+
+def in_eights(num_rows: int, longest: int) -> tuple[int, int]:
+    return -(-num_rows // 8) * 8, longest
+
+
+def test_batches_are_of_the_sizes_that_a_version_is_run_in() -> None:
+    scheduler = Scheduler(BatchPolicy())
+    scheduler.install(CHEAP, in_eights)
+    for _ in range(9):
+        scheduler.put(request(CHEAP, lengths=[256]))
+    work = scheduler.take(NOW, 1)
+    assert isinstance(work, Work)
+    assert len(work.batch) == 8
+
+
+def test_an_error_that_is_kept_keeps_nothing_of_what_ran_a_version() -> None:
+    def sizes(num_rows: int, longest: int) -> tuple[int, int]:
+        return num_rows, longest
+
+    scheduler, kept = Scheduler(BatchPolicy(max_queued_rows=1)), weakref.ref(sizes)
+    scheduler.install(CHEAP, sizes)
+    del sizes
+    with pytest.raises(QueueFull) as raised:
+        scheduler.put(request(CHEAP, 2))
+    assert kept() is not None
+    scheduler.discard(CHEAP)
+    assert kept() is None
+    assert raised.value.ref == CHEAP
 
 
 def run_once(scheduler: Scheduler, seconds: float) -> float:

@@ -61,6 +61,12 @@ def test_pinned_versions_come_before_recently_used_ones() -> None:
     assert plan.no_room == {A}
 
 
+def test_a_plan_names_pinned_versions_first_and_then_the_most_recently_used() -> None:
+    claims = [Claim(A, 1, last_used=1.0), Claim(B, 1, last_used=9.0), Claim(C, 1, is_pinned=True)]
+    assert list(place(claims, devices(10), NOWHERE).slots) == [C, B, A]
+    assert list(place(claims, devices(0), NOWHERE).left_out) == [C, B, A]
+
+
 def test_a_pinned_version_that_lies_makes_no_room_for_another_one() -> None:
     claims = [Claim(A, 6, is_pinned=True), Claim(B, 6, is_pinned=True, last_used=9.0)]
     plan = place(claims, devices(10), {A: ("engine-0",)})
@@ -75,6 +81,39 @@ def test_what_is_larger_than_every_device_is_left_out_with_what_would_help() -> 
         "a lower precision or a device with more memory would help"
     }
     assert plan.no_room == {A}
+
+
+@pytest.mark.parametrize(
+    ("size", "pinned"),
+    [(10, 0), (6, 4)],
+    ids=["as large as the device", "as large as what pinned ones leave"],
+)
+def test_who_would_just_fit_has_room_when_it_is_asked_for(size: int, pinned: int) -> None:
+    claims = [Claim(A, size), Claim(B, size, last_used=1.0), Claim(C, pinned, is_pinned=True)]
+    plan = place(claims, devices(10), NOWHERE)
+    assert plan.left_out == {
+        A: f"it needs {size} bytes, and versions that were used more recently hold the room, on engine-0 b/1: "
+        "it is loaded when it is asked for"
+    }
+    assert not plan.no_room
+
+
+def test_a_person_is_told_which_pinned_versions_lie_where_most_room_could_be_had() -> None:
+    claims = [Claim(A, 8), Claim(B, 3, is_pinned=True), Claim(C, 6, is_pinned=True), Claim(D, 7, last_used=1.0)]
+    plan = place(claims, devices(10, 10), {B: ("engine-0",), C: ("engine-1",), D: ("engine-0",)})
+    assert plan.left_out == {
+        A: "it needs 8 bytes, and pinned versions leave at most 7 bytes, on engine-0: unpin or unload one of b/1"
+    }
+
+
+@pytest.mark.parametrize(
+    ("number", "named"),
+    [(5, "v0/1, v1/1, v2/1, v3/1, v4/1"), (6, "v0/1, v1/1, v2/1, v3/1, v4/1 and 1 more"), (8, " and 3 more")],
+)
+def test_of_many_pinned_versions_a_few_are_named(number: int, named: str) -> None:
+    pinned = [Claim(Ref(f"v{index}", 1), 1, is_pinned=True) for index in range(number)]
+    plan = place([Claim(A, 8), *pinned], devices(8), NOWHERE)
+    assert plan.left_out[A].endswith(named)
 
 
 def test_without_engines_all_are_left_out() -> None:
@@ -92,7 +131,18 @@ def test_a_device_whose_budget_shrank_keeps_what_matters_most() -> None:
 
 @pytest.mark.parametrize(
     ("number", "text"),
-    [(0, "0 bytes"), (1023, "1023 bytes"), (1536, "1.5 KiB"), (1023 << 20, "1023 MiB"), (139 << 30, "139 GiB")],
+    [
+        (0, "0 bytes"),
+        (1023, "1023 bytes"),
+        (1 << 10, "1 KiB"),
+        (1536, "1.5 KiB"),
+        (1 << 20, "1 MiB"),
+        (1023 << 20, "1023 MiB"),
+        (1 << 30, "1 GiB"),
+        (139 << 30, "139 GiB"),
+        (1 << 40, "1 TiB"),
+        (5 << 50, "5120 TiB"),
+    ],
 )
 def test_bytes_are_readable(number: int, text: str) -> None:
     assert readable_bytes(number) == text
@@ -104,6 +154,36 @@ def test_bytes_are_readable(number: int, text: str) -> None:
 def test_something_new_goes_where_most_room_is_left() -> None:
     claims = [Claim(A, 6), Claim(B, 2)]
     assert place(claims, devices(10, 8), {A: ("engine-0",)}).slots == {A: ("engine-0",), B: ("engine-1",)}
+
+
+def test_what_lies_on_a_device_takes_its_room_there_once() -> None:
+    claims = [Claim(A, 6, last_used=1.0), Claim(B, 2)]
+    assert place(claims, devices(20, 12), {A: ("engine-0",)}).slots == {A: ("engine-0",), B: ("engine-0",)}
+
+
+@pytest.mark.parametrize("budget", [11, 10], ids=["with room to spare", "that just fits"])
+def test_what_lies_beside_something_new_keeps_its_room_from_what_comes_next(budget: int) -> None:
+    newcomers = [Claim(A, 4, last_used=4.0), Claim(B, 2, last_used=3.0)]
+    lying = [Claim(C, 3, last_used=2.0), Claim(D, 3, last_used=1.0)]
+    current = {C: ("engine-0",), D: ("engine-0",)}
+    assert place([*newcomers, *lying], devices(budget, 2), current).slots == {
+        A: ("engine-0",),
+        B: ("engine-1",),
+        C: ("engine-0",),
+        D: ("engine-0",),
+    }
+
+
+def test_what_is_displaced_takes_no_more_room_from_what_comes_next() -> None:
+    newcomers = [Claim(A, 10, last_used=4.0), Claim(B, 2, last_used=3.0)]
+    lying = [Claim(C, 10, last_used=2.0), Claim(D, 8, last_used=1.0)]
+    plan = place([*newcomers, *lying], devices(12, 9), {C: ("engine-0",), D: ("engine-1",)})
+    assert plan.slots == {A: ("engine-0",), B: ("engine-0",), D: ("engine-1",)}
+
+
+def test_what_a_device_has_become_too_small_for_takes_no_room_there() -> None:
+    claims = [Claim(A, 20, last_used=2.0), Claim(B, 2, last_used=1.0)]
+    assert place(claims, devices(10, 9), {A: ("engine-0",)}).slots == {B: ("engine-0",)}
 
 
 def test_what_lies_somewhere_stays_there() -> None:
@@ -125,6 +205,12 @@ def test_the_least_valuable_is_displaced_whichever_device_it_lies_on() -> None:
     assert plan.slots == {C: ("engine-1",), B: ("engine-0",)}
 
 
+def test_only_as_many_are_displaced_as_must_be_the_least_valuable_first() -> None:
+    claims = [Claim(A, 5, last_used=9.0), Claim(B, 5, last_used=4.0), Claim(C, 5, last_used=2.0), Claim(D, 5)]
+    current = {B: ("engine-0",), D: ("engine-0",), C: ("engine-1",)}
+    assert place(claims, devices(10, 5), current).slots == {A: ("engine-0",), B: ("engine-0",), C: ("engine-1",)}
+
+
 def test_who_found_no_room_gets_what_a_move_leaves_free() -> None:
     # B takes the roomier device and then the other one too; that one alone is enough for it, and then A fits.
     claims = [Claim(A, 8, last_used=1.0), Claim(B, 7, replicas=2, last_used=2.0)]
@@ -135,6 +221,17 @@ def test_what_is_displaced_goes_where_there_is_room() -> None:
     claims = [Claim(A, 5, last_used=1.0), Claim(B, 6, last_used=2.0), Claim(C, 9, is_pinned=True)]
     plan = place(claims, devices(10, 12), {A: ("engine-0",), B: ("engine-1",)})
     assert plan.slots == {C: ("engine-0",), B: ("engine-1",), A: ("engine-1",)}
+
+
+def test_nothing_new_is_put_where_a_version_is_barred_from() -> None:
+    barred = Claim(A, 2, barred=frozenset({"engine-0"}))
+    assert place([barred], devices(10, 5), NOWHERE).slots == {A: ("engine-1",)}
+    assert place([barred], devices(10), NOWHERE).slots == {}
+
+
+def test_a_version_stays_where_it_lies_though_it_is_barred_from_there() -> None:
+    barred = Claim(A, 2, barred=frozenset({"engine-0"}))
+    assert place([barred], devices(10, 5), {A: ("engine-0",)}).slots == {A: ("engine-0",)}
 
 
 # Several replicas
