@@ -66,8 +66,9 @@ def register(
     elif coming.champion == version:
         typer.echo(f"It is the first version of {model} and becomes its champion.")
     else:
-        typer.echo(f"The champion stays {model}/{coming.champion}: it moves only when somebody moves it.")
-    typer.echo("A running service picks the new version up by itself, within seconds.")
+        advice = f"servoloop alias {model} champion {version}"
+        typer.echo(f"The champion stays {model}/{coming.champion} until it is moved: {advice}")
+    typer.echo(f"A service that runs on {settings.data_dir} picks the new version up by itself, within seconds.")
 
 
 def verify(
