@@ -60,8 +60,9 @@ $(VENV)/bin/python:
 	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
-	@echo "Installing Servoloop and what it needs into $(VENV) (once, about a minute)"
-	@$(PIP) install --quiet --constraint constraints.txt $(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL)) torch
+	@echo "Installing PyTorch into $(VENV), once: about 200 MB for the CPU build, several GB for CUDA"
+	@$(PIP) install --constraint constraints.txt $(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL)) torch
+	@echo "Installing Servoloop and the rest"
 	@$(PIP) install --quiet --constraint constraints.txt --editable '.[openvino]'
 	@touch $@
 

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from models.architectures import Network
 from models.checkpoint import network_of
 from models.checkpoint_files import CheckpointFiles
 from models.manifest import WEIGHTS, BrokenCheckpoint, Manifest
 from models.preprocess import Preprocessor
+from models.preprocess.pipeline import TextStep
 from models.preprocess.text import ReadFile
 from models.samples import sample_rows
 
@@ -40,20 +42,38 @@ def check(folder: Path) -> int:
 
 
 def warm_up(network: Network, manifest: Manifest, read_file: ReadFile) -> None:
-    """Run a sample row through the declared steps and the network. Raises BrokenCheckpoint."""
+    """Run a sample row through the declared steps and the network, on a CPU. Raises BrokenCheckpoint."""
     try:
         tensors = Preprocessor(manifest.preprocess, read_file)(sample_rows(manifest.input, 1))
         x, lengths = torch.from_numpy(tensors.values), None
         if tensors.lengths is not None:  # packed: the one row is all there is
             x, lengths = x[None], torch.from_numpy(tensors.lengths)
         with torch.inference_mode():
+            _check_ids(network, manifest, read_file, x, lengths)
             outputs = network(x, lengths)
+    except BrokenCheckpoint:
+        raise
     except Exception as error:
         raise BrokenCheckpoint(f"a sample row can't be computed: {error}") from error
     if outputs.shape != (1, network.outputs):
         raise BrokenCheckpoint(f"a row gave outputs of shape {tuple(outputs.shape)}, expected (1, {network.outputs})")
     if not bool(torch.isfinite(outputs).all()):
         raise BrokenCheckpoint("a sample row is answered with NaN or infinity")
+
+
+def _check_ids(network: Network, manifest: Manifest, read_file: ReadFile, x: Tensor, lengths: Tensor | None) -> None:
+    """Raise BrokenCheckpoint where a text may get an id that the network doesn't know; `x` is a sample of its input."""
+    first = manifest.preprocess[0] if manifest.preprocess else None
+    if not isinstance(first, TextStep) or x.dtype != torch.int64:
+        return
+    largest = first.largest_id(read_file)
+    try:
+        network(torch.full_like(x, largest), lengths)
+    except IndexError:
+        raise BrokenCheckpoint(
+            f"the step {first.step} with {first.file} gives ids up to {largest}, and the network has no vector for "
+            f"that: its config needs a `vocabulary` of at least {largest + 1}, one more than the largest id"
+        ) from None
 
 
 if __name__ == "__main__":

@@ -8,12 +8,10 @@ import argparse
 import hashlib
 import pickle
 import sys
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import orjson
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
@@ -21,9 +19,11 @@ from torch import Tensor
 
 from models import checkpoint
 from models.check import warm_up
-from models.checkpoint import StorageType, WeightsMismatch, parameter_shapes
+from models.checkpoint import StorageType, WeightsMismatch
 from models.draft import Draft, read_draft
 from models.manifest import BrokenCheckpoint, FileEntry, Manifest
+from models.mismatch import describe
+from models.renames import read_renames, rename
 
 State = dict[str, Tensor]
 
@@ -69,7 +69,8 @@ def convert(weights: Path, draft: Draft, renames: Mapping[str, str | None], out:
     try:
         network = checkpoint.network_of(data, manifest)
     except WeightsMismatch as error:
-        raise BrokenCheckpoint(_describe(error, state, manifest)) from error
+        shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+        raise BrokenCheckpoint(describe(error, shapes, manifest.architecture, is_renamed=bool(renames))) from error
     warm_up(network, manifest, draft.read)
     lineage = {**manifest.lineage, "registered_from": {"file": weights.name, **source.model_dump()}}
     fields = {**manifest.model_dump(exclude={"files"}), "lineage": lineage}
@@ -90,49 +91,6 @@ def read_state(path: Path) -> State:
         if all(name.startswith(prefix) for name in state):
             state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
     return state
-
-
-def rename(state: State, renames: Mapping[str, str | None]) -> State:
-    """The tensors under their new names; a new name of None leaves the tensor out.
-
-    A key that ends with a dot renames everything below it; a whole name counts before a prefix, a longer prefix before
-    a shorter one. Raises BrokenCheckpoint when a key fits nothing, or two tensors would have one name.
-    """
-    new_names = {name: _new_name(name, renames) for name in state}
-    idle = [old for old in renames if not any(_applies(old, name) for name in state)]
-    if idle:
-        raise BrokenCheckpoint(f"--rename names what is not in the weights: {', '.join(idle)}")
-    counts = Counter(new for new in new_names.values() if new is not None)
-    doubled = [name for name, count in counts.items() if count > 1]
-    if doubled:
-        raise BrokenCheckpoint(f"--rename gives several tensors one name: {', '.join(doubled)}")
-    return {new: state[old] for old, new in new_names.items() if new is not None}
-
-
-def read_renames(path: Path) -> dict[str, str | None]:
-    """Read a JSON object of old name -> new name or null. Raises BrokenCheckpoint."""
-    try:
-        table = orjson.loads(path.read_bytes())
-    except orjson.JSONDecodeError as error:
-        raise BrokenCheckpoint(f"{path.name} is no JSON: {error}") from None
-    if not isinstance(table, dict) or not all(new is None or isinstance(new, str) for new in table.values()):
-        raise BrokenCheckpoint(f"{path.name}: expected a JSON object of old name -> new name, or null to leave out")
-    uneven = [old for old, new in table.items() if new is not None and old.endswith(".") != (new[-1:] in ("", "."))]
-    if uneven:
-        raise BrokenCheckpoint(f"{path.name}: a prefix ends with a dot, and so does what replaces it: {uneven[0]!r}")
-    return table
-
-
-def _applies(old: str, name: str) -> bool:
-    return name.startswith(old) if old.endswith(".") else name == old
-
-
-def _new_name(name: str, renames: Mapping[str, str | None]) -> str | None:
-    if name in renames:
-        return renames[name]
-    prefix = max((old for old in renames if old.endswith(".") and name.startswith(old)), key=len, default="")
-    new = renames.get(prefix, "")
-    return None if new is None else new + name.removeprefix(prefix)
 
 
 def _read_safetensors(path: Path) -> State:
@@ -183,19 +141,6 @@ def _kind(tensor: Tensor) -> str:
 def _entry_of_file(path: Path) -> FileEntry:
     with path.open("rb") as file:
         return FileEntry(sha256=hashlib.file_digest(file, "sha256").hexdigest(), size=path.stat().st_size)
-
-
-def _describe(error: WeightsMismatch, state: State, manifest: Manifest) -> str:
-    wanted = parameter_shapes(manifest.architecture)
-    lines = [f"the weights are not those of the {manifest.architecture.family} network in the manifest"]
-    lines += [f"  missing:     {name} {wanted[name]}" for name in error.missing]
-    lines += [f"  unexpected:  {name} {tuple(state[name].shape)}" for name in error.unexpected]
-    lines += [f"  wrong shape: {line}" for line in error.misshapen]
-    lines.append(
-        "docs/checkpoints.md lists the names of each family. Names that differ are brought to them with "
-        '--rename FILE.json, such as {"conv1.": "blocks.0.conv."}; wrong shapes mean another config.'
-    )
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

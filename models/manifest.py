@@ -14,6 +14,7 @@ from models import strict_json
 from models.inputs import InputContract
 from models.preprocess import Step
 from models.preprocess.text import FileName, Tokenize, Vocabulary
+from models.problems import problems
 
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
@@ -172,6 +173,4 @@ def parse_manifest(data: bytes) -> Manifest:
     try:
         return Manifest.model_validate(document)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise BrokenCheckpoint(f"{MANIFEST}: {where + ': ' if where else ''}{first['msg']}") from None
+        raise BrokenCheckpoint(f"{MANIFEST}: {problems(error)[0]}") from None

@@ -4,7 +4,7 @@ from pydantic import ValidationError
 
 
 def problems(error: ValidationError) -> list[str]:
-    """Return `key.subkey: what is wrong, got what` for every fault."""
+    """Return `key.subkey: what is wrong, got what` for every fault, and `key.subkey is missing`."""
     found = []
     for fault in error.errors(include_url=False, include_context=False):
         where = ".".join(str(part) for part in fault["loc"])
@@ -12,7 +12,7 @@ def problems(error: ValidationError) -> list[str]:
         if not where:
             found.append(message)
         elif fault["type"] == "missing":
-            found.append(f"{where}: {message}")
+            found.append(f"{where} is missing")
         else:
             found.append(f"{where}: {message}, got {fault['input']!r}")
     return found

@@ -43,7 +43,11 @@ class Client:
     def predict(
         self, model: str, instance: Instance, *, external_id: str | None = None, **options: Unpack[Options]
     ) -> Prediction:
-        """The prediction for one row. Raises ServoloopError; TypeError or ValueError for what can't be sent."""
+        """The prediction for one row: a text; numbers, plain or as an array; the Path or the bytes of an image file, of
+        which numbers run from 0 to 255; or a mapping of column to number.
+
+        Raises ServoloopError; TypeError or ValueError for what can't be sent.
+        """
         external_ids = None if external_id is None else [external_id]
         return self._run(calls.predict(model, [instance], external_ids, **options))[0]
 

@@ -2,6 +2,8 @@
 
 import base64
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -555,3 +557,15 @@ def test_the_sync_and_async_clients_take_the_same_arguments() -> None:
     assert verbs == {name for name in vars(AsyncClient) if not name.startswith("_")} - {"aclose"}
     for name in (*verbs, "__init__"):
         assert arguments(getattr(Client, name)) == arguments(getattr(AsyncClient, name))
+
+
+def test_a_folder_of_its_name_is_not_taken_for_the_package(tmp_path: Path) -> None:
+    (tmp_path / "servoloop").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", "from servoloop import Client; print(Client.__name__)"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("Client\n", "")

@@ -43,12 +43,7 @@ class Tokenize(_ToIds):
 
     def bind(self, read_file: ReadFile) -> Callable[[Sequence[str]], Tensors]:
         """Load the file once. Raises ValueError when it is no tokenizer, and so does what is returned when it fails."""
-        data = read_file(self.file)
-        with _panics_contained(f"{self.file} is no tokenizer file that can be served"):
-            check_tokenizer(data)
-            tokenizer = Tokenizer.from_buffer(data)
-            tokenizer.no_padding()
-            tokenizer.no_truncation()
+        tokenizer = self._load(read_file)
 
         def apply(texts: Sequence[str]) -> Tensors:
             with _panics_contained(f"{self.file} failed on a text"):
@@ -56,6 +51,20 @@ class Tokenize(_ToIds):
                 return self._pack([encoding.ids for encoding in tokenizer.encode_batch_fast(list(texts))])
 
         return apply
+
+    def largest_id(self, read_file: ReadFile) -> int:
+        """The largest id that any text may be given. Raises ValueError as `bind` does."""
+        ids = self._load(read_file).get_vocab(with_added_tokens=True).values()
+        return max([*ids, self.empty])
+
+    def _load(self, read_file: ReadFile) -> Tokenizer:
+        data = read_file(self.file)
+        with _panics_contained(f"{self.file} is no tokenizer file that can be served"):
+            check_tokenizer(data)
+            tokenizer = Tokenizer.from_buffer(data)
+            tokenizer.no_padding()
+            tokenizer.no_truncation()
+        return tokenizer
 
 
 @contextmanager
@@ -93,9 +102,7 @@ class Vocabulary(_ToIds):
 
     def bind(self, read_file: ReadFile) -> Callable[[Sequence[str]], Tensors]:
         """Load the file once. Raises ValueError when it is no vocabulary."""
-        table: Any = orjson.loads(read_file(self.file))
-        if not isinstance(table, dict) or not all(type(i) is int and 0 <= i <= _MAX_ID for i in table.values()):
-            raise ValueError(f"{self.file} is no vocabulary: expected a JSON object of word -> id")
+        table = self._load(read_file)
         words = _SPLITS[self.split]
 
         def apply(texts: Sequence[str]) -> Tensors:
@@ -103,3 +110,13 @@ class Vocabulary(_ToIds):
             return self._pack([[table.get(word, self.unknown) for word in words.findall(t)] for t in prepared])
 
         return apply
+
+    def largest_id(self, read_file: ReadFile) -> int:
+        """The largest id that any text may be given. Raises ValueError as `bind` does."""
+        return max([*self._load(read_file).values(), self.unknown, self.empty])
+
+    def _load(self, read_file: ReadFile) -> dict[str, int]:
+        table: Any = orjson.loads(read_file(self.file))
+        if not isinstance(table, dict) or not all(type(i) is int and 0 <= i <= _MAX_ID for i in table.values()):
+            raise ValueError(f"{self.file} is no vocabulary: expected a JSON object of word -> id")
+        return table

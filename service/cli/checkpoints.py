@@ -41,6 +41,7 @@ def register(
     from models.draft import read_draft
     from models.manifest import BrokenCheckpoint, is_name
     from service.registry.registering import next_of
+    from service.serving.contracts import describe as describe_input
     from service.store.sql_control import read_aliases, read_versions
 
     if not is_name(model):
@@ -51,7 +52,8 @@ def register(
     coming = next_of(model, settings.model_roots, aliases, seen)
     version = coming.ref.version
     try:
-        coming.check(read_draft(manifest, model=model, version=version).manifest)
+        draft = read_draft(manifest, model=model, version=version).manifest
+        coming.check(draft)
     except BrokenCheckpoint as error:
         raise failure(error) from None
     folder = settings.registered_models / model / str(version)
@@ -60,14 +62,16 @@ def register(
     if result.returncode:
         raise failure(result.stderr.strip() or f"the conversion ended with {result.returncode}")
     typer.echo(f"Registered {coming.ref} in {folder}")
+    typer.echo(f"Callers send it {describe_input(draft.input)}.")
     if coming.is_champion_lost:
         advice = f"servoloop alias {model} champion {version}"
         typer.echo(f"Its champion is still {model}/{coming.champion}, whose files are gone or broken: {advice}")
     elif coming.champion == version:
         typer.echo(f"It is the first version of {model} and becomes its champion.")
     else:
-        typer.echo(f"The champion stays {model}/{coming.champion}: it moves only when somebody moves it.")
-    typer.echo("A running service picks the new version up by itself, within seconds.")
+        advice = f"servoloop alias {model} champion {version}"
+        typer.echo(f"The champion stays {model}/{coming.champion} until it is moved: {advice}")
+    typer.echo(f"A service that runs on {settings.data_dir} picks the new version up by itself, within seconds.")
 
 
 def verify(

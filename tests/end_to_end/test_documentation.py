@@ -22,6 +22,7 @@ SHOWN_URL = "http://127.0.0.1:8000"
 EXAMPLES = {
     "Families of your own": ("radial/pyproject.toml", "radial/radial_family.py", "train.py", "manifest.json"),
     "Serving your own checkpoint": ("train.py", "manifest.json", "rename.json"),
+    "A text classifier": ("train.py", "manifest.json", "rename.json"),
 }
 _ASKS = ("servoloop predict ", "curl ")
 _NUMBER = re.compile(r"\d+\.\d+(?:e-?\d+)?")

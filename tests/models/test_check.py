@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import orjson
 import pytest
 import torch
 from torch import Tensor
@@ -70,3 +71,27 @@ def test_steps_that_do_not_lead_to_the_network_are_found(tmp_path: Path) -> None
     checkpoints.write_image(tmp_path, "small", preprocess=[{"step": "resize", "height": 8, "width": 8}])
     with pytest.raises(BrokenCheckpoint, match=r"can't be computed: input must have shape \(B, 1, 28, 28\)"):
         check(tmp_path / "small" / "1")
+
+
+@pytest.mark.parametrize(
+    ("words", "step", "largest"),
+    [({"good": 10}, {}, 10), ({"good": 2}, {"unknown": 12}, 12), ({"good": 2}, {"empty": 11}, 11)],
+)
+def test_ids_that_the_network_has_no_vector_for_are_refused(
+    tmp_path: Path, words: dict[str, int], step: dict[str, int], largest: int
+) -> None:
+    checkpoints.write(
+        tmp_path,
+        "mood",
+        files={"words.json": orjson.dumps(words)},
+        architecture={
+            "family": "recurrent",
+            "config": {"cell": "gru", "vocabulary": 10, "embedding": 2, "hidden": 2, "outputs": 1},
+        },
+        task="binary",
+        input={"kind": "text"},
+        preprocess=[{"step": "vocabulary", "file": "words.json", "max_length": 64, **step}],
+        labels=["bad", "good"],
+    )
+    with pytest.raises(BrokenCheckpoint, match=f"ids up to {largest}.* at least {largest + 1}, one more"):
+        check(tmp_path / "mood" / "1")

@@ -166,7 +166,7 @@ SCALE = {"step": "scale", "factor": 0.5}
         ({"schema_version": 2}, "schema_version: Input should be 1"),
         ({"threshold": 1}, "threshold: Input should be less than 1"),
         ({"threshold": 0}, "threshold: Input should be greater than 0"),
-        ({"architecture": None}, "architecture: Field required"),
+        ({"architecture": None}, "architecture is missing"),
         (
             {"task": "regression", "labels": [], "target": {"name": "x", "std": 0}},
             "target.std: Input should be greater",

@@ -24,7 +24,7 @@ CNN = {"input": [1, 8, 8], "blocks": [{"channels": 4}], "outputs": 2}
 @pytest.mark.parametrize(
     ("family", "config", "problem"),
     [
-        ("mlp", {"inputs": 4}, "outputs: Field required"),
+        ("mlp", {"inputs": 4}, "outputs is missing"),
         ("mlp", {"inputs": 4, "outputs": 0}, "outputs: Input should be greater than 0, got 0"),
         ("mlp", {"inputs": 4, "outputs": 1, "widths": [3]}, "widths: Extra inputs are not permitted, got [3]"),
         ("mlp", {"inputs": 4, "outputs": 1, "hidden": [8, -1]}, "hidden.1: Input should be greater than 0, got -1"),

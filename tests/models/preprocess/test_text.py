@@ -169,3 +169,24 @@ def test_a_file_is_read_once(step: str) -> None:
     encode(["good"])
     encode(["bad"])
     assert read == ["f"]
+
+
+@pytest.mark.parametrize(
+    ("step", "data", "largest"),
+    [
+        (vocabulary(), orjson.dumps({"a": 2, "film": 7}), 7),
+        (vocabulary(unknown=9), orjson.dumps({"a": 2}), 9),
+        (vocabulary(empty=9), orjson.dumps({"a": 2}), 9),
+        (vocabulary(), b"{}", 1),
+        (tokenize(empty=99), tokenizer_file(), 99),
+        (tokenize(), tokenizer_file(template=True), 7),
+    ],
+)
+def test_the_largest_id_is_of_the_file_or_of_the_step(step: Tokenize | Vocabulary, data: bytes, largest: int) -> None:
+    assert step.largest_id(lambda _: data) == largest
+
+
+@pytest.mark.parametrize("step", [tokenize(), vocabulary()])
+def test_a_broken_file_has_no_largest_id(step: Tokenize | Vocabulary) -> None:
+    with pytest.raises(ValueError, match=step.file):
+        step.largest_id(lambda _: b"[1]")

@@ -32,7 +32,7 @@ def test_an_unknown_recipe_names_those_known() -> None:
         ("words", {"augmentation": {"flip": 0.5}}, "image augmentation doesn't fit text input"),
         ("spots", {"token_dropout": 0.5}, "token_dropout doesn't fit image input"),
         ("spots", {"epochs": 3}, "Extra inputs are not permitted"),
-        ("lots", {"architecture": {"family": "mlp", "config": {"inputs": 1}}}, "outputs: Field required"),
+        ("lots", {"architecture": {"family": "mlp", "config": {"inputs": 1}}}, "outputs is missing"),
     ],
 )
 def test_a_recipe_that_does_not_fit_together_is_refused(

@@ -61,8 +61,9 @@ def test_a_state_dict_becomes_the_first_version_and_champion(run: Run, data_dir:
     folder = data_dir / "models" / "net" / "1"
     assert (result.exit_code, result.stderr) == (0, "")
     assert f"Registered net/1 in {folder}" in result.stdout
+    assert "Callers send it 4 numbers (float32)." in result.stdout
     assert "becomes its champion" in result.stdout
-    assert "picks the new version up by itself" in result.stdout
+    assert f"A service that runs on {data_dir} picks the new version up by itself" in result.stdout
     assert verify(folder).labels == ["low", "high"]
 
 
@@ -74,7 +75,7 @@ def test_later_versions_leave_the_champion_where_it_is(run: Run, data_dir: Path,
     result = run(author.command(author.safetensors))
     assert result.exit_code == 0
     assert "Registered net/12" in result.stdout
-    assert "The champion stays net/9" in result.stdout
+    assert "The champion stays net/9 until it is moved: servoloop alias net champion 12" in result.stdout
     assert verify(data_dir / "models" / "net" / "12").version == 12
 
 
