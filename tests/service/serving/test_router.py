@@ -57,9 +57,22 @@ def test_a_version_whose_files_vanish_after_the_scan_is_not_ready_and_others_are
     catalog = scan([root], ALIASES)
     (root / "mood" / "1" / "vocabulary.json").unlink()
     router = Router(catalog)
-    with pytest.raises(NotReady, match="its preprocessing could not be loaded"):
+    with pytest.raises(NotReady, match=r"^mood/1 is not ready: its preprocessing could not be loaded$") as raised:
         router.choose(Address("mood"))
+    assert raised.value.ref == Ref("mood", 1)
     assert router.choose(Address("rent")).ref == Ref("rent", 1)
+
+
+def test_the_log_names_the_version_that_could_not_be_prepared_and_why(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    catalog = scan([root], ALIASES)
+    (root / "mood" / "1" / "vocabulary.json").unlink()
+    Router(catalog)
+    (record,) = caplog.records
+    said = vars(record)
+    assert (record.levelname, said["ref"]) == ("ERROR", "mood/1")
+    assert "vocabulary.json" in said["reason"]
 
 
 def test_other_aliases_hold_for_what_is_routed_from_then_on(router: Router) -> None:
