@@ -42,7 +42,9 @@ def test_normalize_works_by_channel() -> None:
 
 def test_normalize_refuses_sequences_whose_lengths_it_would_lose() -> None:
     packed = Tensors.packed([np.zeros((2, 3)), np.zeros((1, 3))])
-    with pytest.raises(ValueError, match="takes pictures; for sequences there is 'standardize'"):
+    with pytest.raises(
+        ValueError, match=r"^the step 'normalize' takes pictures; for sequences there is 'standardize'$"
+    ):
         Normalize(mean=[0, 0, 0], std=[1, 1, 1]).apply(packed)
 
 
@@ -56,6 +58,17 @@ def test_standardize_works_on_the_features_of_sequences() -> None:
     packed = Tensors.packed([np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[5.0, 6.0]])])
     out = Standardize(mean=[1, 2], std=[1, 2]).apply(packed)
     assert [row.tolist() for row in out.rows()] == [[[0, 0], [2, 1]], [[4, 2]]]
+
+
+def test_standardize_works_on_the_features_of_padded_sequences() -> None:
+    rows = Tensors(np.array([[[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]]))
+    assert Standardize(mean=[1, 2], std=[1, 2]).apply(rows).values.tolist() == [[[0, 0], [2, 1], [4, 2]]]
+
+
+def test_standardize_divides_in_float32() -> None:
+    values, std = np.arange(1, 9, dtype=np.float32), [0.1, 0.3, 0.7, 0.9, 1.1, 1.3, 1.7, 1.9]
+    out = Standardize(mean=[0.0] * 8, std=std).apply(Tensors(values[None])).values
+    assert out[0].tolist() == [float(value / np.float32(by)) for value, by in zip(values, std, strict=True)]
 
 
 @pytest.mark.parametrize("step", [Normalize(mean=[0, 0], std=[1, 1]), Standardize(mean=[0, 0], std=[1, 1])])
@@ -86,6 +99,11 @@ def test_truncate_keeps_the_head_or_the_tail(keep: str, kept: list[list[int]]) -
     out = step.apply(sequences([1, 2, 3], [4], [5, 6]))
     assert as_lists(out) == kept
     assert out.values.dtype == np.int64
+
+
+def test_sequences_that_fit_are_not_touched() -> None:
+    rows = sequences([1, 2, 3], [4])
+    assert Truncate(max_length=3).apply(rows) is rows
 
 
 @pytest.mark.parametrize(("keep", "kept"), [("head", [[1, 2], [4, 5]]), ("tail", [[2, 3], [5, 6]])])

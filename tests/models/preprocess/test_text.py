@@ -113,8 +113,9 @@ def test_a_panic_on_a_text_is_an_error_and_an_interrupt_stays_one(
 
     monkeypatch.setattr("models.preprocess.text.Tokenizer", Loading)
     encode = tokenize().bind({"f": tokenizer_file()}.__getitem__)
-    with pytest.raises(seen):
+    with pytest.raises(seen) as stopped:
         encode(texts)
+    assert str(stopped.value) == ("f failed on a text: boom" if seen is ValueError else "")
 
 
 def test_a_vocabulary_gives_the_ids_of_its_words_and_one_for_all_others() -> None:
@@ -142,9 +143,14 @@ def test_a_text_in_which_no_word_is_found_gets_the_empty_id() -> None:
     assert ids(vocabulary(empty=9), orjson.dumps(WORDS), "?!", "good") == [[9], [4]]
 
 
+@pytest.mark.parametrize("lowest_or_highest", [0, (1 << 63) - 1])
+def test_ids_are_all_whole_numbers_that_int64_holds(lowest_or_highest: int) -> None:
+    assert ids(vocabulary(), orjson.dumps({"a": lowest_or_highest}), "a") == [[lowest_or_highest]]
+
+
 @pytest.mark.parametrize(
     "table",
-    [[], "text", {"a": "1"}, {"a": -1}, {"a": 1.5}, {"a": True}, {"a": None}, {"a": (1 << 64) - 1}],
+    [{"a": 1 << 63}, [], "text", {"a": "1"}, {"a": -1}, {"a": 1.5}, {"a": True}, {"a": None}, {"a": (1 << 64) - 1}],
 )
 def test_a_table_that_is_no_vocabulary_is_refused_by_name(table: Any) -> None:
     with pytest.raises(ValueError, match="f is no vocabulary: expected a JSON object of word -> id"):
