@@ -6,6 +6,7 @@ import pytest
 
 from service.domain import Address, Ref
 from service.errors import NotReady, UnknownAlias, UnknownModel, UnknownVersion
+from service.registry.catalog import Catalog, Version
 from service.registry.scanner import scan
 from service.serving.router import Router
 from service.store.base import Aliases, State
@@ -29,6 +30,25 @@ def router(root: Path) -> Router:
 )
 def test_the_champion_answers_unless_another_is_named(router: Router, address: Address, version: int) -> None:
     assert router.choose(address).ref == Ref("clothes", version)
+
+
+def test_an_address_is_looked_up_once_in_a_catalog(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[Address] = []
+    find = Catalog.find
+
+    def counted(catalog: Catalog, address: Address) -> Version:
+        looked.append(address)
+        return find(catalog, address)
+
+    monkeypatch.setattr(Catalog, "find", counted)
+    addresses = [Address("clothes"), Address("mood"), Address("clothes", version="2")]
+    for _ in range(2):
+        assert [router.choose(address).ref for address in addresses] == [
+            Ref("clothes", 1),
+            Ref("mood", 1),
+            Ref("clothes", 2),
+        ]
+    assert looked == addresses
 
 
 @pytest.mark.parametrize(
