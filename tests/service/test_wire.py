@@ -75,6 +75,22 @@ def test_byte_by_byte_a_frame_is_complete_with_its_last_byte() -> None:
     assert counts == [0] * (len(data) - 1) + [1]
 
 
+def test_a_frame_lies_on_the_wire_as_version_2_says() -> None:
+    header = b"SL" + struct.pack("<BBIQII8x", 2, 3, 1, 7, 7, 64)
+    array = struct.pack("<BB6xQQ8x", 2, 2, 1, 2) + struct.pack("<ii8x", 5, 6)
+    sent = Frame(Kind.RESULT, 7, {"a": 1}, [np.array([[5, 6]], "<i4")])
+    assert encode(sent) == header + b'{"a":1}'.ljust(16, b"\0") + array
+
+
+@pytest.mark.parametrize(("code", "dtype"), list(enumerate(DTYPES)))
+def test_a_dtype_has_its_code(code: int, dtype: str) -> None:
+    assert encode(Frame(Kind.RESULT, arrays=[np.zeros(1, dtype)]))[HEADER.size + 16] == code
+
+
+def test_what_asks_for_no_answer_has_id_0() -> None:
+    assert only(encode(Frame(Kind.STATUS))) == Frame(Kind.STATUS, 0, {}, [])
+
+
 @given(frames)
 def test_every_array_begins_at_a_multiple_of_16(frame: Frame) -> None:
     marked = [np.full(array.shape, 7, array.dtype) if array.dtype != bool else array for array in frame.arrays]
@@ -115,6 +131,11 @@ def test_a_large_array_is_sent_from_where_it_lies() -> None:
     head, data = parts_of(Frame(Kind.INFER, arrays=[array]))
     assert np.shares_memory(np.frombuffer(data, np.uint8), array)
     assert head[:2] == b"SL"
+
+
+@pytest.mark.parametrize(("nbytes", "num_parts"), [(4096, 1), (4097, 3)])
+def test_an_array_is_copied_up_to_four_kibibytes(nbytes: int, num_parts: int) -> None:
+    assert len(parts_of(Frame(Kind.INFER, arrays=[np.zeros(nbytes, np.uint8)]))) == num_parts
 
 
 def test_small_arrays_are_sent_in_one_piece() -> None:

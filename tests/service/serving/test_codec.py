@@ -311,6 +311,20 @@ def test_an_array_as_the_model_takes_it_is_used_where_it_lies_in_the_body() -> N
     assert np.shares_memory(rows, np.frombuffer(data, np.uint8))
 
 
+class Gone(Exception):
+    """Whoever waited for the answer."""
+
+
+def test_no_further_row_of_an_array_is_checked_once_nobody_waits() -> None:
+    def check() -> None:
+        raise Gone
+
+    # What is wrong with the row is not found any more.
+    parsed = parse(body(npy([[1, np.nan]]), "application/x-npy"), COLUMNS, max_rows=3)
+    with pytest.raises(Gone):
+        parsed.rows(Allowance(check))
+
+
 NUMBERS = "a number for each column: area, rooms"
 
 
