@@ -3,6 +3,7 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
+from pydantic import ValidationError
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.normalizers import Lowercase
@@ -120,6 +121,20 @@ def test_a_panic_on_a_text_is_an_error_and_an_interrupt_stays_one(
 
 def test_a_vocabulary_gives_the_ids_of_its_words_and_one_for_all_others() -> None:
     assert ids(vocabulary(unknown=3), orjson.dumps(WORDS), "Good, bad unheard-of FILM") == [[4, 5, 3, 3, 6]]
+
+
+def test_ids_stand_for_words_in_lower_case_up_to_the_first_that_are_too_many_and_1_for_all_else() -> None:
+    step = Vocabulary(file="f", max_length=3)
+    assert ids(step, orjson.dumps(WORDS), "Good! unheard film bad", "?") == [[4, 1, 6], [1]]
+    assert ids(Tokenize(file="f", max_length=2), tokenizer_file(), "Good film bad", " ") == [[4, 6], [1]]
+
+
+@pytest.mark.parametrize("name", ["", ".hidden", "a/b", "../f", "/f", "a b", "f\n", "x" * 129])
+@pytest.mark.parametrize("step", [Tokenize, Vocabulary])
+def test_a_step_names_a_file_of_the_checkpoints_folder_itself(step: type[Tokenize | Vocabulary], name: str) -> None:
+    step(file="x" * 128, max_length=1)
+    with pytest.raises(ValidationError, match="pattern"):
+        step(file=name, max_length=1)
 
 
 def test_case_counts_where_a_vocabulary_says_so() -> None:
