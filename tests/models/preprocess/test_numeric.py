@@ -1,14 +1,10 @@
-from typing import Any
-
 import numpy as np
 import pytest
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
-from models.preprocess import Step, Tensors
+from models.preprocess import Tensors
 from models.preprocess.numeric import Normalize, Pad, Scale, Standardize, Truncate
 from models.preprocess.tensors import Array
-
-STEP: TypeAdapter[Step] = TypeAdapter(Step)
 
 
 def sequences(*rows: list[int]) -> Tensors:
@@ -96,51 +92,6 @@ def test_as_many_means_as_columns_are_needed(step: Normalize | Standardize) -> N
 def test_a_declaration_that_would_give_no_numbers_is_refused(mean: list[float], std: list[float], said: str) -> None:
     with pytest.raises(ValidationError, match=said):
         Standardize(mean=mean, std=std)
-
-
-@pytest.mark.parametrize(
-    ("step", "bounds"),
-    [
-        ({"step": "pad", "length": 5}, {"length": (1, 1_000_000)}),
-        ({"step": "truncate", "max_length": 5}, {"max_length": (1, None)}),
-        ({"step": "resize", "height": 5, "width": 5}, {"height": (1, 4096), "width": (1, 4096)}),
-        ({"step": "center_crop", "height": 5, "width": 5}, {"height": (1, None), "width": (1, None)}),
-        (
-            {"step": "vocabulary", "file": "f", "max_length": 5},
-            {"max_length": (1, 1_000_000), "empty": (0, None), "unknown": (0, None)},
-        ),
-        ({"step": "tokenize", "file": "f", "max_length": 5}, {"max_length": (1, 1_000_000), "empty": (0, None)}),
-    ],
-    ids=lambda value: value.get("step"),
-)
-def test_a_steps_whole_numbers_have_bounds(step: dict[str, Any], bounds: dict[str, tuple[int, int | None]]) -> None:
-    for name, (least, most) in bounds.items():
-        for inside in [least] if most is None else [least, most]:
-            STEP.validate_python({**step, name: inside})
-        for outside in [least - 1] if most is None else [least - 1, most + 1]:
-            with pytest.raises(ValidationError, match=rf"\.{name}\n"):
-                STEP.validate_python({**step, name: outside})
-
-
-@pytest.mark.parametrize(
-    ("step", "name"),
-    [
-        ({"step": "scale", "factor": 1}, "factor"),
-        ({"step": "scale", "factor": 1}, "offset"),
-        ({"step": "pad", "length": 5}, "value"),
-    ],
-)
-@pytest.mark.parametrize("number", [float("inf"), float("nan")])
-def test_a_steps_numbers_are_finite(step: dict[str, Any], name: str, number: float) -> None:
-    with pytest.raises(ValidationError, match="finite"):
-        STEP.validate_python({**step, name: number})
-
-
-def test_a_step_has_no_other_fields_and_does_not_change() -> None:
-    with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
-        STEP.validate_python({"step": "grayscale", "weights": [1, 1, 1]})
-    with pytest.raises(ValidationError, match="frozen"):
-        Pad(length=5).length = 6
 
 
 def test_the_head_is_kept_where_nothing_else_is_asked_for() -> None:

@@ -1,3 +1,4 @@
+import asyncio
 from typing import Any
 
 import numpy as np
@@ -93,8 +94,17 @@ class Panic(BaseException):
 
 
 @pytest.mark.parametrize("texts", [["good"], ["good", "bad"]])
-@pytest.mark.parametrize(("raised", "seen"), [(Panic("boom"), ValueError), (KeyboardInterrupt(), KeyboardInterrupt)])
-def test_a_panic_on_a_text_is_an_error_and_an_interrupt_stays_one(
+@pytest.mark.parametrize(
+    ("raised", "seen"),
+    [
+        (Panic("boom"), ValueError),
+        (KeyboardInterrupt(), KeyboardInterrupt),
+        (SystemExit(), SystemExit),
+        (GeneratorExit(), GeneratorExit),
+        (asyncio.CancelledError(), asyncio.CancelledError),
+    ],
+)
+def test_a_panic_on_a_text_is_an_error_and_what_ends_a_thread_or_a_task_stays_itself(
     monkeypatch: pytest.MonkeyPatch, texts: list[str], raised: BaseException, seen: type[BaseException]
 ) -> None:
     class Panicking:

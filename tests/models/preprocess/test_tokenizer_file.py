@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from tokenizers import normalizers
 
 from models.preprocess.tokenizer_file import MAX_BYTES, PATTERNS, check_tokenizer
 
@@ -134,6 +135,59 @@ TOO_LONG = "what it puts into a text is longer than 64 bytes, or no text"
 )
 def test_a_normalizer_that_may_blow_texts_up_is_refused(normalizer: Any, said: str) -> None:
     assert refusal(file_of(normalizer=normalizer)).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("kind", "growth"),
+    [
+        ("Strip", 1),
+        ("NFC", 3),
+        ("NFD", 3),
+        ("NFKC", 11),
+        ("NFKD", 11),
+        ("Lowercase", 2),
+        ("BertNormalizer", 12),
+        ("ByteLevel", 2),
+    ],
+)
+def test_each_normalizer_has_its_growth(kind: str, growth: int) -> None:
+    def after(content: int) -> bytes:
+        return file_of(
+            normalizer=sequence({"type": "ByteLevel"}, {"type": kind}, replace({"String": "a"}, "x" * content))
+        )
+
+    most = 50 // growth
+    check_tokenizer(after(most))
+    assert f"{2 * growth * (most + 1)} times longer" in refusal(after(most + 1))
+
+
+@pytest.mark.parametrize(
+    ("normalizer", "text", "growth"),
+    [
+        (normalizers.NFC(), "\U0001d160", 3),
+        (normalizers.NFD(), "\u0390", 3),
+        (normalizers.NFKC(), "\ufdfa", 11),
+        (normalizers.NFKD(), "\ufdfa", 11),
+        (normalizers.Lowercase(), "\u023a", 2),
+        (normalizers.ByteLevel(), "\u00e9", 2),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_the_library_lengthens_the_worst_of_texts_no_more_than_is_counted(
+    normalizer: normalizers.Normalizer, text: str, growth: int
+) -> None:
+    longer = len(normalizer.normalize_str(text * 100).encode()) / len((text * 100).encode())
+    assert growth - 1 < longer <= growth
+
+
+@pytest.mark.parametrize(("kind", "growth"), [("Whitespace", 1), ("ByteLevel", 4), ("Metaspace", 4)])
+def test_each_pre_tokenizer_has_its_growth(kind: str, growth: int) -> None:
+    def before(content: int) -> bytes:
+        return file_of(normalizer=replace({"String": "a"}, "x" * content), pre_tokenizer={"type": kind})
+
+    if growth > 1:
+        assert f"{growth * (100 // growth + 1)} times longer" in refusal(before(100 // growth + 1))
+    check_tokenizer(before(min(64, 100 // growth)))
 
 
 def test_growth_counts_over_normalizer_and_pre_tokenizer_together() -> None:
