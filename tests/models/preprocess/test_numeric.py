@@ -66,9 +66,10 @@ def test_standardize_works_on_the_features_of_padded_sequences() -> None:
 
 
 def test_standardize_divides_in_float32() -> None:
-    values, std = np.arange(1, 9, dtype=np.float32), [0.1, 0.3, 0.7, 0.9, 1.1, 1.3, 1.7, 1.9]
-    out = Standardize(mean=[0.0] * 8, std=std).apply(Tensors(values[None])).values
-    assert out[0].tolist() == [float(value / np.float32(by)) for value, by in zip(values, std, strict=True)]
+    values = np.arange(1, 40, dtype=np.float32)
+    out = Standardize(mean=[0.0] * 39, std=[0.3] * 39).apply(Tensors(values[None])).values
+    np.testing.assert_array_equal(out[0], values / np.float32(0.3))
+    assert (out[0] != (values.astype(np.float64) / 0.3).astype(np.float32)).any(), "by float64 some would be others"
 
 
 @pytest.mark.parametrize("step", [Normalize(mean=[0, 0], std=[1, 1]), Standardize(mean=[0, 0], std=[1, 1])])
