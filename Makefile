@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run install install-test test faults bench-check gpu check format clean
+.PHONY: help run install install-test test faults mutants bench-check gpu check format clean
 
 help: ## say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,10 @@ test: $(VENV)/.installed-test ## run the whole test suite
 
 faults: $(VENV)/.installed-test ## break a running service in every way, and print what it did (FAULTS=--quick: a short form)
 	@$(BIN)/python -m tests.faults $(FAULTS)
+
+mutants: $(VENV)/.installed-mutation ## change the code line by line, and name the changes no test noticed (MODULE='service.wire*')
+	@$(BIN)/mutmut run $(if $(MODULE),'$(MODULE)')
+	@$(BIN)/mutmut results
 
 bench-check: $(VENV)/.installed-test ## compare speed with a no-op server and with bare forwards, by ratios (under a minute; needs wrk)
 	@$(BIN)/python -m benchmarks check
@@ -47,7 +51,7 @@ format: $(VENV)/.installed-test ## let ruff arrange the code
 	@$(BIN)/ruff check --fix .
 
 clean: ## remove the environment and the caches
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
+	rm -rf $(VENV) mutants .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
 
 $(VENV)/bin/python:
 	@command -v $(PYTHON) >/dev/null \
@@ -69,4 +73,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 $(VENV)/.installed-test: $(VENV)/.installed
 	@echo "Installing what the tests and trainings need"
 	@$(PIP) install --quiet --constraint constraints.txt --editable '.[train,test]'
+	@touch $@
+
+$(VENV)/.installed-mutation: $(VENV)/.installed-test
+	@echo "Installing what changes the code"
+	@$(PIP) install --quiet --constraint constraints.txt --editable '.[train,test,mutation]'
 	@touch $@

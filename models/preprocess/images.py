@@ -60,12 +60,12 @@ def decode_image(
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, OverflowError, MemoryError, Warning):
         # Pillow's decoders answer a damaged file with whichever of these they run into first; -W error adds its own.
         raise BrokenImage("the image is damaged or cut short and can't be decoded") from None
-    pixels = np.asarray(_fit(picture, width, height, fit), np.uint8)
+    pixels = np.asarray(_fit(picture, width, height, fit))
     return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
 def _flatten(image: Image.Image, mode: str) -> Image.Image:
-    if image.mode.startswith("I") or image.mode == "F":
+    if image.mode.startswith("I"):
         raise BrokenImage(f"the image stores more than 8 bits a channel (mode {image.mode}), expected 8")
     if "A" in image.getbands() or "transparency" in image.info:
         rgba = image.convert("RGBA")

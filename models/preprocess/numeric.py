@@ -78,7 +78,7 @@ class Truncate(StepConfig):
         if rows.lengths is None:
             values = rows.values
             return Tensors(values[:, : self.max_length] if self.keep == "head" else values[:, -self.max_length :])
-        if rows.lengths.max(initial=0) <= self.max_length:
+        if rows.lengths.max() <= self.max_length:
             return rows
         return Tensors.packed([clip(row, self.max_length, self.keep) for row in rows.rows()])
 
@@ -92,10 +92,10 @@ class Pad(StepConfig):
 
     def apply(self, rows: Tensors) -> Tensors:
         sequences = rows.rows()
-        longest = max(map(len, sequences), default=0)
+        longest = max(map(len, sequences))
         if longest > self.length:
             raise ValueError(f"pad to {self.length} can't hold a sequence of {longest}; truncate before")
-        shape = (len(sequences), self.length, *sequences[0].shape[1:]) if sequences else (0, self.length)
+        shape = (len(sequences), self.length, *sequences[0].shape[1:])
         dense = np.full(shape, self.value, rows.values.dtype)
         for filled, sequence in zip(dense, sequences, strict=True):
             filled[: len(sequence)] = sequence

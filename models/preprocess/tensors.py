@@ -12,7 +12,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Tensors:
-    """A batch of prepared rows.
+    """A batch of prepared rows, one at least.
 
     Dense rows of one shape: `values` is (n, *shape), `lengths` is None.
     Sequences: `values` is packed, (sum(lengths), *features), and `lengths` is (n,) int32. Packed rows carry no padding,

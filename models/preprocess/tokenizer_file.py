@@ -51,7 +51,12 @@ _GROWTH: dict[str, dict[str, int]] = {
         **dict.fromkeys(("Metaspace", "Replace", "Strip", "WordPiece"), 1),
     },
 }
-_INNER = {"normalizer": "normalizers", "pre_tokenizer": "pretokenizers", "post_processor": "processors"}
+_INNER = {
+    "normalizer": "normalizers",
+    "pre_tokenizer": "pretokenizers",
+    "post_processor": "processors",
+    "decoder": "decoders",
+}
 _MOST_GROWTH = 100
 _MOST_PARTS = 32
 _LONGEST_INSERTION = 64
@@ -67,12 +72,11 @@ def check_tokenizer(data: bytes) -> None:
         raise ValueError("it is no JSON object")
     for part in ("normalizer", "pre_tokenizer", "post_processor"):
         _check_patterns(document.get(part))
-    model = document.get("model")
-    longest = model.get("max_input_chars_per_word", 0) if isinstance(model, dict) else 0
-    if not isinstance(longest, int) or longest > _LONGEST_WORD:
-        raise ValueError(f"max_input_chars_per_word is {longest}, at most {_LONGEST_WORD} are tried")
     _check_growth(document)
-    if isinstance(model, dict):
+    if isinstance(model := document.get("model"), dict):
+        longest = model.get("max_input_chars_per_word", 0)
+        if not isinstance(longest, int) or longest > _LONGEST_WORD:
+            raise ValueError(f"max_input_chars_per_word is {longest}, at most {_LONGEST_WORD} are tried")
         _check_entries(model)
 
 
@@ -104,7 +108,7 @@ def _parts(name: str, part: Any) -> Iterator[dict[str, Any]]:
     if not isinstance(part, dict):
         raise ValueError(f"{name} is no JSON object")
     yield part
-    inner = part.get(_INNER.get(name, "decoders")) if part.get("type") == "Sequence" else None
+    inner = part.get(_INNER[name])
     for each in inner if isinstance(inner, list) else ():
         yield from _parts(name, each)
 

@@ -135,8 +135,6 @@ def _parse_any_json(body: Body, contract: InputContract, max_rows: int) -> Parse
     except orjson.JSONDecodeError as error:
         what = f"this is no JSON: {error.msg} (character {error.pos})"
         raise MalformedBody(what, field="body", expected='{"instances": [...]}') from None
-    except RecursionError:
-        raise MalformedBody("the JSON is nested too deeply", field="body", expected='{"instances": [...]}') from None
     if not isinstance(document, dict):
         raise UnprocessableInput("this is no object", field="body", expected='{"instances": [...]}')
     if unknown := document.keys() - {"instances", "parameters"}:
@@ -159,7 +157,7 @@ def _parse_any_json(body: Body, contract: InputContract, max_rows: int) -> Parse
 
 def _from_image(data: bytes, contract: InputContract, allowance: Allowance) -> RawRows:
     assert isinstance(contract, ImageInput)
-    return join([checked_picture(data, "body", contract, allowance)], contract)
+    return checked_picture(data, "body", contract, allowance)[None]
 
 
 def _from_text(data: bytes, contract: InputContract, _: Allowance) -> RawRows:

@@ -112,16 +112,37 @@ def test_stretch_fills_the_frame_with_all_of_the_picture() -> None:
     assert decoded[:, :, 3].T.tolist() == [list(GREEN)] * 4
 
 
-def test_contain_keeps_all_of_the_picture_on_a_black_ground() -> None:
-    decoded = decode_image(file_of(halves(RED, GREEN)), channels=3, height=8, width=8, fit="contain")
-    assert (decoded[:, [0, 1, 6, 7]] == 0).all()
-    assert decoded[:, 3, 0].tolist() == list(RED)
-    assert decoded[:, 4, 7].tolist() == list(GREEN)
+def test_pictures_are_stretched_where_nothing_else_is_asked_for() -> None:
+    assert (decode_image(file_of(Image.new("L", (8, 2), 9)), channels=1, height=4, width=4) == 9).all()
 
 
-def test_contain_keeps_a_line_that_would_vanish() -> None:
-    decoded = decode_image(file_of(Image.new("L", (100, 1), 255)), channels=1, height=4, width=4, fit="contain")
-    assert decoded[0].max(axis=1).tolist() == [0, 255, 0, 0]
+@pytest.mark.parametrize("fit", ["stretch", "contain", "cover"])
+def test_between_two_pixels_brightness_grows_in_a_straight_line(fit: Any) -> None:
+    pixels = np.array([[0, 255], [0, 255]], np.uint8)
+    decoded = decode_image(file_of(Image.fromarray(pixels)), channels=1, height=4, width=4, fit=fit)
+    assert decoded[0].tolist() == [[0, 64, 191, 255]] * 4
+
+
+@pytest.mark.parametrize("scale", [0.5, 1, 2])
+@pytest.mark.parametrize("upright", [False, True])
+def test_contain_keeps_all_of_the_picture_on_a_black_ground(scale: float, upright: bool) -> None:
+    picture = Image.new("RGB", (int(8 * scale), int(4 * scale)), RED)
+    decoded = decode_image(
+        file_of(picture.transpose(Image.Transpose.ROTATE_90) if upright else picture),
+        channels=3,
+        height=8,
+        width=8,
+        fit="contain",
+    )
+    red = decoded[0].T if upright else decoded[0]
+    assert red.tolist() == [[0] * 8] * 2 + [[255] * 8] * 4 + [[0] * 8] * 2
+    assert (decoded[1:] == 0).all()
+
+
+@pytest.mark.parametrize(("size", "axis"), [((100, 1), 1), ((1, 100), 0)])
+def test_contain_keeps_a_line_that_would_vanish(size: tuple[int, int], axis: int) -> None:
+    decoded = decode_image(file_of(Image.new("L", size, 255)), channels=1, height=4, width=4, fit="contain")
+    assert decoded[0].max(axis=axis).tolist() == [0, 255, 0, 0]
 
 
 def test_cover_fills_the_frame_and_cuts_the_sides() -> None:
@@ -130,6 +151,34 @@ def test_cover_fills_the_frame_and_cuts_the_sides() -> None:
     picture.paste(GREEN, (8, 0, 12, 4))
     decoded = decode_image(file_of(picture), channels=3, height=4, width=4, fit="cover")
     assert (decoded == 255).all()
+
+
+def slope(size: tuple[int, int], axis: int) -> Image.Image:
+    """Brighter by ten from pixel to pixel, downwards (0) or to the right (1)."""
+    along = np.arange(0, 240, 10, dtype=np.uint8)[: size[1 - axis]]
+    return Image.fromarray(np.ascontiguousarray(np.broadcast_to(along[None] if axis else along[:, None], size[::-1])))
+
+
+@pytest.mark.parametrize(("size", "axis"), [((24, 8), 1), ((8, 24), 0)])
+@pytest.mark.parametrize(
+    ("side", "middle"), [(8, [80, 90, 100, 110, 120, 130, 140, 150]), (4, [85, 105, 125, 145]), (2, [95, 135])]
+)
+def test_cover_keeps_the_middle_of_the_longer_side(
+    size: tuple[int, int], axis: int, side: int, middle: list[int]
+) -> None:
+    decoded = decode_image(file_of(slope(size, axis)), channels=1, height=side, width=side, fit="cover")[0]
+    for line in decoded if axis else decoded.T:
+        assert line.tolist() == middle
+
+
+@pytest.mark.parametrize(("size", "axis"), [((24, 8), 0), ((8, 24), 1)])
+@pytest.mark.parametrize("side", [4, 8, 16])
+def test_cover_keeps_all_of_the_shorter_side(size: tuple[int, int], axis: int, side: int) -> None:
+    data = file_of(slope(size, axis))
+    covered, stretched = (
+        decode_image(data, channels=1, height=side, width=side, fit=fit) for fit in ("cover", "stretch")
+    )
+    np.testing.assert_array_equal(covered, stretched)
 
 
 def test_cover_enlarges_too() -> None:
@@ -183,6 +232,42 @@ def test_an_image_that_is_cut_short_is_refused(format_: str) -> None:
         decode_image(data[: len(data) // 2], channels=3, height=64, width=64)
 
 
+def test_what_is_damaged_is_said_to_be() -> None:
+    with pytest.raises(BrokenImage, match=r"^the image is damaged or cut short and can't be decoded$"):
+        decode_image(png_that_claims(64, 64), channels=1, height=4, width=4)
+
+
+@pytest.mark.parametrize(
+    ("claimed", "most"),
+    [
+        ((8_000, 5_000), "32000000 are accepted"),
+        ((MAX_PIXELS + 1, 1), "32000000 are accepted"),
+        ((MAX_SIDE + 1, 1), "65535 on a side are accepted"),
+    ],
+)
+def test_the_size_of_a_picture_that_is_too_large_is_told(claimed: tuple[int, int], most: str) -> None:
+    said = f"the image has {claimed[0]} x {claimed[1]} pixels, at most {most}"
+    with pytest.raises(BrokenImage, match=f"^{said}$"):
+        decode_image(png_that_claims(*claimed), channels=1, height=4, width=4)
+
+
+class Turned(Exception):
+    """Away, by whoever counts pixels."""
+
+
+@pytest.mark.parametrize("claimed", [(8_000, 4_000), (MAX_SIDE, 1), (1, MAX_SIDE), (7, 3)])
+def test_the_number_of_pixels_is_told_before_one_is_decoded(claimed: tuple[int, int]) -> None:
+    told: list[int] = []
+
+    def admit(pixels: int) -> None:
+        told.append(pixels)
+        raise Turned
+
+    with at_most(16 << 20), pytest.raises(Turned):
+        decode_image(png_that_claims(*claimed), channels=1, height=4, width=4, admit=admit)
+    assert told == [claimed[0] * claimed[1]]
+
+
 @pytest.mark.parametrize("claimed", [(60_000, 60_000), (MAX_PIXELS + 1, 1), (9_500, 9_500), (2**31 - 1, 2**31 - 1)])
 def test_a_bomb_is_refused_before_a_pixel_is_decoded(claimed: tuple[int, int]) -> None:
     data = png_that_claims(*claimed, data=bytes(1_000_000))
@@ -225,7 +310,7 @@ def test_no_changed_byte_of_an_image_raises_anything_but_its_reason(data: st.Dat
 def test_grayscale_weighs_by_luma() -> None:
     rows = np.array([RED, GREEN, BLUE, WHITE], np.uint8).reshape(4, 3, 1, 1)
     grey = Grayscale().apply(Tensors(rows)).values
-    assert grey.shape == (4, 1, 1, 1)
+    assert (grey.shape, grey.dtype) == ((4, 1, 1, 1), np.float32)
     np.testing.assert_allclose(grey.ravel(), [255 * 0.299, 255 * 0.587, 255 * 0.114, 255], rtol=1e-6)
 
 
@@ -236,15 +321,29 @@ def test_resize_keeps_a_plain_picture_plain() -> None:
     np.testing.assert_allclose(out, 7, rtol=1e-6)
 
 
+def test_resize_interpolates_in_a_straight_line() -> None:
+    out = Resize(height=1, width=4).apply(Tensors(np.array([[[[0, 8]]]], np.uint8))).values
+    assert out.tolist() == [[[[0, 2, 6, 8]]]]
+
+
 def test_resize_averages_where_it_shrinks() -> None:
     checks = np.indices((8, 8)).sum(axis=0) % 2 * 255
     out = Resize(height=1, width=1).apply(Tensors(checks[None, None].astype(np.uint8))).values
     np.testing.assert_allclose(out.item(), 127.5, atol=1)
 
 
-def test_center_crop_keeps_the_middle() -> None:
+@pytest.mark.parametrize(
+    ("height", "width", "kept"),
+    [
+        (1, 3, [[11, 12, 13]]),
+        (2, 2, [[6, 7], [11, 12]]),
+        (5, 1, [[2], [7], [12], [17], [22]]),
+        (1, 5, [[10, 11, 12, 13, 14]]),
+    ],
+)
+def test_center_crop_keeps_the_middle(height: int, width: int, kept: list[list[int]]) -> None:
     rows = np.arange(25).reshape(1, 1, 5, 5)
-    assert CenterCrop(height=1, width=3).apply(Tensors(rows)).values.tolist() == [[[[11, 12, 13]]]]
+    assert CenterCrop(height=height, width=width).apply(Tensors(rows)).values.tolist() == [[kept]]
 
 
 def test_center_crop_refuses_pictures_that_are_too_small() -> None:

@@ -42,7 +42,9 @@ def test_normalize_works_by_channel() -> None:
 
 def test_normalize_refuses_sequences_whose_lengths_it_would_lose() -> None:
     packed = Tensors.packed([np.zeros((2, 3)), np.zeros((1, 3))])
-    with pytest.raises(ValueError, match="takes pictures; for sequences there is 'standardize'"):
+    with pytest.raises(
+        ValueError, match=r"^the step 'normalize' takes pictures; for sequences there is 'standardize'$"
+    ):
         Normalize(mean=[0, 0, 0], std=[1, 1, 1]).apply(packed)
 
 
@@ -58,6 +60,18 @@ def test_standardize_works_on_the_features_of_sequences() -> None:
     assert [row.tolist() for row in out.rows()] == [[[0, 0], [2, 1]], [[4, 2]]]
 
 
+def test_standardize_works_on_the_features_of_padded_sequences() -> None:
+    rows = Tensors(np.array([[[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]]))
+    assert Standardize(mean=[1, 2], std=[1, 2]).apply(rows).values.tolist() == [[[0, 0], [2, 1], [4, 2]]]
+
+
+def test_standardize_divides_in_float32() -> None:
+    values = np.arange(1, 40, dtype=np.float32)
+    out = Standardize(mean=[0.0] * 39, std=[0.3] * 39).apply(Tensors(values[None])).values
+    np.testing.assert_array_equal(out[0], values / np.float32(0.3))
+    assert (out[0] != (values.astype(np.float64) / 0.3).astype(np.float32)).any(), "by float64 some would be others"
+
+
 @pytest.mark.parametrize("step", [Normalize(mean=[0, 0], std=[1, 1]), Standardize(mean=[0, 0], std=[1, 1])])
 def test_as_many_means_as_columns_are_needed(step: Normalize | Standardize) -> None:
     with pytest.raises(ValueError, match="mean has 2 values for 3 channels or columns"):
@@ -67,7 +81,8 @@ def test_as_many_means_as_columns_are_needed(step: Normalize | Standardize) -> N
 @pytest.mark.parametrize(
     ("mean", "std", "said"),
     [
-        ([0.0, 0.0], [1.0], "mean has 2 values and std 1"),
+        ([0.0, 0.0], [1.0], "mean has 2 values and std 1, they must be as many"),
+        ([0.0], [1.0, 1.0], "mean has 1 values and std 2, they must be as many"),
         ([0.0], [0.0], "greater than 0"),
         ([0.0], [-1.0], "greater than 0"),
         ([float("nan")], [1.0], "finite"),
@@ -80,12 +95,21 @@ def test_a_declaration_that_would_give_no_numbers_is_refused(mean: list[float], 
         Standardize(mean=mean, std=std)
 
 
+def test_the_head_is_kept_where_nothing_else_is_asked_for() -> None:
+    assert as_lists(Truncate(max_length=2).apply(sequences([1, 2, 3]))) == [[1, 2]]
+
+
 @pytest.mark.parametrize(("keep", "kept"), [("head", [[1, 2], [4], [5, 6]]), ("tail", [[2, 3], [4], [5, 6]])])
 def test_truncate_keeps_the_head_or_the_tail(keep: str, kept: list[list[int]]) -> None:
     step = Truncate.model_validate({"max_length": 2, "keep": keep})
     out = step.apply(sequences([1, 2, 3], [4], [5, 6]))
     assert as_lists(out) == kept
     assert out.values.dtype == np.int64
+
+
+def test_sequences_that_fit_are_not_touched() -> None:
+    rows = sequences([1, 2, 3], [4])
+    assert Truncate(max_length=3).apply(rows) is rows
 
 
 @pytest.mark.parametrize(("keep", "kept"), [("head", [[1, 2], [4, 5]]), ("tail", [[2, 3], [5, 6]])])

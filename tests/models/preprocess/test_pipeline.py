@@ -9,13 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from models.preprocess import Preprocessor, RawRows, Step, Tensors, decode_image
 from models.preprocess.tensors import Array
 from tests.models.preprocess.test_text import WORDS, tokenizer_file
 
 FILES = {"words.json": orjson.dumps(WORDS), "tokenizer.json": tokenizer_file(template=True)}
+STEP: TypeAdapter[Step] = TypeAdapter(Step)
 VOCABULARY = {"step": "vocabulary", "file": "words.json", "max_length": 8}
 
 
@@ -33,6 +34,54 @@ def assert_rows_prepare_alike_alone_and_together(prepare: Preprocessor, rows: Ra
         (row,) = single.rows()
         assert whole.shape == row.shape
         assert whole.tobytes() == row.tobytes()
+
+
+# Declarations
+
+
+@pytest.mark.parametrize(
+    ("step", "bounds"),
+    [
+        ({"step": "pad", "length": 5}, {"length": (1, 1_000_000)}),
+        ({"step": "truncate", "max_length": 5}, {"max_length": (1, None)}),
+        ({"step": "resize", "height": 5, "width": 5}, {"height": (1, 4096), "width": (1, 4096)}),
+        ({"step": "center_crop", "height": 5, "width": 5}, {"height": (1, None), "width": (1, None)}),
+        (
+            {"step": "vocabulary", "file": "f", "max_length": 5},
+            {"max_length": (1, 1_000_000), "empty": (0, None), "unknown": (0, None)},
+        ),
+        ({"step": "tokenize", "file": "f", "max_length": 5}, {"max_length": (1, 1_000_000), "empty": (0, None)}),
+    ],
+    ids=lambda value: value.get("step"),
+)
+def test_a_steps_whole_numbers_have_bounds(step: dict[str, Any], bounds: dict[str, tuple[int, int | None]]) -> None:
+    for name, (least, most) in bounds.items():
+        for inside in [least] if most is None else [least, most]:
+            STEP.validate_python({**step, name: inside})
+        for outside in [least - 1] if most is None else [least - 1, most + 1]:
+            with pytest.raises(ValidationError, match=rf"\.{name}\n"):
+                STEP.validate_python({**step, name: outside})
+
+
+@pytest.mark.parametrize(
+    ("step", "name"),
+    [
+        ({"step": "scale", "factor": 1}, "factor"),
+        ({"step": "scale", "factor": 1}, "offset"),
+        ({"step": "pad", "length": 5}, "value"),
+    ],
+)
+@pytest.mark.parametrize("number", [float("inf"), float("nan")])
+def test_a_steps_numbers_are_finite(step: dict[str, Any], name: str, number: float) -> None:
+    with pytest.raises(ValidationError, match="finite"):
+        STEP.validate_python({**step, name: number})
+
+
+def test_a_step_has_no_other_fields_and_does_not_change() -> None:
+    with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
+        STEP.validate_python({"step": "grayscale", "weights": [1, 1, 1]})
+    with pytest.raises(ValidationError, match="frozen"):
+        STEP.validate_python({"step": "grayscale"}).step = "grayscale"
 
 
 # Dtypes
@@ -71,7 +120,7 @@ def test_a_text_step_comes_first() -> None:
 
 
 def test_texts_need_a_step_that_takes_them() -> None:
-    with pytest.raises(ValueError, match="texts need a step tokenize or vocabulary"):
+    with pytest.raises(ValueError, match=r"^texts need a step tokenize or vocabulary$"):
         preprocessor({"step": "scale", "factor": 1})(["good"])
 
 

@@ -1,8 +1,10 @@
+import asyncio
 from typing import Any
 
 import numpy as np
 import orjson
 import pytest
+from pydantic import ValidationError
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.normalizers import Lowercase
@@ -92,8 +94,17 @@ class Panic(BaseException):
 
 
 @pytest.mark.parametrize("texts", [["good"], ["good", "bad"]])
-@pytest.mark.parametrize(("raised", "seen"), [(Panic("boom"), ValueError), (KeyboardInterrupt(), KeyboardInterrupt)])
-def test_a_panic_on_a_text_is_an_error_and_an_interrupt_stays_one(
+@pytest.mark.parametrize(
+    ("raised", "seen"),
+    [
+        (Panic("boom"), ValueError),
+        (KeyboardInterrupt(), KeyboardInterrupt),
+        (SystemExit(), SystemExit),
+        (GeneratorExit(), GeneratorExit),
+        (asyncio.CancelledError(), asyncio.CancelledError),
+    ],
+)
+def test_a_panic_on_a_text_is_an_error_and_what_ends_a_thread_or_a_task_stays_itself(
     monkeypatch: pytest.MonkeyPatch, texts: list[str], raised: BaseException, seen: type[BaseException]
 ) -> None:
     class Panicking:
@@ -113,12 +124,27 @@ def test_a_panic_on_a_text_is_an_error_and_an_interrupt_stays_one(
 
     monkeypatch.setattr("models.preprocess.text.Tokenizer", Loading)
     encode = tokenize().bind({"f": tokenizer_file()}.__getitem__)
-    with pytest.raises(seen):
+    with pytest.raises(seen) as stopped:
         encode(texts)
+    assert str(stopped.value) == ("f failed on a text: boom" if seen is ValueError else "")
 
 
 def test_a_vocabulary_gives_the_ids_of_its_words_and_one_for_all_others() -> None:
     assert ids(vocabulary(unknown=3), orjson.dumps(WORDS), "Good, bad unheard-of FILM") == [[4, 5, 3, 3, 6]]
+
+
+def test_ids_stand_for_words_in_lower_case_up_to_the_first_that_are_too_many_and_1_for_all_else() -> None:
+    step = Vocabulary(file="f", max_length=3)
+    assert ids(step, orjson.dumps(WORDS), "Good! unheard film bad", "?") == [[4, 1, 6], [1]]
+    assert ids(Tokenize(file="f", max_length=2), tokenizer_file(), "Good film bad", " ") == [[4, 6], [1]]
+
+
+@pytest.mark.parametrize("name", ["", ".hidden", "a/b", "../f", "/f", "a b", "f\n", "x" * 129])
+@pytest.mark.parametrize("step", [Tokenize, Vocabulary])
+def test_a_step_names_a_file_of_the_checkpoints_folder_itself(step: type[Tokenize | Vocabulary], name: str) -> None:
+    step(file="x" * 128, max_length=1)
+    with pytest.raises(ValidationError, match="pattern"):
+        step(file=name, max_length=1)
 
 
 def test_case_counts_where_a_vocabulary_says_so() -> None:
@@ -142,9 +168,14 @@ def test_a_text_in_which_no_word_is_found_gets_the_empty_id() -> None:
     assert ids(vocabulary(empty=9), orjson.dumps(WORDS), "?!", "good") == [[9], [4]]
 
 
+@pytest.mark.parametrize("lowest_or_highest", [0, (1 << 63) - 1])
+def test_ids_are_all_whole_numbers_that_int64_holds(lowest_or_highest: int) -> None:
+    assert ids(vocabulary(), orjson.dumps({"a": lowest_or_highest}), "a") == [[lowest_or_highest]]
+
+
 @pytest.mark.parametrize(
     "table",
-    [[], "text", {"a": "1"}, {"a": -1}, {"a": 1.5}, {"a": True}, {"a": None}, {"a": (1 << 64) - 1}],
+    [{"a": 1 << 63}, [], "text", {"a": "1"}, {"a": -1}, {"a": 1.5}, {"a": True}, {"a": None}, {"a": (1 << 64) - 1}],
 )
 def test_a_table_that_is_no_vocabulary_is_refused_by_name(table: Any) -> None:
     with pytest.raises(ValueError, match="f is no vocabulary: expected a JSON object of word -> id"):

@@ -6,6 +6,7 @@ import pytest
 
 from service.domain import Address, Ref
 from service.errors import NotReady, UnknownAlias, UnknownModel, UnknownVersion
+from service.registry.catalog import Catalog, Version
 from service.registry.scanner import scan
 from service.serving.router import Router
 from service.store.base import Aliases, State
@@ -29,6 +30,25 @@ def router(root: Path) -> Router:
 )
 def test_the_champion_answers_unless_another_is_named(router: Router, address: Address, version: int) -> None:
     assert router.choose(address).ref == Ref("clothes", version)
+
+
+def test_an_address_is_looked_up_once_in_a_catalog(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[Address] = []
+    find = Catalog.find
+
+    def counted(catalog: Catalog, address: Address) -> Version:
+        looked.append(address)
+        return find(catalog, address)
+
+    monkeypatch.setattr(Catalog, "find", counted)
+    addresses = [Address("clothes"), Address("mood"), Address("clothes", version="2")]
+    for _ in range(2):
+        assert [router.choose(address).ref for address in addresses] == [
+            Ref("clothes", 1),
+            Ref("mood", 1),
+            Ref("clothes", 2),
+        ]
+    assert looked == addresses
 
 
 @pytest.mark.parametrize(
@@ -57,9 +77,22 @@ def test_a_version_whose_files_vanish_after_the_scan_is_not_ready_and_others_are
     catalog = scan([root], ALIASES)
     (root / "mood" / "1" / "vocabulary.json").unlink()
     router = Router(catalog)
-    with pytest.raises(NotReady, match="its preprocessing could not be loaded"):
+    with pytest.raises(NotReady, match=r"^mood/1 is not ready: its preprocessing could not be loaded$") as raised:
         router.choose(Address("mood"))
+    assert raised.value.ref == Ref("mood", 1)
     assert router.choose(Address("rent")).ref == Ref("rent", 1)
+
+
+def test_the_log_names_the_version_that_could_not_be_prepared_and_why(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    catalog = scan([root], ALIASES)
+    (root / "mood" / "1" / "vocabulary.json").unlink()
+    Router(catalog)
+    (record,) = caplog.records
+    said = vars(record)
+    assert (record.levelname, said["ref"]) == ("ERROR", "mood/1")
+    assert "vocabulary.json" in said["reason"]
 
 
 def test_other_aliases_hold_for_what_is_routed_from_then_on(router: Router) -> None:

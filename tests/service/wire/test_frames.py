@@ -1,3 +1,4 @@
+import re
 import struct
 from typing import Any
 
@@ -9,7 +10,7 @@ from hypothesis.extra import numpy as arrays
 
 from models.preprocess.tensors import Array
 from service.errors import BrokenContract
-from service.wire.frames import MAX_PAYLOAD_BYTES, VERSION, Frame, FrameBuffer, Kind
+from service.wire.frames import MAX_PAYLOAD_BYTES, VERSION, Frame, FrameBuffer, Kind, parts_of
 from tests.frames import encode
 from tests.memory import at_most
 
@@ -74,6 +75,22 @@ def test_byte_by_byte_a_frame_is_complete_with_its_last_byte() -> None:
     assert counts == [0] * (len(data) - 1) + [1]
 
 
+def test_a_frame_lies_on_the_wire_as_version_2_says() -> None:
+    header = b"SL" + struct.pack("<BBIQII8x", 2, 3, 1, 7, 7, 64)
+    array = struct.pack("<BB6xQQ8x", 2, 2, 1, 2) + struct.pack("<ii8x", 5, 6)
+    sent = Frame(Kind.RESULT, 7, {"a": 1}, [np.array([[5, 6]], "<i4")])
+    assert encode(sent) == header + b'{"a":1}'.ljust(16, b"\0") + array
+
+
+@pytest.mark.parametrize(("code", "dtype"), list(enumerate(DTYPES)))
+def test_a_dtype_has_its_code(code: int, dtype: str) -> None:
+    assert encode(Frame(Kind.RESULT, arrays=[np.zeros(1, dtype)]))[HEADER.size + 16] == code
+
+
+def test_what_asks_for_no_answer_has_id_0() -> None:
+    assert only(encode(Frame(Kind.STATUS))) == Frame(Kind.STATUS, 0, {}, [])
+
+
 @given(frames)
 def test_every_array_begins_at_a_multiple_of_16(frame: Frame) -> None:
     marked = [np.full(array.shape, 7, array.dtype) if array.dtype != bool else array for array in frame.arrays]
@@ -101,12 +118,42 @@ def test_arrays_that_arrive_share_the_payloads_memory_and_cannot_be_written() ->
     assert not array.flags.writeable
 
 
+@pytest.mark.parametrize("nbytes", [4095, 4096, 4097, 8192])
+@pytest.mark.parametrize("num_arrays", [1, 3])
+def test_large_arrays_arrive_between_others(nbytes: int, num_arrays: int) -> None:
+    arrays = [np.arange(nbytes, dtype=np.uint8) + index for index in range(num_arrays)]
+    frame = Frame(Kind.INFER, 3, {"model": "m"}, [np.arange(3), *arrays, np.arange(5.0)])
+    assert_same(only(encode(frame)), frame)
+
+
+def test_a_large_array_is_sent_from_where_it_lies() -> None:
+    array = np.arange(2048, dtype=np.float32)
+    head, data = parts_of(Frame(Kind.INFER, arrays=[array]))
+    assert np.shares_memory(np.frombuffer(data, np.uint8), array)
+    assert head[:2] == b"SL"
+
+
+@pytest.mark.parametrize(("nbytes", "num_parts"), [(4096, 1), (4097, 3)])
+def test_an_array_is_copied_up_to_four_kibibytes(nbytes: int, num_parts: int) -> None:
+    assert len(parts_of(Frame(Kind.INFER, arrays=[np.zeros(nbytes, np.uint8)]))) == num_parts
+
+
+def test_small_arrays_are_sent_in_one_piece() -> None:
+    assert len(parts_of(Frame(Kind.INFER, arrays=[np.zeros(4096, np.uint8), np.zeros(4000, np.uint8)]))) == 1
+
+
+def test_an_array_of_eight_dimensions_arrives() -> None:
+    frame = Frame(Kind.INFER, arrays=[np.arange(4).reshape(2, 1, 1, 1, 1, 1, 1, 2)])
+    assert_same(only(encode(frame)), frame)
+
+
 @pytest.mark.parametrize(
     "array",
     [np.array(["text"]), np.array([object()]), np.zeros(2, np.complex64), np.zeros(2, ">f4"), np.zeros((1,) * 9)],
 )
 def test_an_array_that_has_no_place_on_the_wire_is_refused(array: Array) -> None:
-    with pytest.raises(BrokenContract, match="array on the wire"):
+    said = f"array on the wire: expected a known dtype, got {array.dtype}, {array.ndim} dims"
+    with pytest.raises(BrokenContract, match=f"^{re.escape(said)}$"):
         encode(Frame(Kind.INFER, arrays=[array]))
 
 
@@ -151,17 +198,32 @@ def test_what_is_no_frame_breaks_the_contract_and_takes_no_memory(data: bytes) -
         list(FrameBuffer().feed(data))
 
 
+@pytest.mark.parametrize(("offset", "data"), [(0, b"XX"), (2, bytes([VERSION + 1]))])
+def test_a_header_of_another_protocol_is_refused_before_more_has_come(offset: int, data: bytes) -> None:
+    header = patched(offset, data)[: HEADER.size]
+    got = (header[:2], header[2])
+    with pytest.raises(BrokenContract, match=re.escape(f"frame header: expected {(b'SL', VERSION)}, got {got}")):
+        list(FrameBuffer().feed(header))
+
+
+def test_what_is_wrong_with_a_payload_is_said() -> None:
+    with pytest.raises(BrokenContract, match=r"^frame: expected a readable payload, got 9 dimensions$"):
+        only(patched(ARRAY_AT + 1, b"\x09"))
+
+
 @pytest.mark.parametrize("meta", [b"[]", b"1", b"null", b'"m"'])
 def test_meta_is_an_object(meta: bytes) -> None:
     data = HEADER.pack(b"SL", VERSION, Kind.STATUS, 0, 0, len(meta), 16) + meta.ljust(16, b"\0")
-    with pytest.raises(BrokenContract, match="meta is no object"):
+    with pytest.raises(BrokenContract, match=r"^frame: expected a readable payload, got meta is no object$"):
         only(data)
 
 
 def test_a_frame_that_is_too_large_is_refused_by_its_sender(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.wire.frames.MAX_PAYLOAD_BYTES", 64)
-    with pytest.raises(BrokenContract, match="frame size: expected at most 64 bytes"):
-        encode(Frame(Kind.INFER, arrays=[np.zeros(100, np.float32)]))
+    largest = Frame(Kind.INFER, arrays=[np.zeros(8, np.float32)])
+    assert_same(only(encode(largest)), largest)
+    with pytest.raises(BrokenContract, match=r"^frame size: expected at most 64 bytes, got 80$"):
+        encode(Frame(Kind.INFER, arrays=[np.zeros(9, np.float32)]))
 
 
 def test_a_header_that_claims_a_gigabyte_takes_memory_only_for_what_came() -> None:
