@@ -75,8 +75,8 @@ def test_byte_by_byte_a_frame_is_complete_with_its_last_byte() -> None:
     assert counts == [0] * (len(data) - 1) + [1]
 
 
-def test_a_frame_lies_on_the_wire_as_version_2_says() -> None:
-    header = b"SL" + struct.pack("<BBIQII8x", 2, 3, 1, 7, 7, 64)
+def test_a_frame_lies_on_the_wire_as_version_3_says() -> None:
+    header = b"SL" + struct.pack("<BBIQII8x", 3, 3, 1, 7, 7, 64)
     array = struct.pack("<BB6xQQ8x", 2, 2, 1, 2) + struct.pack("<ii8x", 5, 6)
     sent = Frame(Kind.RESULT, 7, {"a": 1}, [np.array([[5, 6]], "<i4")])
     assert encode(sent) == header + b'{"a":1}'.ljust(16, b"\0") + array
