@@ -1,6 +1,7 @@
 """JSON from strangers: a name stands once in an object, numbers are finite, nesting ends soon."""
 
 import json
+import math
 from typing import Any, NoReturn
 
 MAX_DEPTH = 64
@@ -9,7 +10,7 @@ MAX_DEPTH = 64
 def loads(data: bytes) -> Any:
     """Parse UTF-8 JSON. Raises ValueError that says what is wrong; parsers may differ on everything refused here."""
     try:
-        document = json.loads(data.decode(), object_pairs_hook=_object, parse_constant=_not_finite)
+        document = json.loads(data.decode(), object_pairs_hook=_object, parse_float=_number, parse_constant=_not_finite)
     except RecursionError:
         raise ValueError("no JSON: nested too deeply") from None
     except json.JSONDecodeError as error:
@@ -29,8 +30,13 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return members
 
 
+def _number(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _not_finite(text)
+
+
 def _not_finite(text: str) -> NoReturn:
-    raise ValueError(f"no JSON: {text} is no number")
+    raise ValueError(f"no JSON: {text[:100]} is no number")
 
 
 def _check_depth(document: Any) -> None:
