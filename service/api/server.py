@@ -58,16 +58,18 @@ class HttpServer(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """On SIGTERM: unready from now on. The supervisor alone decides on SIGINT, and kills where force is needed."""
         if sig == signal.SIGTERM:
-            self._draining.begun = self.should_exit = True
-            if self._loop is not None:
-                # Soon: requests that have arrived are answered before the drain is begun. But not here, where an answer
-                # may be half written, which would then end its connection without having said so.
-                self._loop.call_soon_threadsafe(self._announce_close)
+            self.should_exit = True
+            if self._loop is None:
+                self._draining.begun = True
+            else:
+                # Soon: requests that have arrived are answered before `shutdown` is begun. But not here, where an
+                # answer may be half written: it would end its connection without having said so.
+                self._loop.call_soon_threadsafe(self._begin_drain)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drain, within the policy's seconds."""
         started = time.monotonic()
-        self._announce_close()
+        self._begin_drain()
         await asyncio.sleep(self._policy.unready)
         await self._stop_listening(sockets or [])
         ends = time.monotonic() + self._policy.finish
@@ -86,7 +88,9 @@ class HttpServer(uvicorn.Server):
         connections: Iterable[Connection] = self.server_state.connections  # type: ignore[assignment]
         return list(connections)
 
-    def _announce_close(self) -> None:
+    def _begin_drain(self) -> None:
+        """Be unready, and say so on all connections: together, or one is told the first and not the second."""
+        self._draining.begun = True
         for connection in self._connections():
             connection.announce_close()
 

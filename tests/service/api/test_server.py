@@ -58,6 +58,23 @@ async def test_told_to_stop_it_touches_no_connection_before_the_event_loops_next
     assert (b"connection: close" in b"".join(wire.writes), wire.closed) == (True, True)
 
 
+async def test_told_to_stop_it_is_unready_from_when_its_answers_say_that_they_close() -> None:
+    server, connection, _ = serve(streams)
+    server.lifespan = LifespanOff(server.config)  # type: ignore[assignment]
+    await server.startup(sockets=[])
+    connection.data_received(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    server.handle_exit(signal.SIGTERM, None)
+    assert (server.server_state.draining.begun, connection.cycle.keep_alive) == (False, True)
+    await asyncio.sleep(0)
+    assert (server.server_state.draining.begun, connection.cycle.keep_alive) == (True, False)
+
+
+async def test_told_to_stop_before_it_serves_it_is_unready_at_once() -> None:
+    server, _, _ = serve(streams)
+    server.handle_exit(signal.SIGTERM, None)
+    assert server.server_state.draining.begun
+
+
 async def test_a_request_that_is_sent_behind_another_begins_without_its_id() -> None:
     begun: list[str | None] = []
     answered: list[str | None] = []
