@@ -5,12 +5,13 @@ HOST   ?= 127.0.0.1
 PORT   ?= 8000
 # Where pip looks for torch; empty means PyPI. README, "PyTorch's CPU or CUDA build", says what to put here.
 TORCH_INDEX_URL ?=
+LOWEST ?= .venv-lowest
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run install install-test test faults mutants bench-check gpu check format clean
+.PHONY: help run install install-test test lowest faults mutants bench-check gpu check format clean
 
 help: ## say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +25,9 @@ install-test: $(VENV)/.installed-test ## and what the tests and trainings need
 
 test: $(VENV)/.installed-test ## run the whole test suite
 	@$(BIN)/python -m pytest
+
+lowest: $(LOWEST)/.installed ## run it with the lowest versions that pyproject.toml allows, in an environment of its own
+	@$(LOWEST)/bin/python -m pytest
 
 faults: $(VENV)/.installed-test ## break a running service in every way, and print what it did (FAULTS=--quick: a short form)
 	@$(BIN)/python -m tests.faults $(FAULTS)
@@ -51,7 +55,7 @@ format: $(VENV)/.installed-test ## let ruff arrange the code
 	@$(BIN)/ruff check --fix .
 
 clean: ## remove the environment and the caches
-	rm -rf $(VENV) mutants .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
+	rm -rf $(VENV) $(LOWEST) mutants .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
 
 $(VENV)/bin/python:
 	@command -v $(PYTHON) >/dev/null \
@@ -78,4 +82,13 @@ $(VENV)/.installed-test: $(VENV)/.installed
 $(VENV)/.installed-mutation: $(VENV)/.installed-test
 	@echo "Installing what changes the code"
 	@$(PIP) install --quiet --constraint constraints.txt --editable '.[train,test,mutation]'
+	@touch $@
+
+# pip knows no lowest versions; uv does. It upgrades, or what is installed already stays where a bound was lowered.
+$(LOWEST)/.installed: pyproject.toml
+	@$(MAKE) --no-print-directory VENV=$(LOWEST) $(LOWEST)/bin/python
+	@echo "Installing the lowest versions into $(LOWEST) (UV_TORCH_BACKEND=cpu takes PyTorch's CPU build)"
+	@$(LOWEST)/bin/python -m pip --disable-pip-version-check install --quiet uv
+	@$(LOWEST)/bin/python -m uv pip install --python $(LOWEST) --resolution lowest-direct --upgrade \
+	  --editable '.[openvino,onnx,postgres,train,test]'
 	@touch $@

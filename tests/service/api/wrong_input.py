@@ -41,6 +41,7 @@ class Case:
     status: int
     field: str | None
     what: str
+    """`…` is a word that a library changed between versions that pyproject.toml allows."""
     expected: str | None = None
     content_type: str | None = JSON_TYPE
     headers: dict[str, str] = field(default_factory=dict)
@@ -73,9 +74,9 @@ def bomb(width: int, height: int) -> bytes:
 
 
 def webp_bomb(width: int, height: int) -> bytes:
-    """A WebP file whose header says that it has very many pixels."""
-    size = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
-    chunk = b"VP8X" + struct.pack("<I", 10) + bytes(4) + size
+    """A lossless WebP file whose header says that it has very many pixels."""
+    stream = b"\x2f" + struct.pack("<I", width - 1 | height - 1 << 14) + bytes(9)
+    chunk = b"VP8L" + struct.pack("<I", len(stream)) + stream
     return b"RIFF" + struct.pack("<I", 4 + len(chunk)) + b"WEBP" + chunk
 
 
@@ -340,7 +341,7 @@ OF_PARAMETERS = [
     Case("an empty key", MOOD, one("good", key=""), 422, "parameters.key", "String should have at least 1 character", "1 to 256 printable characters"),
     Case("a key with a line break", MOOD, one("good", key="a\nb"), 422, "parameters.key", "String should match pattern '^[^\\x00-\\x1f\\x7f]+$'", "1 to 256 printable characters"),
     Case("a tag that is a number", MOOD, one("good", tags={"age": 7}), 422, "parameters.tags.age", "Input should be a valid string", "at most 32 names, each with a text, of 1 to 256 printable characters"),
-    Case("33 tags", MOOD, one("good", tags={f"t{i}": "x" for i in range(33)}), 422, "parameters.tags", "Dictionary should have at most 32 items after validation, not more", "at most 32 names, each with a text, of 1 to 256 printable characters"),
+    Case("33 tags", MOOD, one("good", tags={f"t{i}": "x" for i in range(33)}), 422, "parameters.tags", "Dictionary should have at most 32 items after validation, not …", "at most 32 names, each with a text, of 1 to 256 printable characters"),
     Case("an unknown query parameter", f"{MOOD}?topk=3", b"good", 422, "query.topk", "there is no such parameter", "one of top_k, return_probabilities, timeout_ms, priority, key, tags.<name>, external_id", "text/plain"),
     Case("top_k with an underscore", f"{MOOD}?top_k=1_0", b"good", 422, "query.top_k", "Input should be a valid integer", "a whole number from 1 to 1000", "text/plain"),
     Case("top_k twice", f"{MOOD}?top_k=1&top_k=2", b"good", 422, "query.top_k", "this is given twice", "one value", "text/plain"),
