@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +18,8 @@ from service.engine.loading import Loader
 from service.engine.memory import Memory
 from service.engine.server import EngineServer
 from service.process.folders import listen_unix
-from service.reconciling.optimizing import Optimizer, TrialFailed
+from service.reconciling.optimizing import Optimizer, TrialFailed, TryOut
+from service.reconciling.progress import Untried
 from service.reconciling.reconciler import Reconciler
 from service.reconciling.stock import Stock
 from service.registry.fleet import Standing, VersionState, View
@@ -45,6 +46,30 @@ class SizedRunner(FakeRunner):
         self.num_bytes = (wanted.folder / WEIGHTS).stat().st_size
 
 
+class PatientLoader(Loader):
+    """Unloads once it may."""
+
+    def __init__(self, may_unload: asyncio.Event, *parts: Any, **options: Any) -> None:
+        super().__init__(*parts, **options)
+        self._may_unload = may_unload
+
+    async def unload(self, ref: Ref, began: Callable[[], None] = lambda: None) -> int:
+        await self._may_unload.wait()
+        return await super().unload(ref, began)
+
+
+class ToldOptimizer(Optimizer):
+    """Remembers what it was told may be tried."""
+
+    def __init__(self, told: list[Sequence[Untried]], try_out: TryOut) -> None:
+        super().__init__(try_out, max_busy=1.0)
+        self._told = told
+
+    def update(self, untried: Sequence[Untried], wanted: Collection[str]) -> None:
+        self._told.append(untried)
+        super().update(untried, wanted)
+
+
 class Engines:
     """Engines in this process, one for each device that is started."""
 
@@ -57,6 +82,8 @@ class Engines:
         self.broken: set[Ref] = set()
         self.may_load = threading.Event()
         self.may_load.set()
+        self.may_unload = asyncio.Event()
+        self.may_unload.set()
         self.keepers: dict[str, EngineKeeper] = {}
         self.is_automatic = False
         """Whether what nothing was tried for says that it will be."""
@@ -64,6 +91,10 @@ class Engines:
         self.can_optimize = asyncio.Event()
         self.unfit: set[Path] = set()
         self.abandoned: list[Path] = []
+        self.told: list[Sequence[Untried]] = []
+        """What the optimizer was told, each time."""
+        self.told_before: dict[Ref, int] = {}
+        """How often it had been told when a version was pardoned, which is when its load is commanded."""
         self._tasks: list[asyncio.Task[None]] = []
         self._servers: dict[str, EngineServer] = {}
 
@@ -83,6 +114,7 @@ class Engines:
         return slot
 
     def pardon(self, slot: str, ref: Ref) -> None:
+        self.told_before[ref] = len(self.told)
         self.keepers[slot].evidence.pardon(ref)
 
     def restart(self, slot: str) -> None:
@@ -103,7 +135,7 @@ class Engines:
         telemetry = EngineTelemetry(CollectorRegistry())
         engine = Engine(BatchPolicy(), telemetry)
         own = OwnDevice(device, "a device", self.budget, self.peers, lambda: Memory(free=1, total=2))
-        loader = Loader(engine, self._load, telemetry, device=device)
+        loader = PatientLoader(self.may_unload, engine, self._load, telemetry, device=device)
         server = EngineServer(engine, loader, History(), lambda _: None, own, telemetry)
         self._servers[slot] = server
         listening = await asyncio.get_running_loop().create_unix_server(server.connection, str(self.path(slot)))
@@ -202,12 +234,14 @@ async def running(
         changes,
         engines,
         SupervisorTelemetry(CollectorRegistry()),
-        Optimizer(engines.optimize, max_busy=1.0),
+        ToldOptimizer(engines.told, engines.optimize),
         registered=root,
         wants_every_gpu=every_gpu,
     )
-    with listen_unix(folder / "supervisor.sock") as listener:
-        async with reconciler.serving(listener), FleetClient(folder / "supervisor.sock") as fleet:
-            yield Service(root, store, changes, engines, fleet)
-    await engines.close()
-    store.close()
+    try:
+        with listen_unix(folder / "supervisor.sock") as listener:
+            async with reconciler.serving(listener), FleetClient(folder / "supervisor.sock") as fleet:
+                yield Service(root, store, changes, engines, fleet)
+    finally:
+        await engines.close()
+        store.close()
