@@ -33,7 +33,7 @@ coverage: $(VENV)/.installed-test ## run it and say what lines and branches of o
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
 
-faults: $(VENV)/.installed-test ## break a running service in every way, and print what it did (FAULTS=--quick: a short form)
+faults: $(VENV)/.installed-test ## break a running service in every way, and print what it did (FAULTS='--quick': a short form; --chosen: on the back ends it chooses)
 	@$(BIN)/python -m tests.faults $(FAULTS)
 
 mutants: $(VENV)/.installed-mutation ## change the code line by line, and name the changes no test noticed (MODULE='service.wire*')

@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import gc
 import weakref
 
@@ -65,8 +66,28 @@ async def test_what_a_task_failed_of_comes_out() -> None:
     await asyncio.wait([failed])
     with pytest.raises(OSError, match="the disk is away"):
         await stop_tasks(failed, other)
-    await some_turns()
     assert other.cancelled()
+
+
+async def test_whoever_stops_tasks_may_be_cancelled_and_leaves_none_running() -> None:
+    going_on = asyncio.Event()
+
+    async def reluctant() -> None:
+        try:
+            await for_ever()
+        finally:
+            with contextlib.suppress(asyncio.CancelledError):
+                await going_on.wait()
+
+    task = asyncio.create_task(reluctant())
+    await some_turns()
+    stopping = asyncio.create_task(stop_tasks(task))
+    await some_turns()
+    assert not stopping.done()
+    stopping.cancel()
+    await some_turns()
+    assert task.done()
+    assert stopping.cancelled()
 
 
 # In the background
