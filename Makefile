@@ -6,12 +6,14 @@ PORT   ?= 8000
 # Where pip looks for torch; empty means PyPI. README, "PyTorch's CPU or CUDA build", says what to put here.
 TORCH_INDEX_URL ?=
 LOWEST ?= .venv-lowest
+# What pytest is told: tests in two processes. More need more memory than time they save.
+PYTEST ?= -n 2
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run install install-test test lowest faults mutants bench-check gpu check format clean
+.PHONY: help run install install-test test coverage lowest faults mutants bench-check gpu check format clean
 
 help: ## say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,13 +25,19 @@ install: $(VENV)/.installed ## make the environment in .venv
 
 install-test: $(VENV)/.installed-test ## and what the tests and trainings need
 
-test: $(VENV)/.installed-test ## run the whole test suite
-	@$(BIN)/python -m pytest
+test: $(VENV)/.installed-test ## run the whole test suite, in two processes (PYTEST="-n 0 -x tests/models": otherwise)
+	@$(BIN)/python -m pytest $(PYTEST)
+
+coverage: $(VENV)/.installed-test ## run it and say what lines and branches of ours no test reached
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run -m pytest $(PYTEST)
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report
 
 lowest: $(LOWEST)/.installed ## run it with the lowest versions that pyproject.toml allows, in an environment of its own
-	@$(LOWEST)/bin/python -m pytest
+	@$(LOWEST)/bin/python -m pytest $(PYTEST)
 
-faults: $(VENV)/.installed-test ## break a running service in every way, and print what it did (FAULTS=--quick: a short form)
+faults: $(VENV)/.installed-test ## break a running service in every way, and print what it did (FAULTS='--quick': a short form; --chosen: on the back ends it chooses)
 	@$(BIN)/python -m tests.faults $(FAULTS)
 
 mutants: $(VENV)/.installed-mutation ## change the code line by line, and name the changes no test noticed (MODULE='service.wire*')

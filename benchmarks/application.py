@@ -139,7 +139,8 @@ def standing_in(folder: Path) -> Iterator[None]:
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) as process:
         try:
             assert process.stdout is not None
-            process.stdout.readline()
+            if not process.stdout.readline():
+                raise RuntimeError(f"what stands in for engine and recorder ended with code {process.wait()}")
             yield
         finally:
             process.kill()

@@ -2,7 +2,6 @@
 
 import contextlib
 import re
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -14,7 +13,7 @@ from tests.end_to_end.service import Homes, Service
 _LABEL = re.compile(r'label\\?"\s*:\s*\\?"([^"\\]+)')
 # So many of a case's bodies are compared before it is measured.
 _CHECKED = 20
-_OPTIMISED_SECONDS = 1800.0
+CHOOSING_SECONDS = 1800.0
 
 
 @dataclass(frozen=True)
@@ -44,21 +43,9 @@ def serving(homes: Homes, *, optimised: bool = True) -> Iterator[Target]:
         for case in CASES.values():
             label(service.url, our_request(case))
         if optimised:
-            wait_optimised(service)
+            service.wait_chosen(CHOOSING_SECONDS)
         settle(mark)
         yield Target(service.url, mark)
-
-
-def wait_optimised(service: Service) -> None:
-    """Until the service has found out what runs each version best. Raises ServerFailed."""
-    ends = time.monotonic() + _OPTIMISED_SECONDS
-    while time.monotonic() < ends:
-        models = service.client.get("/v1/models").json()["models"]
-        backends = [version["backend"] for model in models for version in model["versions"]]
-        if not any(backend is None or backend["pending"] for backend in backends):
-            return
-        time.sleep(0.5)
-    raise ServerFailed(f"not every version is optimised yet: {service.errors[-500:]}")
 
 
 def label(url: str, request: Request, turn: int = 0) -> str:

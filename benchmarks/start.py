@@ -13,7 +13,7 @@ from rich.console import Console
 
 from benchmarks.load import ask
 from benchmarks.networks import Request
-from benchmarks.ours import wait_optimised
+from benchmarks.ours import CHOOSING_SECONDS
 from benchmarks.report import Step, keep, progress, show
 from benchmarks.throughput import payloads
 from tests.end_to_end.service import Homes, Service
@@ -40,7 +40,7 @@ def measure(step: Step, homes: Homes, *, rounds: int) -> tuple[list[Start], list
     step("choosing back ends")
     with _running(home, optimize="auto", optimize_max_busy=1) as service:
         service.wait_ready()
-        wait_optimised(service)
+        service.wait_chosen(CHOOSING_SECONDS)
     return plain, list(_starts(step, home, rounds, "on what was chosen"))
 
 

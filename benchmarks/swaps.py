@@ -21,6 +21,7 @@ from rich.progress import track
 from rich.table import Table
 
 import models
+from benchmarks.ours import CHOOSING_SECONDS
 from benchmarks.throughput import Measured, Payload, measure, payloads
 from tests.end_to_end.service import Homes, Service, until
 
@@ -77,20 +78,23 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=8, help="of a window")
     parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--pause", type=float, default=0.1, help="seconds between two changes")
+    parser.add_argument("--optimised", action="store_true", help="run what the service found out is best, not PyTorch")
     parser.add_argument("--json", type=Path, help="write the figures to this file too")
     arguments = parser.parse_args()
     payload: Payload = payloads()[0]
     quiet: list[Measured] = []
     swapping: list[Measured] = []
     changes = 0
+    settings = {"optimize": "auto", "optimize_max_busy": 1} if arguments.optimised else {"optimize": "manual"}
     homes = Homes()
     home = homes()
     write_second_version(payload.model, home / "data" / "models")
     try:
-        with Service(home) as service:
+        with Service(home, **settings) as service:
             second = f"/v1/models/{payload.model}/versions/2"
             service.wait_ready()
             until(lambda: service.client.get(second).json().get("ready"), "the second version is loaded")
+            backends = service.wait_chosen(CHOOSING_SECONDS) if arguments.optimised else {}
             measure(service.url, payload, arguments.connections, seconds=3)  # warms up
             for _ in track(range(arguments.windows), "measuring", console=Console(stderr=True)):
                 quiet.append(measure(service.url, payload, arguments.connections, arguments.seconds))
@@ -114,6 +118,7 @@ def main() -> None:
             "machine": platform.processor() or platform.machine(),
             "cores": os.cpu_count(),
             "changes": changes,
+            "backends": backends,
             "p99_ratio": round(ratio, 3),
             "quiet": [asdict(each) for each in quiet],
             "swapping": [asdict(each) for each in swapping],

@@ -58,7 +58,9 @@ def register(
         raise failure(error) from None
     folder = settings.registered_models / model / str(version)
     arguments = ["--model", model, "--version", version, "--weights", weights, "--manifest", manifest, "--out", folder]
-    result = run_module("models.convert", *arguments, *(["--rename", rename] if rename else []))
+    if rename:
+        arguments += ["--rename", rename]
+    result = run_module("models.convert", *arguments, doing=f"Building and trying {coming.ref}")
     if result.returncode:
         raise failure(result.stderr.strip() or f"the conversion ended with {result.returncode}")
     typer.echo(f"Registered {coming.ref} in {folder}")
@@ -90,7 +92,7 @@ def verify(
         raise failure(f"{folder} is broken: {error}") from None
     table = describe(manifest)
     if load:
-        result = run_module("models.check", folder)
+        result = run_module("models.check", folder, doing=f"Building and trying {manifest.model}/{manifest.version}")
         if result.returncode:
             raise failure(f"{folder} is broken: {result.stderr.strip()}")
         table.add_row("network", result.stdout.strip())

@@ -12,6 +12,8 @@ from rich.text import Text
 from service.process.command import module_command
 
 if TYPE_CHECKING:
+    from rich.status import Status
+
     from service.settings import Settings
     from service.store.databases import Location
 
@@ -58,10 +60,16 @@ def read_store(settings: "Settings", read: Callable[["Location"], T]) -> T:
         raise failure(error) from None
 
 
-def run_module(name: str, *arguments: object) -> "subprocess.CompletedProcess[str]":
-    """Run one of our modules in a process of its own, and give what it printed."""
+def run_module(name: str, *arguments: object, doing: str) -> "subprocess.CompletedProcess[str]":
+    """Run one of our modules in a process of its own, and give what it printed; `doing` is shown meanwhile."""
     command = module_command(name, *arguments)
-    return subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    with waiting(doing):
+        return subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+
+
+def waiting(what: str) -> "Status":
+    """Shows that something goes on; nothing where stderr is no terminal."""
+    return Console(stderr=True).status(what)
 
 
 def console() -> Console:

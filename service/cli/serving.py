@@ -4,9 +4,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
-from service.cli.output import console, failure, load_settings
+from service.cli.output import console, failure, load_settings, waiting
 
 if TYPE_CHECKING:
     from service.registry.catalog import Catalog
@@ -56,8 +55,7 @@ def serve(
         access_log=access_log,
     )
     configure_logging(settings.log_level, settings.log_format, slot="supervisor")
-    # Nothing is drawn where stderr is no terminal.
-    with Console(stderr=True).status("Starting: loading and warming up the models") as status:
+    with waiting("Starting: loading and warming up the models") as status:
 
         def announce(url: str, catalog: "Catalog") -> None:
             status.stop()

@@ -4,15 +4,12 @@ import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from service.cli.connecting import DEFAULT_URL, Url, connected
-from service.cli.output import failure
+from service.cli.output import failure, waiting
 from service.domain import Precision
 
 if TYPE_CHECKING:
-    from rich.status import Status
-
     from servoloop import Client, VersionChange
 
 _Model = Annotated[str, typer.Argument(metavar="MODEL")]
@@ -39,7 +36,7 @@ def load(
     from servoloop import Unavailable
 
     with connected(url) as client:
-        with _waiting(f"Loading {model}/{version}"):
+        with waiting(f"Loading {model}/{version}"):
             try:
                 change = client.load(model, version, pinned=pin, replicas=replicas, precision=precision, wait=wait)
             except Unavailable as error:
@@ -52,14 +49,14 @@ def load(
 def reload(model: _Model, version: _Version, wait: _Wait = _WAIT_SECONDS, url: Url = DEFAULT_URL) -> None:
     """Load a version anew, while the old replica goes on answering if there is room for both."""
     with connected(url) as client:
-        with _waiting(f"Loading {model}/{version} anew"):
+        with waiting(f"Loading {model}/{version} anew"):
             change = client.reload(model, version, wait=wait)
         _say_loaded(model, change, client)
 
 
 def unload(model: _Model, version: _Version, wait: _Wait = _WAIT_SECONDS, url: Url = DEFAULT_URL) -> None:
     """Unload a version that no alias names, until it is loaded again."""
-    with connected(url) as client, _waiting(f"Unloading {model}/{version}"):
+    with connected(url) as client, waiting(f"Unloading {model}/{version}"):
         change = client.unload(model, version, wait=wait)
     if change.done:
         typer.echo(f"{model}/{version} is unloaded. To have it back: servoloop load {model} {version}")
@@ -83,7 +80,7 @@ def delete(
             what, question = f"{model}/{version}", f"Delete {model}/{version} with its files?"
         if not yes:
             _confirm(question)
-        with _waiting(f"Deleting {what}"):
+        with waiting(f"Deleting {what}"):
             deleted = (
                 client.delete_model(model, wait=wait)
                 if version is None
@@ -120,8 +117,3 @@ def _confirm(question: str) -> None:
 
 def _is_at_terminal() -> bool:
     return sys.stdin.isatty()
-
-
-def _waiting(what: str) -> "Status":
-    """Shows that something goes on; nothing where stderr is no terminal."""
-    return Console(stderr=True).status(what)

@@ -1,18 +1,20 @@
 """Tasks of the event loop: how they are stopped, and how those that nobody waits for are kept."""
 
 import asyncio
-import contextlib
 from collections.abc import Coroutine
 from typing import Any
 
 
 async def stop_tasks(*tasks: asyncio.Task[Any]) -> None:
-    """Cancel them all, and wait for each in turn until it has ended. Raises what one of them failed of."""
+    """Cancel them all, and wait until all have ended. Raises what the first of them failed of.
+
+    Whoever waits here may be cancelled, which still takes until all have ended.
+    """
     for task in tasks:
         task.cancel()
-    for task in tasks:
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+    for ended in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(ended, BaseException) and not isinstance(ended, asyncio.CancelledError):
+            raise ended
 
 
 class Background:

@@ -23,13 +23,13 @@ STOP_SECONDS = 40.0
 _COMMAND = Path(sysconfig.get_path("scripts")) / "servoloop"
 
 
-def until(condition: Callable[[], T | None], what: str, seconds: float = START_SECONDS) -> T:
+def until(condition: Callable[[], T | None], what: str, seconds: float = START_SECONDS, *, every: float = 0.02) -> T:
     """Ask until the answer is truthy, and return it. The only place where tests wait for something to come about."""
     ends = time.monotonic() + seconds
     while not (found := condition()):
         if time.monotonic() > ends:
             raise AssertionError(f"after {seconds} seconds still not: {what}")
-        time.sleep(0.02)
+        time.sleep(every)
     return found
 
 
@@ -108,6 +108,22 @@ class Service:
     def pid(self) -> int:
         assert self._process is not None
         return self._process.pid
+
+    def wait_chosen(self, seconds: float) -> dict[str, str]:
+        """Until it has found out what runs each version best (`optimize="auto"`); that, by MODEL/VERSION."""
+
+        def chosen() -> dict[str, str] | None:
+            models = self.client.get("/v1/models").json()["models"]
+            backends = {
+                f"{model['name']}/{version['version']}": version["backend"]
+                for model in models
+                for version in model["versions"]
+            }
+            if any(backend is None or backend["pending"] for backend in backends.values()):
+                return None
+            return {ref: f"{backend['name']} {backend['precision']}" for ref, backend in backends.items()}
+
+        return until(chosen, "back ends are chosen", seconds, every=0.5)
 
     def stop(self) -> int:
         """Ask it to stop and wait; its exit code."""
@@ -237,14 +253,21 @@ def serve_and_fail(home: Path, *options: str, **settings: Any) -> tuple[int, str
 
 
 class Homes:
-    """Makes folders with short names, because a unix socket's path is short too, and takes them away again."""
+    """Makes folders with short names, because a unix socket's path is short too, and takes them away again.
+
+    With `evidence`, what a service found out about back ends, each begins with that.
+    """
 
     def __init__(self) -> None:
         self._made: list[Path] = []
+        self.evidence: Path | None = None
 
     def __call__(self) -> Path:
-        self._made.append(Path(tempfile.mkdtemp(prefix="sl-")))
-        return self._made[-1]
+        home = Path(tempfile.mkdtemp(prefix="sl-"))
+        self._made.append(home)
+        if self.evidence is not None:
+            shutil.copytree(self.evidence, home / "data" / self.evidence.name)
+        return home
 
     def remove(self) -> None:
         for path in self._made:

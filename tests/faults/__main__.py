@@ -16,7 +16,7 @@ from rich.table import Table
 
 from tests import checkpoints
 from tests.end_to_end.service import Homes, Service, until
-from tests.faults import disconnects, drains, hostile, kills, overload, versions
+from tests.faults import chosen, disconnects, drains, hostile, kills, overload, versions
 from tests.faults.report import Report
 
 Done = Callable[[], None]
@@ -152,6 +152,7 @@ def main() -> None:
     """Run the faults, print, and exit."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a short form of each")
+    parser.add_argument("--chosen", action="store_true", help="first find out what runs each model best, and run that")
     parser.add_argument("--only", action="append", metavar="FAULT", help="this one; may be given several times")
     arguments = parser.parse_args()
     homes = Homes()
@@ -160,7 +161,8 @@ def main() -> None:
         names = [fault.name for fault in known]
         if unknown := set(arguments.only or names) - set(names):
             parser.error(f"there is no fault {sorted(unknown)[0]!r}; there are: {', '.join(names)}")
-        reports = asyncio.run(run([fault for fault in known if fault.name in (arguments.only or names)]))
+        reports = [chosen.choose(homes)] if arguments.chosen else []
+        reports += asyncio.run(run([fault for fault in known if fault.name in (arguments.only or names)]))
     finally:
         homes.remove()
     show(reports)

@@ -22,7 +22,7 @@ MODEL, VERSIONS = "sensors", (1, 2)
 BODY = {"instances": [[1.0, 2.0, 3.0, 4.0]], "parameters": {"return_probabilities": True}}
 SEEN_MS = 250.0
 _PROBES = 8
-_CROWDED, _PLACES, _CLIENTS_EACH = ("one", "two", "three", "four"), 1.5, 4
+CROWDED, _PLACES, _CLIENTS_EACH = ("one", "two", "three", "four"), 1.5, 4
 _PAUSE_SECONDS = 0.02
 
 
@@ -153,9 +153,9 @@ def _both_loaded(service: Service) -> None:
 async def crowd(home: Path, requests: int, done: Callable[[], None] = lambda: None) -> Report:
     """More models than there is room for, each asked by clients of its own, all at once."""
     root = home / "data" / "models"
-    for name in _CROWDED:
+    for name in CROWDED:
         checkpoints.write_image(root, name)
-    budget = int(_PLACES * (root / _CROWDED[0] / "1" / WEIGHTS).stat().st_size)
+    budget = int(_PLACES * (root / CROWDED[0] / "1" / WEIGHTS).stat().st_size)
     statuses: list[int] = []
     seconds: list[float] = []
     resident: list[float] = []
@@ -178,7 +178,7 @@ async def crowd(home: Path, requests: int, done: Callable[[], None] = lambda: No
                     resident.append(await asyncio.to_thread(service.metric, "servoloop_resident_bytes"))
                     await asyncio.sleep(_PAUSE_SECONDS)
 
-            await asyncio.gather(look(), *(ask(name) for name in _CROWDED for _ in range(_CLIENTS_EACH)))
+            await asyncio.gather(look(), *(ask(name) for name in CROWDED for _ in range(_CLIENTS_EACH)))
         evictions = service.metric("servoloop_evictions_total")
         restarts = service.metric("servoloop_process_restarts_total")
     return Report(

@@ -26,14 +26,20 @@ DTYPES = {
 
 @dataclass(frozen=True, slots=True)
 class Eager:
-    """The network as it was loaded; with a lower precision autocast chooses what is computed with it."""
+    """The network as it was loaded; with a lower precision autocast chooses what is computed with it.
+
+    With `cast` the weights, and all that it computes, have that precision.
+    """
 
     precision: Precision = Precision.FLOAT32
     name: str = "eager"
+    cast: bool = False
 
     def why_not(self, device: torch.device) -> str | None:
         """float16 is for GPUs."""
-        return _why_not(self.precision, device)
+        if self.precision is Precision.FLOAT16 and device.type != "cuda":
+            return f"float16 needs a GPU, and this engine's device is {device}; choose bfloat16"
+        return None
 
     def start(self, place: Place) -> None:
         """PyTorch's threads belong to the thread that computes."""
@@ -47,39 +53,9 @@ class Eager:
         typical: Typical = none_shipped,
     ) -> Compiled:
         """Place the network on the device, pictures with their channels last."""
+        if self.cast:
+            return EagerNetwork(deepcopy(network).to(DTYPES[self.precision]), place, Precision.FLOAT32)
         return EagerNetwork(network, place, self.precision)
-
-
-@dataclass(frozen=True, slots=True)
-class EagerCast:
-    """The network with its weights, and all that it computes, in a lower precision."""
-
-    precision: Precision = Precision.BFLOAT16
-    name: str = "eager-cast"
-
-    def why_not(self, device: torch.device) -> str | None:
-        """float16 is for GPUs."""
-        return _why_not(self.precision, device)
-
-    def start(self, place: Place) -> None:
-        """PyTorch's threads belong to the thread that computes."""
-
-    def build(
-        self,
-        network: Network,
-        manifest: Manifest,
-        samples: Sequence[Tensors],
-        place: Place,
-        typical: Typical = none_shipped,
-    ) -> Compiled:
-        """Cast the network, and place it on the device."""
-        return EagerNetwork(deepcopy(network).to(DTYPES[self.precision]), place, Precision.FLOAT32)
-
-
-def _why_not(precision: Precision, device: torch.device) -> str | None:
-    if precision is Precision.FLOAT16 and device.type != "cuda":
-        return f"float16 needs a GPU, and this engine's device is {device}; choose bfloat16"
-    return None
 
 
 class EagerNetwork:

@@ -3,7 +3,7 @@
 from service.domain import Precision
 from service.engine.backends.base import Backend
 from service.engine.backends.cuda_graphs import CudaGraphs
-from service.engine.backends.eager import Eager, EagerCast
+from service.engine.backends.eager import Eager
 from service.engine.backends.inductor import Inductor
 from service.engine.backends.onnxruntime import OnnxRuntime
 from service.engine.backends.openvino import OpenVino
@@ -11,7 +11,7 @@ from service.engine.backends.openvino import OpenVino
 BACKENDS: tuple[Backend, ...] = (
     Eager(),
     Eager(Precision.BFLOAT16),
-    EagerCast(),
+    Eager(Precision.BFLOAT16, "eager-cast", cast=True),
     OpenVino(),
     OpenVino(Precision.BFLOAT16),
     OpenVino(Precision.BFLOAT16, "openvino-int8", int8=True),

@@ -1,9 +1,10 @@
-"""An engine that counts, one end of a connection, and what every problem answer must be."""
+"""An engine that counts, one end of a connection, and what every answer must be."""
 
 import asyncio
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import UUID
 
 import httpx
 import numpy as np
@@ -150,4 +151,22 @@ def problem_of(response: httpx.Response) -> dict[str, Any]:
     assert body["status"] == response.status_code
     assert body["request_id"]
     assert body["request_id"] == response.headers["x-request-id"]
+    return body
+
+
+async def answer(client: httpx.AsyncClient, path: str, instances: list[Any], **parameters: Any) -> dict[str, Any]:
+    response = await client.post(path, json={"instances": instances, "parameters": parameters})
+    return checked(response, len(instances))
+
+
+def checked(response: httpx.Response, num_rows: int) -> dict[str, Any]:
+    """The answer's members, once its shape is as clients rely on it."""
+    assert response.status_code == 200, response.text
+    assert response.headers["content-type"] == "application/json"
+    body: dict[str, Any] = response.json()
+    assert body.keys() == {"model", "version", "prediction_ids", "predictions"}
+    assert len(body["predictions"]) == len(body["prediction_ids"]) == num_rows
+    ids = [UUID(text) for text in body["prediction_ids"]]
+    assert {one.version for one in ids} == {7}
+    assert len(set(ids)) == num_rows
     return body

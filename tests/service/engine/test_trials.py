@@ -15,7 +15,7 @@ from models.preprocess import Tensors
 from models.preprocess.tensors import Array
 from service.domain import Precision
 from service.engine import trials
-from service.engine.backends.eager import Eager, EagerCast
+from service.engine.backends.eager import Eager
 from service.engine.choosing import Trial, choose
 from service.engine.heldout import Rows
 from service.engine.judging import BATCH
@@ -179,7 +179,7 @@ def test_where_others_may_be_as_busy_as_they_like_every_round_counts() -> None:
 
 def test_one_thread_half_the_cores_and_all_are_tried() -> None:
     assert [each.threads for each in candidates([Eager()], 8)] == [1, 4, 8]
-    assert [each.title for each in candidates([EagerCast()], 2)] == [
+    assert [each.title for each in candidates([Eager(Precision.BFLOAT16, "eager-cast", cast=True)], 2)] == [
         "eager-cast bfloat16, 1 thread",
         "eager-cast bfloat16, 2 threads",
     ]

@@ -1,117 +1,14 @@
 """What the supervisor decides, on engines that do at once what they are told."""
 
-from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from models.manifest import Manifest
-from service.domain import Execution, Loading, Precision, Ref, Wish
-from service.reconciling.decision import Decision, EngineFacts, Facts, decide
-from service.reconciling.failures import Attempt, attempt_of
-from service.reconciling.progress import Progress
+from service.domain import Loading, Precision, Ref, Wish
+from service.reconciling.decision import Decision, decide
 from service.reconciling.steps import Holding, Load, Replica, Unload
-from service.registry.catalog import Catalog, Model, Version
 from service.registry.fleet import VersionState
-from service.wire.report import DeviceReport, ReplicaReport, Report
-
-A, B, C = Ref("a", 1), Ref("b", 1), Ref("c", 1)
-SIZES = {A: 40, B: 40, C: 40}
-
-
-def version(ref: Ref, size: int) -> Version:
-    return Version(ref, Path(str(ref)), Manifest.model_construct(), f"identity of {ref}", size)
-
-
-FAST = Execution("openvino", Precision.BFLOAT16, 2, "it was measured")
-PLAIN = Execution("eager", Precision.FLOAT32, 2, "nothing was tried here yet", pending=True)
-
-
-class World:
-    """Engines with budgets in bytes; a load succeeds at once unless it is in `broken`."""
-
-    def __init__(self, *budgets: int, sizes: Mapping[Ref, int] = SIZES) -> None:
-        self.now = 1000.0
-        self.versions = {ref: version(ref, size) for ref, size in sizes.items()}
-        self.wishes: dict[Ref, Wish] = {}
-        self.asked: dict[Ref, float] = {}
-        self.loaded_at: dict[Ref, float] = {}
-        self.aliases = {ref: {"champion": ref.version} for ref in sizes}
-        self.broken: set[Ref | tuple[Ref, Precision]] = set()
-        self.budgets = {f"engine-{number}": budget for number, budget in enumerate(budgets)}
-        self.holdings: dict[str, Holding | None] = {slot: Holding() for slot in self.budgets}
-        self.failures: dict[str, dict[Attempt, str]] = {slot: {} for slot in self.budgets}
-        self.owed: dict[Ref, float] = {}
-        self.gone: dict[str, float] = {}
-        self.before: dict[str, Holding] = {}
-        self.execution = FAST
-        self.trials: dict[str, Progress] = {}
-
-    @property
-    def facts(self) -> Facts:
-        models = {
-            ref.model: Model(ref.model, {ref.version: one}, self.aliases[ref]) for ref, one in self.versions.items()
-        }
-        return Facts(
-            now=self.now,
-            scan=7,
-            catalog=Catalog(models),
-            wishes=self.wishes,
-            engines=[self._engine(slot) for slot in self.budgets],
-            asked=self.asked,
-            owed=self.owed,
-            loaded_at=self.loaded_at,
-            trials=self.trials,
-        )
-
-    def settle(self) -> Decision:
-        """Do what is decided until nothing is left to do."""
-        for _ in range(20):
-            decision = decide(self.facts)
-            if not decision.commands:
-                return decision
-            for command in decision.commands:
-                self.obey(command, decision)
-        raise AssertionError("it never ends")
-
-    def obey(self, command: Load | Unload, decision: Decision) -> None:
-        holding = self.holdings[command.slot]
-        assert holding is not None
-        loaded = dict(holding.loaded)
-        if isinstance(command, Unload):
-            del loaded[command.ref]
-        else:
-            claim = decision.claims[command.ref]
-            replica = Replica.of(claim)
-            if command.ref in self.broken or (command.ref, claim.precision) in self.broken:
-                self.failures[command.slot][attempt_of(claim)] = "it is broken"
-            else:
-                loaded[command.ref] = replica
-        self.holdings[command.slot] = replace(holding, loaded=loaded)
-        assert sum(replica.num_bytes for replica in loaded.values()) <= self.budgets[command.slot]
-
-    def lies(self) -> dict[str, set[Ref]]:
-        return {slot: set(holding.loaded) for slot, holding in self.holdings.items() if holding is not None}
-
-    def lose(self, slot: str, seconds: float) -> None:
-        """The engine is gone since so many seconds."""
-        holding = self.holdings[slot]
-        if holding is not None:
-            self.before[slot] = holding
-        self.holdings[slot] = None
-        self.gone[slot] = seconds
-
-    def _engine(self, slot: str) -> EngineFacts:
-        holding = self.holdings[slot]
-        shown = holding if holding is not None else self.before[slot]
-        replicas = {
-            ref: ReplicaReport(r.num_bytes, r.generation, r.precision, 0.0, self.execution, r.is_optimized)
-            for ref, r in shown.loaded.items()
-        }
-        device = DeviceReport("cpu", self.budgets[slot], ("cpu",))
-        report = Report(device, replicas, frozenset(), frozenset())
-        return EngineFacts(slot, f"/{slot}.sock", report, holding, self.gone.get(slot, 0.0), self.failures[slot])
+from tests.service.reconciling.world import FAST, A, B, C, World
 
 
 def states(decision: Decision) -> dict[Ref, VersionState]:
@@ -373,55 +270,3 @@ def test_what_is_too_large_for_every_device_is_said_to_be(budget: int) -> None:
     standing = World(budget).settle().view.versions[A]
     assert standing.state is VersionState.NO_ROOM
     assert "needs 40 bytes" in (standing.reason or "")
-
-
-# What runs a version best
-
-
-def shown(world: World) -> Execution | None:
-    return decide(world.facts).view.versions[A].execution
-
-
-def test_how_far_trying_has_come_is_told_while_it_is_to_be_tried() -> None:
-    world = World(100, sizes={A: 40})
-    world.settle()
-    world.execution = PLAIN
-    assert shown(world) == PLAIN
-    world.trials["identity of a/1"] = Progress("others are being tried")
-    assert shown(world) == replace(PLAIN, reason="others are being tried")
-    world.trials["identity of a/1"] = Progress("it failed", is_pending=False)
-    assert shown(world) == replace(PLAIN, reason="it failed", pending=False)
-    world.execution = FAST
-    assert shown(world) == FAST
-
-
-def test_once_it_is_found_what_runs_it_best_it_is_loaded_anew_in_its_place() -> None:
-    world = World(100, sizes={A: 40})
-    world.settle()
-    world.trials["identity of a/1"] = Progress("it is found", is_found=True)
-    decision = decide(world.facts)
-    assert decision.commands == [Load("engine-0", A)]
-    assert decision.view.versions[A].state is VersionState.LOADED
-    world.obey(decision.commands[0], decision)
-    assert not decide(world.facts).commands
-
-
-def test_what_was_found_and_is_not_there_any_more_is_not_waited_for() -> None:
-    world = World(100, sizes={A: 40})
-    world.trials["identity of a/1"] = Progress("it is found", is_found=True)
-    world.execution = PLAIN
-    world.settle()
-    found = shown(world)
-    assert found is not None
-    assert (found.pending, "is not there any more" in found.reason) == (False, True)
-
-
-def test_where_that_load_fails_the_old_replica_answers_on() -> None:
-    world = World(100, sizes={A: 40})
-    world.settle()
-    world.trials["identity of a/1"] = Progress("it is found", is_found=True)
-    world.broken.add(A)
-    decision = world.settle()
-    assert decision.view.versions[A].state is VersionState.LOADED
-    assert decision.view.versions[A].reason == "it is broken"
-    assert world.lies() == {"engine-0": {A}}

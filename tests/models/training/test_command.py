@@ -7,8 +7,9 @@ import pytest
 
 from models.checkpoint_files import verify
 from models.training import recipes
-from models.training.__main__ import main
+from models.training.command import main
 from models.training.recipes import Recipe
+from tests.terminal import AtTerminal
 
 
 @pytest.fixture(autouse=True)
@@ -61,8 +62,15 @@ def test_what_goes_wrong_is_one_line_and_status_1(
     assert not (tmp_path / "1").exists()
 
 
+def test_at_a_terminal_it_is_shown_that_torch_is_imported(tmp_path: Path) -> None:
+    with AtTerminal("-m", "models.training", "poetry", "--out", tmp_path / "1") as terminal:
+        terminal.sees("Importing PyTorch")
+        assert terminal.ended() == (1, "")
+    assert terminal.shown.index("Importing PyTorch") < terminal.shown.index("error: unknown recipe 'poetry'")
+
+
 def test_without_matplotlib_help_is_there_and_a_training_says_what_to_install(tmp_path: Path) -> None:
-    start = "import sys; sys.modules['matplotlib'] = None; from models.training.__main__ import main; sys.exit(main())"
+    start = "import sys; sys.modules['matplotlib'] = None; from models.training.command import main; sys.exit(main())"
 
     def command(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run([sys.executable, "-c", start, *arguments], capture_output=True, text=True, check=False)
