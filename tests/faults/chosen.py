@@ -1,10 +1,13 @@
-"""The back ends that a service chooses by itself, for the models of the faults."""
+"""The back ends that a service chooses by itself, for the models of the faults.
+
+The slow model stays on PyTorch: what it is for is to keep a core busy, which elsewhere it does not.
+"""
 
 from rich.console import Console
 
 from tests import checkpoints
 from tests.end_to_end.service import Homes, Service
-from tests.faults import slow, versions
+from tests.faults import versions
 from tests.faults.report import Report
 
 _SECONDS = 600.0
@@ -18,7 +21,6 @@ def choose(homes: Homes) -> Report:
         checkpoints.write_vector(root, versions.MODEL, version=version)
     for name in ("clothes", *versions.CROWDED):
         checkpoints.write_image(root, name)
-    slow.write(root)
     with (
         Console(stderr=True).status("finding out what runs each model best"),
         Service(home, shipped_checkpoints="", optimize="auto", optimize_max_busy=1) as service,
