@@ -37,7 +37,7 @@ _SHORT_QUEUE = {"shipped_checkpoints": "", "max_queued_rows": 16, "max_batch_row
 class Refusals:
     """Of bursts: `clients` send at the same instant. Milliseconds from sending to the last byte of a 503.
 
-    The p50 and the maximum are of one burst, the median of all bursts; the p99 is of all refusals together.
+    The p50 and the slowest are of one burst, the median of all bursts; the p99 is of all refusals together.
     """
 
     clients: int
@@ -45,7 +45,7 @@ class Refusals:
     refused: int
     p50_ms: float
     p99_ms: float
-    max_ms: float
+    slowest_of_a_burst_ms: float
 
 
 def refusals(homes: Homes, seconds: int) -> Figures:
