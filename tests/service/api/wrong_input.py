@@ -6,6 +6,7 @@
 import base64
 import gzip
 import io
+import re
 import struct
 import zlib
 from dataclasses import dataclass, field
@@ -41,7 +42,7 @@ class Case:
     status: int
     field: str | None
     what: str
-    """`…` is a word that a library changed between versions that pyproject.toml allows."""
+    """`…` stands for a word that a library changed between versions that pyproject.toml allows."""
     expected: str | None = None
     content_type: str | None = JSON_TYPE
     headers: dict[str, str] = field(default_factory=dict)
@@ -50,6 +51,10 @@ class Case:
     def detail(self) -> str:
         where = f"{self.field}: " if self.field and self.status != 404 else ""
         return where + self.what + (f"; expected {self.expected}" if self.expected else "")
+
+    def is_told_by(self, detail: str) -> bool:
+        """Whether this is what the answer should say."""
+        return re.fullmatch(re.escape(self.detail).replace("…", r"\w+"), detail) is not None
 
 
 def one(instance: Any, **parameters: Any) -> dict[str, Any]:
