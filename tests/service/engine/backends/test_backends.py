@@ -205,6 +205,16 @@ def test_what_openvino_computes_with_bfloat16_is_not_float32_under_another_name(
     assert not np.allclose(made(backend, "cnn").run(rows, ragged=False)[0], reference("cnn"), rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize(("name", "share"), [("eager", 1.0), ("eager-cast", 0.5)])
+def test_of_pytorch_in_bfloat16_the_cast_one_alone_keeps_its_weights_so(name: str, share: float) -> None:
+    backend = next(each for each in BACKENDS if (each.name, each.precision) == (name, Precision.BFLOAT16))
+    place = Place(CPU, 1)
+    contract, architecture = NETWORKS["mlp"]
+    network, manifest = build(architecture["family"], architecture["config"]), manifest_of(contract, architecture)
+    whole = Eager().build(network, manifest, samples_of("mlp"), place).num_bytes
+    assert backend.build(network, manifest, samples_of("mlp"), place).num_bytes == share * whole
+
+
 @pytest.mark.parametrize("backend", BACKENDS, ids=title)
 def test_what_is_made_for_cpus_says_so_on_a_gpu(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.engine.backends.cuda_graphs.find_spec", lambda name: name)  # Triton is there
