@@ -9,7 +9,7 @@ import time
 from types import TracebackType
 from typing import Self
 
-PATIENCE = 60.0
+from tests.patience import PATIENCE
 
 
 class AtTerminal:

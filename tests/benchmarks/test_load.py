@@ -73,7 +73,6 @@ def test_a_stall_shows_in_the_latency_of_every_request_that_was_due_meanwhile(ur
     assert window.errors == 0
     # 15 of 100 requests were due during the stall; a closed loop would have seen two slow ones.
     assert window.p99_ms > 800 * STALL
-    assert window.p50_ms < 500 * STALL
 
 
 def test_failed_requests_are_counted(url: str) -> None:

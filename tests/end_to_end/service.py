@@ -16,14 +16,15 @@ from typing import Any, Self, TypeVar
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.patience import PATIENCE
+
 T = TypeVar("T")
 
-START_SECONDS = 60.0
 STOP_SECONDS = 40.0
 _COMMAND = Path(sysconfig.get_path("scripts")) / "servoloop"
 
 
-def until(condition: Callable[[], T | None], what: str, seconds: float = START_SECONDS, *, every: float = 0.02) -> T:
+def until(condition: Callable[[], T | None], what: str, seconds: float = PATIENCE, *, every: float = 0.02) -> T:
     """Ask until the answer is truthy, and return it. The only place where tests wait for something to come about."""
     ends = time.monotonic() + seconds
     while not (found := condition()):

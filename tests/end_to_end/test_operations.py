@@ -14,7 +14,7 @@ from tests.end_to_end.service import Homes, Service, serve_and_fail, until
 
 
 def test_the_address_is_printed_once_predictions_are_answered(service: Service) -> None:
-    until(lambda: service.url in service.output, "the address is printed", seconds=5)
+    until(lambda: service.url in service.output, "the address is printed")
 
 
 def test_a_checkpoint_that_was_cut_short_is_reported_while_others_serve(service: Service) -> None:
@@ -149,7 +149,7 @@ def test_a_request_that_failed_is_logged_under_its_id_without_what_it_held(servi
         lines = [json.loads(line) for line in service.errors.splitlines() if "logged-7" in line]
         return [line for line in lines if line["request_id"] == "logged-7"]
 
-    (line,) = until(logged, "the request is logged", seconds=5)
+    (line,) = until(logged, "the request is logged")
     assert (line["process"], line["method"], line["path"], line["status"]) == (
         "http-0",
         "POST",
@@ -163,6 +163,6 @@ def test_a_client_that_leaves_in_the_middle_leaves_no_trace_of_a_crash(service: 
     head = b"POST /v1/models/mood/predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
     with socket.create_connection(("127.0.0.1", service.port)) as connection:
         connection.sendall(head + b"X-Request-Id: left-early\r\nContent-Length: 1000\r\n\r\n{")
-    until(lambda: "left-early" in service.errors, "its leaving is logged", seconds=5)
+    until(lambda: "left-early" in service.errors, "its leaving is logged")
     assert "Traceback" not in service.errors
     assert service.predict("mood", ["good"])

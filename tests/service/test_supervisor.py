@@ -8,6 +8,7 @@ import pytest
 from service.registry.catalog import Catalog
 from service.settings import Settings
 from service.supervisor import Supervisor
+from tests.patience import PATIENCE
 
 WAITING = '{"ready":false,"waiting_for":{"mood":"its engine is loading it"},"broken":{}}'
 
@@ -27,7 +28,7 @@ async def test_what_a_start_waits_for_is_said_once(
         writer.close()
 
     announced: list[str] = []
-    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server, asyncio.timeout(20):
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server, asyncio.timeout(PATIENCE):
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         with caplog.at_level(logging.WARNING, "service.supervisor"):
             await Supervisor(Settings())._announce(url, Catalog(), lambda url, _: announced.append(url))

@@ -22,10 +22,10 @@ from service.watch.blackbox import Running
 from service.wire.inference import Outputs
 from service.wire.report import Wanted
 from tests.fakes import FakeRunner, ManualClock, sample
+from tests.patience import PATIENCE
 
 REF, OTHER = Ref("m", 1), Ref("n", 1)
 LABELS = {"model": "m", "version": "1"}
-PATIENCE = 10.0
 Result = Outputs | ServoloopError
 
 

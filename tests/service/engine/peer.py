@@ -17,11 +17,11 @@ from service.wire.frames import Frame, Kind
 from service.wire.inference import InferHeader, InferRequest, InferResult, infer_frame, results_in
 from service.wire.link import Link
 from service.wire.report import DeviceReport, Report, Wanted, load_frame, unload_frame
+from tests.patience import PATIENCE
 
 REF = Ref("m", 1)
 WANTED = Wanted(REF, Path("good"))
 LABELS = {"model": "m", "version": "1"}
-PATIENCE = 10.0
 GONE, KEPT = Ref("gone", 3), Ref("kept", 1)
 HISTORY = History(2, {1: frozenset({(7, 0)})}, {b"d" * 16: GONE, b"k" * 16: KEPT}, {GONE: "it was taken out"})
 DEVICE = OwnDevice("cpu", "a processor", 1000, ("cpu",), lambda: Memory(free=400, total=2000))

@@ -14,7 +14,8 @@ from service.engine.core import Engine
 from service.errors import NotReady
 from service.wire.inference import Outputs
 from service.wire.report import Wanted
-from tests.service.engine.bench import OTHER, PATIENCE, REF, Bench, Numbered, Result, wanted
+from tests.patience import PATIENCE
+from tests.service.engine.bench import OTHER, REF, Bench, Numbered, Result, wanted
 
 step = st.one_of(
     st.tuples(st.just("load"), st.integers(0, 3)),

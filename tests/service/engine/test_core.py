@@ -16,11 +16,11 @@ from service.errors import DeadlineExceeded, NotReady, QueueFull, ServoloopError
 from service.telemetry.instruments import EngineTelemetry
 from service.wire.inference import Outputs
 from tests.fakes import FakeRunner, ManualClock, install, sample
+from tests.patience import PATIENCE
 
 REF = Ref("fashion", 1)
 LABELS = {"model": "fashion", "version": "1"}
 Result = Outputs | ServoloopError
-GENEROUS = 10.0
 
 
 def dense(*values: float) -> Tensors:
@@ -43,32 +43,32 @@ class Harness:
     def begin(self) -> None:
         """A batch waits for the gate."""
         self.num_begun += 1
-        self.gate.wait(GENEROUS)
+        self.gate.wait(PATIENCE)
 
-    def ask(self, tensors: Tensors, *, seconds: float = GENEROUS, ref: Ref = REF) -> asyncio.Future[Result]:
+    def ask(self, tensors: Tensors, *, seconds: float = PATIENCE, ref: Ref = REF) -> asyncio.Future[Result]:
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self.submit(tensors, future.set_result, seconds=seconds, ref=ref)
         return future
 
-    def submit(self, tensors: Tensors, reply: Reply, *, seconds: float = GENEROUS, ref: Ref = REF) -> Request:
+    def submit(self, tensors: Tensors, reply: Reply, *, seconds: float = PATIENCE, ref: Ref = REF) -> Request:
         now = self.clock()
         request = Request(ref, tensors, Deadline.after(seconds, now=now), now, reply)
         self.engine.submit(request)
         return request
 
     async def answer(self, asked: asyncio.Future[Result]) -> Outputs:
-        result = await asyncio.wait_for(asked, GENEROUS)
+        result = await asyncio.wait_for(asked, PATIENCE)
         assert isinstance(result, Outputs), result
         return result
 
     async def until_begun(self) -> None:
         """Until the first batch waits for the gate."""
-        async with asyncio.timeout(GENEROUS):
+        async with asyncio.timeout(PATIENCE):
             while not self.num_begun:
                 await asyncio.sleep(0)
 
     async def until_rows_wait(self, num_rows: int) -> None:
-        async with asyncio.timeout(GENEROUS):
+        async with asyncio.timeout(PATIENCE):
             while sample(self.registry, "servoloop_queue_rows", LABELS) != num_rows:
                 await asyncio.sleep(0)
 
@@ -168,7 +168,7 @@ async def test_a_late_request_is_refused_and_never_runs(start: Start) -> None:
     late, patient = harness.ask(dense(1, 2), seconds=1.0), harness.ask(dense(3), seconds=9.0)
     harness.clock.advance(1.0)
     harness.gate.set()
-    result = await asyncio.wait_for(late, GENEROUS)
+    result = await asyncio.wait_for(late, PATIENCE)
     assert isinstance(result, DeadlineExceeded)
     assert (result.ref, result.where) == (REF, "the queue")
     await harness.answer(patient)
@@ -184,7 +184,7 @@ async def test_a_request_whose_first_rows_ran_is_answered_once_when_the_others_a
     await harness.until_rows_wait(3)
     harness.clock.advance(1.0)
     harness.gate.set()
-    assert isinstance(await asyncio.wait_for(split, GENEROUS), DeadlineExceeded)
+    assert isinstance(await asyncio.wait_for(split, PATIENCE), DeadlineExceeded)
     await harness.answer(harness.ask(dense(9)))
     assert [[float(row[0]) for row in batch] for batch in harness.runner.batches] == [[1, 2], [9]]
     assert harness.dropped("deadline") == 3
@@ -278,7 +278,7 @@ async def test_a_delay_is_waited_for_and_ends_by_itself(registry: CollectorRegis
     for future in futures:
         engine.submit(Request(REF, dense(1), Deadline(1e9), time.monotonic(), future.set_result))
         await asyncio.sleep(0)
-    await asyncio.wait_for(asyncio.gather(*futures), GENEROUS)
+    await asyncio.wait_for(asyncio.gather(*futures), PATIENCE)
     running.cancel()
     assert [len(batch) for batch in runner.batches] == [2]
 

@@ -10,8 +10,8 @@ from models.preprocess.tensors import Array
 from service.engine.crew import Crew
 from service.engine.quiet import core_time
 from tests.fakes import ManualClock
+from tests.patience import PATIENCE
 
-PATIENCE = 10.0
 NOTHING = np.zeros(1, np.float32)
 
 

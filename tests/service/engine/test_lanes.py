@@ -8,8 +8,7 @@ import pytest
 
 from service.engine.lanes import Lanes
 from service.engine.threads import device_thread
-
-PATIENCE = 10.0
+from tests.patience import PATIENCE
 
 
 class Bench:

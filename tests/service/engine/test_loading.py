@@ -17,7 +17,8 @@ from service.engine.loading import LoadFailed
 from service.errors import DeadlineExceeded, NotReady
 from service.watch.blackbox import Doing, Running
 from tests.fakes import FakeRunner
-from tests.service.engine.bench import OTHER, PATIENCE, REF, Bench, Numbered, wanted
+from tests.patience import PATIENCE
+from tests.service.engine.bench import OTHER, REF, Bench, Numbered, wanted
 
 
 @pytest.fixture(params=[1, 3], ids=["one thread", "three threads"])

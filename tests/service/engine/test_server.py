@@ -19,12 +19,12 @@ from service.wire.frames import Frame, Kind
 from service.wire.inference import InferHeader, InferRequest, infer_frame, results_in
 from service.wire.report import Report, load_frame
 from tests.fakes import FakeRunner, sample
+from tests.patience import PATIENCE
 from tests.service.engine.peer import (
     DEVICE,
     HISTORY,
     LABELS,
     NOTHING,
-    PATIENCE,
     REF,
     WANTED,
     Connect,

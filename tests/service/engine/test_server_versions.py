@@ -12,13 +12,13 @@ from service.wire.frames import Kind
 from service.wire.inference import results_in
 from service.wire.report import ReplicaReport, Report
 from tests.fakes import FakeRunner, sample
+from tests.patience import PATIENCE
 from tests.service.engine.peer import (
     GONE,
     HISTORY,
     KEPT,
     LABELS,
     NOTHING,
-    PATIENCE,
     REF,
     Connect,
     Gate,

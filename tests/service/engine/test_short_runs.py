@@ -21,11 +21,11 @@ from service.telemetry.instruments import EngineTelemetry
 from service.watch.blackbox import Running
 from service.wire.inference import Outputs
 from tests.fakes import FakeRunner, ManualClock, install, sample
+from tests.patience import PATIENCE
 
 REF, OTHER = Ref("m", 1), Ref("n", 1)
 LABELS = {"model": "m", "version": "1"}
 SHORT, LONG = 0.0005, 0.0015
-PATIENCE = 10.0
 Result = Outputs | ServoloopError
 
 

@@ -11,7 +11,8 @@ from prometheus_client import CollectorRegistry
 from service.domain import Ref
 from service.engine.failures import DeviceLost
 from service.watch.blackbox import Doing, Running
-from tests.service.engine.bench import OTHER, PATIENCE, REF, Bench, Result, wanted
+from tests.patience import PATIENCE
+from tests.service.engine.bench import OTHER, REF, Bench, Result, wanted
 
 
 class Held(Bench):

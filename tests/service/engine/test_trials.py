@@ -29,10 +29,10 @@ from service.engine.trials import (
     try_all,
     undisturbed,
 )
+from tests.patience import PATIENCE
 from tests.service.engine.networks import NETWORKS, manifest_of, rows_for
 from tests.service.engine.test_fallback import Fake
 
-PATIENCE = 10.0
 CONTRACT, ARCHITECTURE = NETWORKS["mlp"]
 MANIFEST = manifest_of(CONTRACT, ARCHITECTURE)
 

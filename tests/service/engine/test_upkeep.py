@@ -21,10 +21,10 @@ from service.telemetry.instruments import EngineTelemetry
 from service.watch.blackbox import Doing, Running
 from service.wire.inference import Outputs
 from tests.fakes import FakeRunner, ManualClock, install, sample
+from tests.patience import PATIENCE
 
 REF = Ref("m", 1)
 LABELS = {"model": "m", "version": "1"}
-PATIENCE = 10.0
 
 
 class Upkeep:

@@ -6,8 +6,7 @@ import threading
 import pytest
 
 from service.process.aside import in_daemon_thread
-
-PATIENCE = 10.0
+from tests.patience import PATIENCE
 
 
 async def test_the_result_comes_from_another_thread() -> None:

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from service.process.lifetime import parent_gone, settle
+from tests.patience import PATIENCE
 
 
 async def test_a_parent_that_ends_with_something_unread_is_gone_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -15,7 +16,7 @@ async def test_a_parent_that_ends_with_something_unread_is_gone_too(monkeypatch:
     monkeypatch.setattr(sys, "stdin", childs)
     childs.send(b".")
     parents.close()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         await parent_gone()
 
 

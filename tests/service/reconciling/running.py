@@ -31,9 +31,9 @@ from service.watch.history import History
 from service.watch.keeper import EngineKeeper
 from service.wire.report import Wanted
 from tests.fakes import FakeRunner
+from tests.patience import PATIENCE
 from tests.stores import OpenStore, open_store
 
-PATIENCE = 20.0
 SENSORS, RENT = Ref("sensors", 1), Ref("rent", 1)
 LARGE = 1 << 40
 

@@ -16,11 +16,11 @@ from service.wire.frames import Frame, Kind
 from service.wire.link import Link
 from service.wire.report import DeviceReport, ReplicaReport, Report
 from tests.fakes import ManualClock
+from tests.patience import PATIENCE
 
 REF = Ref("m", 1)
 CLAIM = Claim(REF, 40, identity="abc", generation=2, precision=Precision.BFLOAT16)
 LOADED = {REF: ReplicaReport(44, 2, Precision.BFLOAT16, None)}
-PATIENCE = 10.0
 
 
 class Engine:

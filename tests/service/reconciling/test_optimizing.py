@@ -12,6 +12,7 @@ from service.reconciling import optimizing
 from service.reconciling.optimizing import NotQuiet, Optimizer, TrialFailed
 from service.reconciling.progress import Untried
 from tests.fakes import ManualClock
+from tests.patience import PATIENCE
 
 QUIET, BUSY = (0, 0, 0, 10), (9, 0, 0, 1)
 RUNNING = Execution("eager", Precision.FLOAT32, 2, "nothing was tried here yet", pending=True)
@@ -55,7 +56,7 @@ class Bench:
         return outcome
 
     async def until(self, condition: Callable[[], object]) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while not condition():
                 await asyncio.sleep(0)
 

@@ -14,6 +14,7 @@ from service.serving.fleet_client import FleetClient
 from service.wire.frames import Frame, Kind
 from service.wire.link import Link
 from tests.fakes import ManualClock
+from tests.patience import PATIENCE
 
 REF = Ref("m", 1)
 VIEW = View(
@@ -35,7 +36,7 @@ async def listening(publisher: Publisher, path: Path) -> AsyncIterator[None]:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while not condition():
             await asyncio.sleep(0.001)
 
@@ -50,7 +51,7 @@ async def test_a_view_is_known_to_who_comes_and_to_who_is_there(tmp_path: Path) 
         waiting = asyncio.create_task(fleet.changed())
         await asyncio.sleep(0)
         publisher.publish(View(4))
-        await asyncio.wait_for(waiting, 10)
+        await asyncio.wait_for(waiting, PATIENCE)
         assert fleet.view == View(4)
     assert seen == [VIEW, View(4)]
 
@@ -129,5 +130,5 @@ async def test_who_sends_something_else_is_cut_off(tmp_path: Path, caplog: pytes
         loop = asyncio.get_running_loop()
         _, link = await loop.create_unix_connection(lambda: Link(lambda _: None), str(path))
         link.send(Frame(Kind.VIEW))
-        await asyncio.wait_for(link.lost, 10)
+        await asyncio.wait_for(link.lost, PATIENCE)
     assert "broke the contract" in caplog.text

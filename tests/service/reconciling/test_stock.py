@@ -11,6 +11,7 @@ from service.reconciling.stock import Stock
 from service.registry.scanner import Scanner
 from service.store.base import Aliases, Found
 from tests import checkpoints
+from tests.patience import PATIENCE
 
 
 class Recorder:
@@ -52,7 +53,7 @@ async def test_the_first_look_waits_for_the_store(
 ) -> None:
     monkeypatch.setattr("service.reconciling.stock._RETRY_SECONDS", 0.0)
     stock = Stock(Scanner([root]), Recorder(StoreUnavailable("it is away"), StoreUnavailable("it is away")))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         assert (await stock.take()).models.keys() == {"sensors"}
     assert caplog.text.count("waiting for the store") == 2
 

@@ -11,7 +11,8 @@ from service.domain import Deadline, Ref
 from service.errors import ServoloopError
 from service.serving.engine_client import EngineClient
 from service.wire.inference import Outputs
-from tests.service.serving.fake_engine import PATIENCE, FakeEngine
+from tests.patience import PATIENCE
+from tests.service.serving.fake_engine import FakeEngine
 
 REF, OTHER = Ref("m", 1), Ref("m", 2)
 ROWS = Tensors(np.array([[1.0], [2.0]], np.float32))

@@ -15,8 +15,7 @@ from service.wire.frames import Frame, Kind
 from service.wire.inference import InferHeader, InferResult, Outputs, requests_in, result_frames
 from service.wire.link import Link
 from service.wire.report import DeviceReport, Report
-
-PATIENCE = 10.0
+from tests.patience import PATIENCE
 
 Failed = Mapping[Ref, str] | None
 

@@ -13,8 +13,9 @@ from service.errors import DeadlineExceeded, EngineLost, NotReady
 from service.serving.engine_client import EngineClient
 from service.wire.frames import Frame, Kind
 from tests.fakes import sample
+from tests.patience import PATIENCE
 from tests.service.serving.asking import OTHER, REF, ask, fails, nothing_else_was_sent, ready
-from tests.service.serving.fake_engine import PATIENCE, FakeEngine
+from tests.service.serving.fake_engine import FakeEngine
 
 # Waiting for an engine
 

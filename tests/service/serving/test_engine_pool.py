@@ -24,7 +24,8 @@ from service.watch.history import History
 from service.wire.frames import Frame, Kind
 from service.wire.inference import Outputs
 from tests.fakes import sample
-from tests.service.serving.fake_engine import PATIENCE, FakeEngine
+from tests.patience import PATIENCE
+from tests.service.serving.fake_engine import FakeEngine
 
 REF, OTHER = Ref("m", 1), Ref("m", 2)
 ROWS = Tensors(np.array([[1.0], [2.0]], np.float32))

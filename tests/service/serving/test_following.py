@@ -17,6 +17,7 @@ from service.serving.router import Router, Target
 from service.store.base import Aliases, State
 from tests.checkpoints import write_image, write_text
 from tests.fakes import FakeFleet
+from tests.patience import PATIENCE
 
 ALIASES: Aliases = {"clothes": {"champion": 1}, "mood": {"champion": 1}, "rent": {"champion": 1}}
 NEW = Ref("clothes", 3)
@@ -48,7 +49,7 @@ class Process:
         self.fleet.publish(View(self._scan, (), standings))
 
     async def until(self, condition: Callable[[], object]) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while not condition():
                 await asyncio.sleep(0.002)
 

@@ -4,8 +4,8 @@ import pytest
 
 from service.serving.lateness import Lateness
 from tests.fakes import ManualClock
+from tests.patience import PATIENCE
 
-PATIENCE = 10.0
 HOUR = 3600.0
 
 

@@ -21,10 +21,10 @@ from service.watch.history import History
 from service.wire.frames import Frame, Kind
 from service.wire.inference import InferHeader, Outputs, result_frames
 from service.wire.link import Link
+from tests.patience import PATIENCE
 from tests.service.serving.fake_engine import Sent, connected, says, sent_in, tenfold
 
 REF = Ref("m", 1)
-PATIENCE = 10.0
 
 
 class Engines:

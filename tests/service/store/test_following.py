@@ -9,6 +9,7 @@ import pytest
 from service.errors import StoreUnavailable
 from service.store.base import Aliases, State
 from service.store.following import StateFollower
+from tests.patience import PATIENCE
 from tests.stores import OpenStore, open_store
 
 FOUND = {"fashion": {1: "a", 2: "b"}}
@@ -53,7 +54,7 @@ def into(applied: list[Aliases]) -> Callable[[State], None]:
 
 
 async def come(applied: list[Aliases], expected: Aliases) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while not applied or applied[-1] != expected:
             await asyncio.sleep(0.002)
 
@@ -93,7 +94,7 @@ async def test_while_the_store_is_away_what_was_known_holds_and_one_line_says_so
     unsteady = Unsteady(store)
     unsteady.away = True
     async with StateFollower(unsteady, into(applied)):  # type: ignore[arg-type]
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while unsteady.times_asked < 5:
                 await asyncio.sleep(0.001)
         assert applied == []

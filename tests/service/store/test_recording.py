@@ -32,6 +32,7 @@ from service.telemetry.instruments import HttpTelemetry, RecorderTelemetry
 from service.wire.frames import Frame, Kind
 from service.wire.link import Link
 from tests.fakes import ManualClock, sample
+from tests.patience import PATIENCE
 from tests.stores import OpenStore, a_record, open_store
 
 DAY = 86_400.0
@@ -121,7 +122,7 @@ def place(tmp_path: Path, registry: CollectorRegistry) -> Iterator[Place]:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while not condition():
             await asyncio.sleep(0.002)
 
@@ -359,7 +360,7 @@ async def test_a_peer_that_says_what_the_recorder_does_not_know_is_cut_off(place
         ):
             _, link = await loop.create_unix_connection(lambda: Link(lambda _: None), str(place.path))
             link.send(wrong)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE):
                 await link.lost
 
 

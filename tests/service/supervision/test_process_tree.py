@@ -17,8 +17,7 @@ from service.supervision.process_tree import UNWATCHED, Child, ProcessTree
 from service.telemetry.instruments import MULTIPROCESS_DIR, SupervisorTelemetry
 from service.watch.evidence import Cause
 from tests.fakes import sample
-
-PATIENCE = 10.0
+from tests.patience import PATIENCE
 
 
 class FakeProcess:

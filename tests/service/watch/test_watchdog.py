@@ -16,6 +16,7 @@ from service.watch.folder import WatchFolder
 from service.watch.keeper import EngineKeeper, cause_of
 from service.watch.watchdog import TICK_SECONDS, Watchdog, is_stopped
 from tests.fakes import ManualClock, sample
+from tests.patience import PATIENCE
 
 REF, OTHER = Ref("m", 1), Ref("n", 1)
 
@@ -220,7 +221,7 @@ def folder_of(arguments: list[str]) -> WatchFolder:
 async def test_a_process_that_is_stopped_is_seen_to_be(process: asyncio.subprocess.Process) -> None:
     assert not is_stopped(process.pid)
     process.send_signal(signal.SIGSTOP)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while not is_stopped(process.pid):
             await asyncio.sleep(0)
     assert not is_stopped(2**22 + 1)
@@ -229,7 +230,7 @@ async def test_a_process_that_is_stopped_is_seen_to_be(process: asyncio.subproce
 async def test_a_process_that_falls_silent_is_killed(keeper: EngineKeeper, process: asyncio.subprocess.Process) -> None:
     with folder_of(keeper.begin()).heartbeat() as heartbeat:
         heartbeat.beat(1.0)
-        await asyncio.wait_for(keeper.watch(process), 10)
+        await asyncio.wait_for(keeper.watch(process), PATIENCE)
     assert await process.wait() == -signal.SIGKILL
     assert keeper.end(-signal.SIGKILL) is Cause.SILENT
     keeper.begin()
@@ -244,7 +245,7 @@ async def test_of_a_process_that_was_stopped_nothing_is_accused(
     with folder.heartbeat() as heartbeat, folder.black_box() as box:
         heartbeat.beat(1.0)
         box.write(running())
-        await asyncio.wait_for(keeper.watch(process), 10)
+        await asyncio.wait_for(keeper.watch(process), PATIENCE)
     assert keeper.end(await process.wait()) is Cause.SILENT
 
 

@@ -9,9 +9,9 @@ import pytest
 from service.wire.frames import Frame, Kind
 from service.wire.link import KeptLink, Link
 from tests.frames import encode
+from tests.patience import PATIENCE
 
 Receive = Callable[[Frame], None]
-PATIENCE = 10.0
 
 
 async def joined(receive: Receive, **events: Callable[[], None]) -> tuple[Link, socket.socket]:
@@ -24,7 +24,7 @@ async def joined(receive: Receive, **events: Callable[[], None]) -> tuple[Link, 
 
 
 async def received(peer: socket.socket) -> bytes:
-    return await asyncio.wait_for(asyncio.get_running_loop().sock_recv(peer, 1 << 16), 5)
+    return await asyncio.wait_for(asyncio.get_running_loop().sock_recv(peer, 1 << 16), PATIENCE)
 
 
 def ignore(_: Frame) -> None: ...
@@ -56,7 +56,7 @@ async def test_a_peer_that_sends_what_is_no_frame_is_cut_off() -> None:
     events: list[str] = []
     link, peer = await joined(ignore, opened=lambda: events.append("opened"), closed=lambda: events.append("closed"))
     peer.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
-    await asyncio.wait_for(link.lost, 5)
+    await asyncio.wait_for(link.lost, PATIENCE)
     assert events == ["opened", "closed"]
     peer.close()
 
@@ -67,7 +67,7 @@ async def test_a_peer_whose_frame_is_refused_is_cut_off() -> None:
 
     link, peer = await joined(refuse)
     peer.send(encode(Frame(Kind.INFER, 1)))
-    await asyncio.wait_for(link.lost, 5)
+    await asyncio.wait_for(link.lost, PATIENCE)
     peer.close()
 
 
@@ -75,7 +75,7 @@ async def test_frames_before_a_broken_one_are_received() -> None:
     got: list[int] = []
     link, peer = await joined(lambda frame: got.append(frame.request_id))
     peer.send(encode(Frame(Kind.CANCEL, 1)) + encode(Frame(Kind.CANCEL, 2)) + bytes(100))
-    await asyncio.wait_for(link.lost, 5)
+    await asyncio.wait_for(link.lost, PATIENCE)
     assert got == [1, 2]
     peer.close()
 
@@ -85,7 +85,7 @@ async def test_sending_on_a_lost_link_does_nothing() -> None:
     link.send(Frame(Kind.CANCEL, 1))
     peer.close()
     link.close()
-    await asyncio.wait_for(link.lost, 5)
+    await asyncio.wait_for(link.lost, PATIENCE)
     link.send(Frame(Kind.CANCEL, 2))
     link.close()
 

@@ -8,6 +8,7 @@ import httpx
 
 from service.domain import Ref, Wish
 from service.registry.fleet import Standing, VersionState
+from tests.patience import PATIENCE
 from tests.stores import OpenStore
 
 CHAMPION, OTHER = Ref("clothes", 1), Ref("clothes", 2)
@@ -20,7 +21,7 @@ PATIENTLY = {"wait_ms": 300_000}
 async def while_it_waits(asked: Awaitable[httpx.Response], store: OpenStore, before: int) -> asyncio.Task[Any]:
     """The request under way, once its change is in the store."""
     task = asyncio.ensure_future(asked)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while store.control.revision() == before:
             await asyncio.sleep(0.002)
     assert not task.done()

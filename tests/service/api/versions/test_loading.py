@@ -10,6 +10,7 @@ from service.domain import Loading, Precision, Wish
 from service.registry.fleet import EngineInfo, Standing, VersionState, View
 from service.store.base import WishChange
 from tests.fakes import FakeFleet
+from tests.patience import PATIENCE
 from tests.service.api.support import CountingEngine, Supervised, loaded, problem_of, unloaded
 from tests.service.api.versions.support import (
     CHAMPION,
@@ -146,7 +147,7 @@ async def test_a_version_is_asked_for_as_long_as_it_is_waited_for(
         if verb == "load"
         else client.put("/v1/models/clothes/aliases/champion", json={"version": "2"})
     )
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while len(fleet.wanted) < 4:
             await asyncio.sleep(0.002)
     engine.ready = frozenset({CHAMPION, OTHER})
@@ -206,7 +207,7 @@ async def test_an_alias_moves_to_a_version_on_demand_once_that_is_loaded(
     fleet.show(OTHER, ON_DEMAND)
     engine.ready = frozenset({CHAMPION})
     asked = asyncio.ensure_future(client.put("/v1/models/clothes/aliases/champion", json={"version": "2"}))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while not fleet.wanted:
             await asyncio.sleep(0.002)
     assert set(fleet.wanted) == {OTHER}

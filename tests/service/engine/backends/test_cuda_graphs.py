@@ -23,6 +23,7 @@ from service.engine.backends.eager import Eager, EagerNetwork
 from service.engine.backends.slots import Extent, Slot
 from service.engine.plans import Plan
 from service.engine.replica import Replica
+from tests.patience import PATIENCE
 from tests.service.engine.backends.host_gpu import HostGpu
 from tests.service.engine.backends.test_backends import CPU, LENGTHS, made, reference, rows_of, samples_of
 from tests.service.engine.networks import MAX_STEPS, NETWORKS, manifest_of
@@ -30,7 +31,6 @@ from tests.service.engine.test_precision import TOLERANCE_BF16, TOLERANCE_FP32, 
 
 ONE_WAY = [name for name in NETWORKS if "both" not in name]
 TRANSFORMER = "transformer pre-norm, mean"
-PATIENCE = 10.0
 
 
 class Later:

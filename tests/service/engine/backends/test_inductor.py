@@ -19,11 +19,11 @@ from service.domain import Precision
 from service.engine.backends.base import NotBuilt, Place
 from service.engine.backends.buckets import padded_batch
 from service.engine.backends.inductor import Inductor, InductorNetwork
+from tests.patience import PATIENCE
 from tests.service.engine.backends.test_backends import rows_of, samples_of
 from tests.service.engine.networks import NETWORKS, manifest_of
 
 CPU = torch.device("cpu")
-PATIENCE = 10.0
 
 
 class Compiler:
