@@ -37,7 +37,7 @@ coverage: $(VENV)/.installed-test ## run it and say what lines and branches of o
 lowest: $(LOWEST)/.installed ## run it with the lowest versions that pyproject.toml allows, in an environment of its own
 	@$(LOWEST)/bin/python -m pytest $(PYTEST)
 
-faults: $(VENV)/.installed-test ## break a running service in every way, and print what it did (FAULTS='--quick': a short form; --chosen: on the back ends it chooses)
+faults: $(VENV)/.installed-test ## break a running service in every way, and print what it did (FAULTS='--quick': a short form; --optimised: on the back ends it chooses)
 	@$(BIN)/python -m tests.faults $(FAULTS)
 
 mutants: $(VENV)/.installed-mutation ## change the code line by line, and name the changes no test noticed (MODULE='service.wire*')

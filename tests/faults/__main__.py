@@ -16,7 +16,7 @@ from rich.table import Table
 
 from tests import checkpoints
 from tests.end_to_end.service import Homes, Service, until
-from tests.faults import chosen, disconnects, drains, hostile, kills, overload, versions
+from tests.faults import disconnects, drains, hostile, kills, optimised, overload, versions
 from tests.faults.report import Report
 
 Done = Callable[[], None]
@@ -131,7 +131,11 @@ async def run(chosen: list[Fault]) -> list[Report]:
         bars = [progress.add_task(fault.name, total=fault.steps, start=False) for fault in chosen]
         for fault, bar in zip(chosen, bars, strict=True):
             progress.start_task(bar)
-            reports.append(await fault.run(lambda bar=bar: progress.advance(bar)))
+            try:
+                reports.append(await fault.run(lambda bar=bar: progress.advance(bar)))
+            except Exception as error:  # noqa: BLE001 what the others showed is not lost for it
+                progress.console.print_exception()
+                reports.append(Report(fault.name, {"stopped by": repr(error)}, {"it came to its end": False}))
             progress.update(bar, completed=fault.steps)
     return reports
 
@@ -152,7 +156,7 @@ def main() -> None:
     """Run the faults, print, and exit."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a short form of each")
-    parser.add_argument("--chosen", action="store_true", help="first find out what runs each model best, and run that")
+    parser.add_argument("--optimised", action="store_true", help="on the back ends that a service chooses")
     parser.add_argument("--only", action="append", metavar="FAULT", help="this one; may be given several times")
     arguments = parser.parse_args()
     homes = Homes()
@@ -161,7 +165,7 @@ def main() -> None:
         names = [fault.name for fault in known]
         if unknown := set(arguments.only or names) - set(names):
             parser.error(f"there is no fault {sorted(unknown)[0]!r}; there are: {', '.join(names)}")
-        reports = [chosen.choose(homes)] if arguments.chosen else []
+        reports = [optimised.choose(homes)] if arguments.optimised else []
         reports += asyncio.run(run([fault for fault in known if fault.name in (arguments.only or names)]))
     finally:
         homes.remove()

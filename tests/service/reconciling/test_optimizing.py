@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from service.domain import Execution, Precision, Ref
-from service.reconciling import optimizing
 from service.reconciling.optimizing import NotQuiet, Optimizer, TrialFailed
 from service.reconciling.progress import Untried
 from tests.fakes import ManualClock
 from tests.patience import PATIENCE
+
+pytestmark = pytest.mark.usefixtures("quickly")
 
 QUIET, BUSY = (0, 0, 0, 10), (9, 0, 0, 1)
 RUNNING = Execution("eager", Precision.FLOAT32, 2, "nothing was tried here yet", pending=True)
@@ -64,11 +65,6 @@ class Bench:
         """Until it has looked so often."""
         seen = len(self.read)
         await self.until(lambda: len(self.read) >= seen + 2 * times)
-
-
-@pytest.fixture(autouse=True)
-def _quickly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(optimizing, "LOOK_SECONDS", 0.0)
 
 
 async def run(bench: Bench, script: Callable[[], Any]) -> None:
