@@ -133,7 +133,7 @@ async def run(chosen: list[Fault]) -> list[Report]:
             progress.start_task(bar)
             try:
                 reports.append(await fault.run(lambda bar=bar: progress.advance(bar)))
-            except Exception as error:  # noqa: BLE001 what the others showed is not lost for it
+            except Exception as error:  # noqa: BLE001 - what the others showed is not lost for it
                 progress.console.print_exception()
                 reports.append(Report(fault.name, {"stopped by": repr(error)}, {"it came to its end": False}))
             progress.update(bar, completed=fault.steps)
