@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 from service.api.app import Application
 from service.api.connection import Connection, HttpServerState
 from service.api.draining import Draining, DrainPolicy
+from service.api.handshakes import begin_no_more
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +23,8 @@ _POLL_SECONDS = 0.02
 # A client that asks again and again sees `Connection: close` within this time; then idle connections are closed.
 _IDLE_SECONDS = 0.5
 _CANCEL_SECONDS = 1.0
+# In which a client's last word of a handshake arrives.
+_HANDSHAKE_SECONDS = 0.1
 
 
 class HttpServer(uvicorn.Server):
@@ -95,8 +98,11 @@ class HttpServer(uvicorn.Server):
             connection.announce_close()
 
     async def _stop_listening(self, sockets: list[socket.socket]) -> None:
-        """Take the connections that are waiting to be accepted, and have the kernel refuse all further ones."""
+        """Take the connections that have begun, and have the kernel refuse all further ones."""
         listeners = [sock.dup() for sock in sockets]
+        for listener in listeners:
+            begin_no_more(listener)
+        await asyncio.sleep(_HANDSHAKE_SECONDS)
         for server in self.servers:
             server.close()
         await asyncio.sleep(0)

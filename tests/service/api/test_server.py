@@ -1,8 +1,12 @@
 """What the server sets up for its connections."""
 
 import asyncio
+import select
 import signal
+import socket
+import sys
 
+import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.lifespan.off import LifespanOff
 
@@ -11,6 +15,7 @@ from service.api.draining import Draining, DrainPolicy
 from service.api.middleware import ContextMiddleware, RequestContext
 from service.api.server import HttpServer
 from service.process.logs import request_id
+from tests.end_to_end.connection import connect
 from tests.service.api.support import Wire, turn
 
 
@@ -73,6 +78,30 @@ async def test_told_to_stop_before_it_serves_it_is_unready_at_once() -> None:
     server, _, _ = serve(streams)
     server.handle_exit(signal.SIGTERM, None)
     assert server.server_state.draining.begun
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere such a connection may be reset")
+async def test_no_connection_is_made_that_nobody_would_accept() -> None:
+    """Between the last accept and the end of listening, when a client may try at any moment."""
+    made: list[bool] = []
+
+    class Listener(socket.socket):
+        def shutdown(self, how: int) -> None:
+            with socket.socket() as late:
+                late.setblocking(False)
+                made.append(late.connect_ex(self.getsockname()) == 0 or bool(select.select([], [late], [], 0)[1]))
+            super().shutdown(how)
+
+    server, _, _ = serve(streams)
+    server.lifespan = LifespanOff(server.config)  # type: ignore[assignment]
+    with Listener() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        await server.startup(sockets=[listener])
+        async with connect(listener.getsockname()[1]) as early:
+            early.send(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            _, answer = await asyncio.gather(server.shutdown(sockets=[listener]), early.receive())
+    assert (answer.status, made) == (200, [False])
 
 
 async def test_a_request_that_is_sent_behind_another_begins_without_its_id() -> None:
