@@ -15,6 +15,7 @@ from tests.faults.report import Report
 
 KEEPING, RENEWING, SLOW = 12, 4, 3
 DRAIN_SECONDS = 20.0
+PROMPT = "unready within 0.2 s"
 PICTURE = request("/v1/models/clothes/predict", b'{"instances": [' + str([[0] * 28] * 28).encode() + b"]}")
 _LOAD_SECONDS = 0.3
 
@@ -137,7 +138,7 @@ async def drain_often(new_home: Callable[[], Path], count: int, done: Callable[[
             "no accepted request is lost": not any(load.lost for load in loads),
             "none fails": not any(load.failed for load in loads),
             "exit code 0": all(code == 0 for _, code, _, _ in results),
-            "unready within 0.2 s": all(unready < 0.2 for _, _, unready, _ in results),
+            PROMPT: all(unready < 0.2 for _, _, unready, _ in results),
             "ended in time": all(total < DRAIN_SECONDS + 10.5 for _, _, _, total in results),
         },
     )
