@@ -1,8 +1,11 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import orjson
 import pytest
 
 from models.inputs import ImageInput, TensorInput, TextInput
+from service.serving import json_numbers
 from service.serving.json_numbers import read_numbers
 
 TWO_BY_THREE = TensorInput(shape=[2, 3])
@@ -29,6 +32,29 @@ def test_parameters_come_with_them() -> None:
     found = read_numbers(orjson.dumps({"instances": [ROW], "parameters": parameters}), TWO_BY_THREE)
     assert found is not None
     assert found[1] == parameters
+
+
+@pytest.mark.parametrize("parameters", [[{"top_k": 3}], "top_k", 3, 0.5, True, None])
+def test_parameters_that_are_none_come_as_they_are(parameters: object) -> None:
+    """To be refused by whoever knows what they may be."""
+    found = read_numbers(orjson.dumps({"instances": [ROW], "parameters": parameters}), TWO_BY_THREE)
+    assert found is not None
+    assert (found[1], type(found[1])) == (parameters, type(parameters))
+
+
+@pytest.mark.parametrize(("num_rows", "kept"), [(1, True), (50_000, False)])
+def test_what_a_large_body_took_is_not_kept(num_rows: int, kept: bool) -> None:
+    rows = np.arange(6.0 * num_rows).reshape(-1, 2, 3)
+    body = orjson.dumps({"instances": rows.tolist(), "parameters": {"top_k": 1}})
+
+    def read() -> bool:
+        found = read_numbers(body, TWO_BY_THREE)
+        assert found is not None
+        np.testing.assert_array_equal(found[0], rows)
+        return hasattr(json_numbers._kept, "parser")
+
+    with ThreadPoolExecutor(1) as thread:  # which has read nothing before
+        assert thread.submit(read).result() == kept
 
 
 @pytest.mark.parametrize(("rows", "shape"), [([ROW], (1, 2, 3)), ([[ROW]], (1, 1, 2, 3))])
