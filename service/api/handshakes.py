@@ -6,7 +6,8 @@ import socket
 import struct
 import sys
 
-_SO_ATTACH_FILTER = 26  # linux/socket.h; Python has no name for it
+# asm-generic/socket.h; Python has no names for them.
+_SO_ATTACH_FILTER, _SO_DETACH_FILTER = 26, 27
 # A classic BPF program over the TCP header: of `struct sock_filter` code, jump if true, jump if false, operand.
 _FLAGS, _SYN, _NOTHING, _WHOLE = 13, 0x02, 0, 0xFFFFFFFF
 _INSTRUCTIONS = (
@@ -25,8 +26,16 @@ def begin_no_more(listener: socket.socket) -> None:
     a connection that is made between the last `accept` and the end of listening is reset, though it stood for its
     client. Where the kernel has no such filter, which is anywhere but on Linux, that may still happen.
     """
+    _set(listener, _SO_ATTACH_FILTER, struct.pack("HP", len(_INSTRUCTIONS), ctypes.addressof(_PROGRAM)))
+
+
+def begin_again(listener: socket.socket) -> None:
+    """Undo `begin_no_more`: the socket outlives the process that asked for it, and another may listen on it."""
+    _set(listener, _SO_DETACH_FILTER, struct.pack("i", 0))
+
+
+def _set(listener: socket.socket, option: int, value: bytes) -> None:
     if sys.platform != "linux":
         return
-    with contextlib.suppress(OSError):
-        program = struct.pack("HP", len(_INSTRUCTIONS), ctypes.addressof(_PROGRAM))
-        listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
+    with contextlib.suppress(OSError):  # a kernel without filters, or a socket without one
+        listener.setsockopt(socket.SOL_SOCKET, option, value)

@@ -6,7 +6,7 @@ import logging
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
 
 import uvicorn
@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 from service.api.app import Application
 from service.api.connection import Connection, HttpServerState
 from service.api.draining import Draining, DrainPolicy
-from service.api.handshakes import begin_no_more
+from service.api.handshakes import begin_again, begin_no_more
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ _POLL_SECONDS = 0.02
 # A client that asks again and again sees `Connection: close` within this time; then idle connections are closed.
 _IDLE_SECONDS = 0.5
 _CANCEL_SECONDS = 1.0
-# In which a client's last word of a handshake arrives.
+# In which a client's last packet of a handshake arrives: its round trip, at most.
 _HANDSHAKE_SECONDS = 0.1
 
 
@@ -52,10 +52,15 @@ class HttpServer(uvicorn.Server):
         self._draining = draining
         self._policy = policy
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._listeners: list[socket.socket] = []
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to serve."""
         self._loop = asyncio.get_running_loop()
+        # uvicorn's servers close theirs before the last connections are taken, when there may be no descriptor left.
+        self._listeners = [sock.dup() for sock in sockets or []]
+        for listener in self._listeners:
+            begin_again(listener)  # whoever listened before may have been told to stop, and this one follows
         await super().startup(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -74,7 +79,7 @@ class HttpServer(uvicorn.Server):
         started = time.monotonic()
         self._begin_drain()
         await asyncio.sleep(self._policy.unready)
-        await self._stop_listening(sockets or [])
+        await self._stop_listening()
         ends = time.monotonic() + self._policy.finish
         await _until(lambda: not self.server_state.connections, min(ends, time.monotonic() + _IDLE_SECONDS))
         while not await _until(lambda: not self.server_state.connections, time.monotonic() + _POLL_SECONDS):
@@ -97,25 +102,22 @@ class HttpServer(uvicorn.Server):
         for connection in self._connections():
             connection.announce_close()
 
-    async def _stop_listening(self, sockets: list[socket.socket]) -> None:
+    async def _stop_listening(self) -> None:
         """Take the connections that have begun, and have the kernel refuse all further ones."""
-        listeners = [sock.dup() for sock in sockets]
-        for listener in listeners:
+        for listener in self._listeners:
             begin_no_more(listener)
         await asyncio.sleep(_HANDSHAKE_SECONDS)
         for server in self.servers:
             server.close()
         await asyncio.sleep(0)
         loop = asyncio.get_running_loop()
-        for listener in listeners:
-            listener.setblocking(False)
-            with contextlib.suppress(BlockingIOError):
-                while True:
-                    accepted, _ = listener.accept()
-                    accepted.setblocking(False)
-                    await loop.connect_accepted_socket(self._connection, accepted)
-            listener.shutdown(socket.SHUT_RDWR)
+        for listener in self._listeners:
+            for accepted in _waiting(listener):
+                await loop.connect_accepted_socket(self._connection, accepted)
+            with contextlib.suppress(OSError):  # it is no longer listening
+                listener.shutdown(socket.SHUT_RDWR)
             listener.close()
+        self._listeners = []
 
     def _connection(self) -> Connection:
         return Connection(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
@@ -129,6 +131,21 @@ class HttpServer(uvicorn.Server):
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks, timeout=_CANCEL_SECONDS)
+
+
+def _waiting(listener: socket.socket) -> Iterator[socket.socket]:
+    """The connections that wait to be accepted. Those for which there is no descriptor are lost, and that is logged."""
+    listener.setblocking(False)
+    while True:
+        try:
+            accepted, _ = listener.accept()
+        except BlockingIOError:
+            return
+        except OSError as error:
+            log.error("connections that waited are not accepted", extra={"reason": str(error)})
+            return
+        accepted.setblocking(False)
+        yield accepted
 
 
 async def _until(condition: Callable[[], bool], ends: float) -> bool:

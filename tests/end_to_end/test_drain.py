@@ -1,6 +1,7 @@
 """How a service ends."""
 
 import asyncio
+import os
 import signal
 
 from tests import checkpoints
@@ -17,7 +18,7 @@ async def test_stopped_under_load_it_loses_no_request_that_it_accepted(new_home:
 
 async def test_while_it_is_unready_it_still_answers_and_says_that_it_closes(new_home: Homes) -> None:
     home = new_home()
-    with drains.start(home, unready_seconds=2) as service:
+    with drains.start(home, unready_seconds=5) as service:
         await asyncio.to_thread(service.wait_ready)
         stopping = asyncio.create_task(asyncio.to_thread(service.stop))
         status = 200
@@ -44,6 +45,19 @@ async def test_stopped_while_its_http_process_starts_it_answers_who_is_connected
             service.signal(signal.SIGTERM)
             assert (await client.receive()).closes
         assert await asyncio.to_thread(service.exit_code) == 0
+
+
+async def test_an_http_process_that_alone_was_told_to_stop_is_followed_by_one_that_is_reached(new_home: Homes) -> None:
+    with drains.start(new_home()) as service:
+        await asyncio.to_thread(service.wait_ready)
+        stopped = service.child("http-0")
+        os.kill(stopped, signal.SIGTERM)
+        await asyncio.to_thread(until, lambda: service.child("http-0") != stopped, "another http process is there")
+        await asyncio.to_thread(service.wait_ready)
+        for _ in range(10):
+            async with connect(service.port) as client:
+                client.send(drains.PICTURE)
+                assert (await client.receive()).status == 200
 
 
 async def test_a_request_that_outlasts_the_drain_is_told_so(new_home: Homes) -> None:

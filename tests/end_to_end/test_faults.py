@@ -128,7 +128,7 @@ async def test_time_that_runs_out_is_504(service: Service) -> None:
     assert service.metric("servoloop_requests_total", model="marathon", outcome="deadline_exceeded") >= 1
 
 
-async def test_a_full_queue_is_refused_at_once_and_what_was_accepted_is_answered(service: Service) -> None:
+async def test_a_full_queue_is_refused_while_what_was_accepted_is_answered(service: Service) -> None:
     async with clients(service) as client:
         asked = [asyncio.create_task(client.post(**SLOW)) for _ in range(16)]
         ended = [await one for one in asyncio.as_completed(asked)]

@@ -7,7 +7,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from service.api.handshakes import begin_no_more
+from service.api.handshakes import begin_again, begin_no_more
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the filter is Linux's")
 
@@ -58,6 +59,31 @@ def test_one_that_has_begun_is_accepted_and_served(listener: socket.socket, clie
     assert client.recv(100) == b"an answer"
     accepted.close()
     assert client.recv(100) == b""
+
+
+def test_one_whose_handshake_is_under_way_goes_on(listener: socket.socket, clients: ExitStack) -> None:
+    # The kernel takes the handshake's last packet, and lets the connection stand for itself with the first data.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 10)
+    client = begin(listener, clients)
+    begin_no_more(listener)
+    client.setblocking(True)
+    client.settimeout(PATIENCE)
+    client.sendall(b"." * 5_000)
+    listener.settimeout(PATIENCE)
+    accepted = clients.enter_context(listener.accept()[0])
+    accepted.settimeout(PATIENCE)
+    assert accepted.recv(5_000, socket.MSG_WAITALL) == b"." * 5_000
+
+
+def test_who_listens_there_next_is_reached(listener: socket.socket, clients: ExitStack) -> None:
+    begin_no_more(listener)
+    begin_again(listener)
+    assert state(begin(listener, clients)) == ESTABLISHED
+
+
+def test_where_nothing_was_set_nothing_is_undone(listener: socket.socket, clients: ExitStack) -> None:
+    begin_again(listener)
+    assert state(begin(listener, clients)) == ESTABLISHED
 
 
 def test_a_socket_that_has_no_such_filter_is_left_as_it_is(clients: ExitStack) -> None:

@@ -199,7 +199,7 @@ async def test_a_raw_body_has_its_parameters_in_the_query(client: httpx.AsyncCli
     query = {
         "top_k": "2",
         "return_probabilities": "true",
-        "timeout_ms": "500",
+        "timeout_ms": "90000",
         "key": "user-7",
         "tags.country": "DE",
         "external_id": "order-1",
@@ -209,7 +209,7 @@ async def test_a_raw_body_has_its_parameters_in_the_query(client: httpx.AsyncCli
     (prediction,) = checked(response, 1)["predictions"]
     assert len(prediction["top"]) == 2
     assert prediction["probabilities"].keys() == {"negative", "positive"}
-    assert asked < engine.calls[0].deadline.at - 0.5 < time.monotonic()
+    assert asked < engine.calls[0].deadline.at - 90 < time.monotonic()
 
 
 async def test_all_parameters_are_taken(client: httpx.AsyncClient) -> None:
@@ -225,7 +225,7 @@ async def test_all_parameters_are_taken(client: httpx.AsyncClient) -> None:
 
 @pytest.mark.parametrize(
     ("timeout_ms", "header", "seconds"),
-    [(None, None, 10), (None, "1500", 1.5), (700, "1500", 0.7), (1e9, None, 120), (1e300, None, 120)],
+    [(None, None, 10), (None, "15500", 15.5), (7250, "15500", 7.25), (1e9, None, 120), (1e300, None, 120)],
 )
 async def test_the_callers_time_counts_from_arrival_the_bodys_word_first_and_never_past_the_most(
     client: httpx.AsyncClient, engine: CountingEngine, timeout_ms: float | None, header: str | None, seconds: float

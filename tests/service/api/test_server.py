@@ -1,10 +1,13 @@
 """What the server sets up for its connections."""
 
 import asyncio
+import errno
 import select
 import signal
 import socket
 import sys
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -16,6 +19,7 @@ from service.api.middleware import ContextMiddleware, RequestContext
 from service.api.server import HttpServer
 from service.process.logs import request_id
 from tests.end_to_end.connection import connect
+from tests.patience import PATIENCE
 from tests.service.api.support import Wire, turn
 
 
@@ -80,28 +84,116 @@ async def test_told_to_stop_before_it_serves_it_is_unready_at_once() -> None:
     assert server.server_state.draining.begun
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere such a connection may be reset")
-async def test_no_connection_is_made_that_nobody_would_accept() -> None:
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a connection may be reset as listening ends")
+GET = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+
+
+class Listener(socket.socket):
+    """Its duplicate, which the server keeps for the end, says when it accepts, and when it stops listening."""
+
+    before_accept: Callable[[], None] | None = None
+    before_end: Callable[[], None] | None = None
+    original: "Listener | None" = None
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        if self.original and self.original.before_accept:
+            self.original.before_accept()
+        return super().accept()
+
+    def shutdown(self, how: int) -> None:
+        if self.original and self.original.before_end:
+            self.original.before_end()
+        super().shutdown(how)
+
+    def dup(self) -> "Listener":
+        other = super().dup()
+        other.original = self
+        return other
+
+
+@pytest.fixture
+def listener() -> Iterator[Listener]:
+    with Listener() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        yield listening
+
+
+async def listen(*listeners: Listener) -> HttpServer:
+    """A server that has begun to serve."""
+    server, _, _ = serve(streams)
+    server.server_state.connections.clear()
+    server.lifespan = LifespanOff(server.config)  # type: ignore[assignment]
+    await server.startup(sockets=list(listeners))
+    return server
+
+
+@LINUX
+async def test_no_connection_is_made_that_nobody_would_accept(listener: Listener) -> None:
     """Between the last accept and the end of listening, when a client may try at any moment."""
     made: list[bool] = []
+    address = listener.getsockname()
 
-    class Listener(socket.socket):
-        def shutdown(self, how: int) -> None:
-            with socket.socket() as late:
-                late.setblocking(False)
-                made.append(late.connect_ex(self.getsockname()) == 0 or bool(select.select([], [late], [], 0)[1]))
-            super().shutdown(how)
+    def try_late() -> None:
+        with socket.socket() as late:
+            late.setblocking(False)
+            made.append(late.connect_ex(address) == 0 or bool(select.select([], [late], [], 0)[1]))
 
-    server, _, _ = serve(streams)
-    server.lifespan = LifespanOff(server.config)  # type: ignore[assignment]
-    with Listener() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
-        await server.startup(sockets=[listener])
-        async with connect(listener.getsockname()[1]) as early:
-            early.send(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-            _, answer = await asyncio.gather(server.shutdown(sockets=[listener]), early.receive())
+    listener.before_end = try_late
+    server = await listen(listener)
+    async with connect(listener.getsockname()[1]) as early:
+        early.send(GET)
+        _, answer = await asyncio.gather(server.shutdown(), early.receive())
     assert (answer.status, made) == (200, [False])
+
+
+@LINUX
+@pytest.mark.parametrize("late", [False, True])
+async def test_a_connection_that_had_begun_is_answered(listener: Listener, late: bool) -> None:
+    """Its handshake ends while the server waits for such, or when it takes the last ones."""
+    # The kernel lets the connection stand with its first data, as it does with a handshake's last packet otherwise.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 10)
+    async with connect(listener.getsockname()[1]) as client:
+        sent: list[bool] = []
+
+        def send() -> None:
+            if not sent:
+                sent.append(True)
+                client.send(GET)
+
+        if late:
+            listener.before_accept = send
+        server = await listen(listener)
+        if not late:
+            asyncio.get_running_loop().call_later(0.05, send)
+        _, answer = await asyncio.gather(server.shutdown(), client.receive())
+        assert answer.status == 200
+
+
+@LINUX
+async def test_who_listens_there_next_is_reached(listener: Listener) -> None:
+    held = listener.dup()  # as the supervisor does
+    await (await listen(listener)).shutdown()
+    following = await listen(held)
+    async with asyncio.timeout(PATIENCE), connect(held.getsockname()[1]) as client:
+        client.send(GET)
+        assert (await client.receive()).status == 200
+    await following.shutdown()
+
+
+async def test_connections_for_which_there_is_no_descriptor_do_not_end_the_drain(
+    listener: Listener, caplog: pytest.LogCaptureFixture
+) -> None:
+    def exhausted() -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    listener.before_accept = exhausted
+    server = await listen(listener)
+    async with connect(listener.getsockname()[1]) as client:
+        client.send(GET)
+        _, answer = await asyncio.gather(server.shutdown(), client.receive())
+    assert answer.status == 200
+    assert "connections that waited are not accepted" in caplog.text
 
 
 async def test_a_request_that_is_sent_behind_another_begins_without_its_id() -> None:

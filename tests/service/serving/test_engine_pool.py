@@ -215,6 +215,7 @@ async def test_what_a_dead_engine_held_is_asked_for_where_its_successor_leaves_i
 async def test_a_version_that_does_not_come_in_time_is_not_ready(world: World) -> None:
     await world.engines[0].start()
     world.publish(VersionState.LOADING, "it is read from a slow disk")
+    await world.until(lambda: REF in world.fleet.view.versions)
     error = await fails(world.ask(seconds=0.05))
     assert isinstance(error, NotReady)
     assert error.reason == "it is read from a slow disk"

@@ -193,7 +193,7 @@ async def test_what_is_quarantined_is_refused_and_its_neighbours_are_answered(
 
 
 async def test_rows_that_were_taken_apart_keep_their_requests_time(engines: Engines, client: EngineClient) -> None:
-    asked = ask(client, rows(1, 2), seconds=0.4)
+    asked = ask(client, rows(1, 2), seconds=2)
     (first,) = await engines.receive(1)
     await engines.die()
     await engines.start({1: {(first.request_id, 0)}})
@@ -204,7 +204,7 @@ async def test_rows_that_were_taken_apart_keep_their_requests_time(engines: Engi
 async def test_a_request_whose_engine_is_not_replaced_in_time_is_told_to_come_again(
     engines: Engines, client: EngineClient
 ) -> None:
-    asked = ask(client, rows(1), seconds=0.1)
+    asked = ask(client, rows(1), seconds=2)
     await engines.receive(1)
     await engines.die()
     with pytest.raises(EngineLost):

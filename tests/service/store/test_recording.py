@@ -380,4 +380,4 @@ async def test_whether_a_change_may_have_been_made_is_said(place: Place, tmp_pat
         path = tmp_path / f"{number}.sock"
         async with await asyncio.start_unix_server(behaviour, path):
             with pytest.raises(StoreUnavailable, match="look before asking again"):
-                await ControlClient(path, timeout=0.05 if behaviour is silent else 20).crown_new_models({})
+                await ControlClient(path, timeout=1 if behaviour is silent else PATIENCE).crown_new_models({})

@@ -45,7 +45,7 @@ def tree(telemetry: SupervisorTelemetry) -> Tree:
 @pytest.fixture
 def engines(tree: Tree, telemetry: SupervisorTelemetry, tmp_path: Path) -> Iterator[EngineProcesses]:
     with contextlib.ExitStack() as stack:
-        yield EngineProcesses(Settings(), RuntimeFolder(tmp_path), {}, tree, telemetry, stack)
+        yield EngineProcesses(Settings(watchdog_seconds=7.0), RuntimeFolder(tmp_path), {}, tree, telemetry, stack)
 
 
 def test_each_engine_has_a_slot_a_socket_and_a_device_of_its_own(engines: EngineProcesses, tree: Tree) -> None:
@@ -54,6 +54,13 @@ def test_each_engine_has_a_slot_a_socket_and_a_device_of_its_own(engines: Engine
     for child in tree.kept:
         with socket.socket(socket.AF_UNIX) as asking:
             asking.connect(str(engines.path(child.slot)))
+
+
+def test_an_engine_is_watched_for_as_many_seconds_as_the_settings_say(engines: EngineProcesses, tree: Tree) -> None:
+    engines.start("cpu")
+    (child,) = tree.kept
+    assert isinstance(child.keeper, EngineKeeper)
+    assert child.keeper._silent_seconds == 7.0
 
 
 def test_a_pardon_reaches_the_evidence_of_its_slot_and_of_no_other(engines: EngineProcesses, tree: Tree) -> None:
