@@ -71,25 +71,27 @@ class Unknown(ServoloopError):
     field = ""
     """The part of the address that names nothing."""
 
-    def __init__(self, what: str, name: str, known: list[str]) -> None:
+    def __init__(self, what: str, name: str, known: list[str], broken: str = "") -> None:
+        """`broken`: why what lies under this name can't be served."""
         self.what, self.name, self.known = what, name, known
         have = ", ".join(known[:20]) or "none"
-        super().__init__(f"there is no {what} named {name[:100]!r}; there is: {have}")
+        why = f"; what lies there is broken: {broken}" if broken else ""
+        super().__init__(f"there is no {what} named {name[:100]!r}; there is: {have}{why}")
 
 
 class UnknownModel(Unknown):
     field = "model"
 
-    def __init__(self, name: str, known: list[str]) -> None:
-        super().__init__("model", name, known)
+    def __init__(self, name: str, known: list[str], broken: str = "") -> None:
+        super().__init__("model", name, known, broken)
 
 
 class UnknownVersion(Unknown):
     field = "version"
 
-    def __init__(self, model: str, name: str, known: list[str]) -> None:
+    def __init__(self, model: str, name: str, known: list[str], broken: str = "") -> None:
         self.model = model
-        super().__init__(f"version of {model}", name, known)
+        super().__init__(f"version of {model}", name, known, broken)
 
 
 class UnknownAlias(Unknown):

@@ -1,5 +1,6 @@
 """Errors to HTTP: each kind's status, once, as RFC 9457 problem+json."""
 
+import http
 import logging
 from typing import Any
 
@@ -31,6 +32,8 @@ from service.errors import (
 )
 
 log = logging.getLogger(__name__)
+
+_NO_PATH = "there is nothing at this path; /docs shows what there is"
 
 # The nearest class in an error's line of descent counts; what is not named here is our own fault, 500.
 STATUS: dict[type[ServoloopError], int] = {
@@ -125,7 +128,8 @@ async def _on_error(request: Request, error: Exception) -> Response:
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    response = _response(problem(_id_of(request), error.status_code, "http", str(error.detail)))
+    detail = _NO_PATH if error.status_code == http.HTTPStatus.NOT_FOUND else str(error.detail)
+    response = _response(problem(_id_of(request), error.status_code, "http", detail))
     response.headers.update(error.headers or {})
     return response
 

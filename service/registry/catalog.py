@@ -146,17 +146,23 @@ class Catalog:
         name = address.model
         model = self.models.get(name)
         if model is None and not self.refs(name):
-            raise UnknownModel(name, sorted(self.models))
+            raise UnknownModel(name, sorted(self.models), self._broken(name))
         if address.version is not None:
             ref = Ref(name, parse_version(address.version) or 0)
             if self.version(ref) is None and ref not in self.withheld:
-                raise UnknownVersion(name, address.version, [str(known.version) for known in self.refs(name)])
+                known = [str(known.version) for known in self.refs(name)]
+                raise UnknownVersion(name, address.version, known, self._broken(name, address.version))
             return ref
         aliases = model.aliases if model is not None else self.other_aliases.get(name, {})
         alias = address.alias or CHAMPION
         if alias not in aliases:
             raise UnknownAlias(name, alias, sorted(aliases))
         return Ref(name, aliases[alias])
+
+    def _broken(self, model: str, version: str | None = None) -> str:
+        """Why a model, or one version of it, can't be served; empty where it isn't there."""
+        found = [one for one in self.broken if one.model == model and version in (None, one.version)]
+        return "; ".join(f"{model}/{one.version}: {one.reason}" if one.version else one.reason for one in found[:3])
 
     def find(self, address: Address) -> Version:
         """The version that an address names.

@@ -315,7 +315,7 @@ OF_NAMES = [
     Case("an upper case name", "/v1/models/Clothes/predict", GOOD_PICTURE, 404, "model", f"there is no model named 'Clothes'; there is: {NAMES}"),
     Case("dots for a model", "/v1/models/%2e%2e/predict", GOOD_PICTURE, 404, "model", f"there is no model named '..'; there is: {NAMES}"),
     Case("a backslash for a model", "/v1/models/..%5Cclothes/predict", GOOD_PICTURE, 404, "model", f"there is no model named '..\\\\clothes'; there is: {NAMES}"),
-    Case("a slash for a model", "/v1/models/..%2Fclothes/predict", GOOD_PICTURE, 404, None, "Not Found"),
+    Case("a slash for a model", "/v1/models/..%2Fclothes/predict", GOOD_PICTURE, 404, None, "there is nothing at this path; /docs shows what there is"),
     Case("dots escaped twice", "/v1/models/%252e%252e/predict", GOOD_PICTURE, 404, "model", f"there is no model named '%2e%2e'; there is: {NAMES}"),
     Case("a NUL for a model", "/v1/models/clothes%00/predict", GOOD_PICTURE, 404, "model", f"there is no model named 'clothes\\x00'; there is: {NAMES}"),
     Case("a very long name", f"/v1/models/{'x' * 5000}/predict", GOOD_PICTURE, 404, "model", f"there is no model named '{'x' * 100}'; there is: {NAMES}"),

@@ -230,6 +230,23 @@ def test_an_address_names_a_version(catalog: Catalog, address: Address, ref: Ref
     assert catalog.find(address).ref == ref
 
 
+def test_a_broken_one_that_is_asked_for_is_refused_with_its_reason(root: Path) -> None:
+    (root / "mood" / "1" / "manifest.json").write_text("{}")
+    shutil.copytree(root / "clothes" / "1", root / "clothes" / "3")
+    catalog = scan([root], {})
+    reasons = {f"{one.model}/{one.version}": one.reason for one in catalog.broken}
+    assert reasons.keys() == {"mood/1", "clothes/3"}
+    with pytest.raises(UnknownModel) as model:
+        catalog.named(Address("mood"))
+    assert str(model.value).endswith(f"there is: clothes, rent; what lies there is broken: mood/1: {reasons['mood/1']}")
+    with pytest.raises(UnknownVersion) as version:
+        catalog.named(Address("clothes", version="3"))
+    assert str(version.value).endswith(f"there is: 1, 2; what lies there is broken: clothes/3: {reasons['clothes/3']}")
+    with pytest.raises(UnknownVersion) as absent:
+        catalog.named(Address("clothes", version="4"))
+    assert "broken" not in str(absent.value)
+
+
 def test_unknown_names_are_told_with_those_that_are_known(catalog: Catalog) -> None:
     with pytest.raises(UnknownModel) as model:
         catalog.find(Address("shoes"))
