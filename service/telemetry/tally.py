@@ -2,8 +2,8 @@
 
 In multiprocess mode each write to a mapped file takes a lock, and a request has fourteen: two for each of its six
 observations (its duration, and that of five stages), and one for each of its two counts. Requests whose rows ran in one
-batch are answered in one turn of the event loop, so writing once a turn and series does for all of them, and nobody
-reads a number that is late.
+batch are answered in one turn of the event loop, so writing once a turn and series does for all of them. Who asks this
+process reads no number that is late; who asks another one, none that is later than that turn.
 """
 
 import asyncio
