@@ -64,6 +64,13 @@ def found_in(catalog: Catalog) -> Found:
     }
 
 
+def open_seen(folder: Path, catalog: Catalog) -> OpenStore:
+    """A store in this folder that has seen every version of the catalog."""
+    opened = open_store(folder)
+    opened.control.crown_new_models(found_in(catalog))
+    return opened
+
+
 def a_record(*, made: float | None = None, **fields: Any) -> Record:
     """A record with a new id; `made` is its time in seconds since 1970, now where there is none."""
     identity = str(uuid7() if made is None else uuid7(nanoseconds=round(made * 1000) * 1_000_000))

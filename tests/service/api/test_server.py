@@ -119,12 +119,12 @@ def listener() -> Iterator[Listener]:
         yield listening
 
 
-async def listen(*listeners: Listener) -> HttpServer:
+async def listen(listener: Listener) -> HttpServer:
     """A server that has begun to serve."""
     server, _, _ = serve(streams)
     server.server_state.connections.clear()
     server.lifespan = LifespanOff(server.config)  # type: ignore[assignment]
-    await server.startup(sockets=list(listeners))
+    await server.startup(sockets=[listener])
     return server
 
 

@@ -16,7 +16,7 @@ from service.serving.router import Router
 from service.store.base import AliasMove
 from service.store.following import StateFollower
 from tests.service.api.support import CountingEngine, problem_of
-from tests.stores import OpenStore, a_record, found_in, open_store
+from tests.stores import OpenStore, a_record, open_seen
 
 ALIAS = "/v1/models/clothes/aliases/champion"
 
@@ -24,9 +24,7 @@ ALIAS = "/v1/models/clothes/aliases/champion"
 @pytest.fixture
 def store(tmp_path_factory: pytest.TempPathFactory, catalog: Catalog) -> OpenStore:
     """Of each test's own, with every version seen."""
-    opened = open_store(tmp_path_factory.mktemp("store"))
-    opened.control.crown_new_models(found_in(catalog))
-    return opened
+    return open_seen(tmp_path_factory.mktemp("store"), catalog)
 
 
 @pytest.fixture

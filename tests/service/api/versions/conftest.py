@@ -5,15 +5,13 @@ import pytest
 from service.registry.catalog import Catalog
 from service.serving.router import Router
 from tests.service.api.support import Supervised
-from tests.stores import OpenStore, found_in, open_store
+from tests.stores import OpenStore, open_seen
 
 
 @pytest.fixture
 def store(tmp_path_factory: pytest.TempPathFactory, catalog: Catalog) -> OpenStore:
     """Of each test's own, with every version seen."""
-    opened = open_store(tmp_path_factory.mktemp("store"))
-    opened.control.crown_new_models(found_in(catalog))
-    return opened
+    return open_seen(tmp_path_factory.mktemp("store"), catalog)
 
 
 @pytest.fixture
