@@ -44,12 +44,13 @@ def check(folder: Path) -> int:
 def warm_up(network: Network, manifest: Manifest, read_file: ReadFile) -> None:
     """Run a sample row through the declared steps and the network, on a CPU. Raises BrokenCheckpoint."""
     try:
-        tensors = Preprocessor(manifest.preprocess, read_file)(sample_rows(manifest.input, 1))
+        preprocess = Preprocessor(manifest.preprocess, read_file)
+        tensors = preprocess(sample_rows(manifest.input, 1))
         x, lengths = torch.from_numpy(tensors.values), None
         if tensors.lengths is not None:  # packed: the one row is all there is
             x, lengths = x[None], torch.from_numpy(tensors.lengths)
         with torch.inference_mode():
-            _check_ids(network, manifest, read_file, x, lengths)
+            _check_ids(network, manifest, preprocess.largest_id, x, lengths)
             outputs = network(x, lengths)
     except BrokenCheckpoint:
         raise
@@ -61,12 +62,12 @@ def warm_up(network: Network, manifest: Manifest, read_file: ReadFile) -> None:
         raise BrokenCheckpoint("a sample row is answered with NaN or infinity")
 
 
-def _check_ids(network: Network, manifest: Manifest, read_file: ReadFile, x: Tensor, lengths: Tensor | None) -> None:
+def _check_ids(network: Network, manifest: Manifest, largest: int | None, x: Tensor, lengths: Tensor | None) -> None:
     """Raise BrokenCheckpoint where a text may get an id that the network doesn't know; `x` is a sample of its input."""
-    first = manifest.preprocess[0] if manifest.preprocess else None
-    if not isinstance(first, TextStep) or x.dtype != torch.int64:
+    if largest is None or x.dtype != torch.int64:
         return
-    largest = first.largest_id(read_file)
+    first = manifest.preprocess[0]
+    assert isinstance(first, TextStep)
     try:
         network(torch.full_like(x, largest), lengths)
     except IndexError:

@@ -9,12 +9,13 @@ ServoloopError
 │   └── UnprocessableInput      readable, but not what the model's contract asks for
 ├── Unknown                   a name that names nothing: UnknownModel, UnknownVersion, UnknownAlias
 ├── UnknownPrediction
+├── NotSupported              what a protocol has, and this service does not do
 ├── AliasMoved                the alias names another version than the caller expected
 ├── VersionInUse              an alias names the version that shall be unloaded or deleted
 ├── VersionUnloaded           an operator wants the version unloaded, and something else needs it
 ├── NotRemovable              the versions are not ours to delete
 ├── Unavailable               try again, after `retry_after` seconds: QueueFull, Overloaded, NotReady (NotLoaded),
-│                             BuffersFull, DecodersBusy, EngineLost, StoreUnavailable, Stopping
+│                             NotServing, BuffersFull, DecodersBusy, EngineLost, StoreUnavailable, Stopping
 ├── DeadlineExceeded
 ├── BodyTooSlow               the request's time was over before its body had arrived
 ├── ClientLeft                nobody waits for the answer any more
@@ -109,6 +110,12 @@ class UnknownPrediction(ServoloopError):
         )
 
 
+class NotSupported(ServoloopError):
+    def __init__(self, what: str, instead: str) -> None:
+        self.what, self.instead = what, instead
+        super().__init__(f"{what}: not supported; expected {instead}")
+
+
 class AliasMoved(ServoloopError):
     def __init__(self, model: str, alias: str, *, expected: int, found: int | None) -> None:
         self.model, self.alias, self.expected, self.found = model, alias, expected, found
@@ -199,6 +206,14 @@ class NotReady(Unavailable):
 
 class NotLoaded(NotReady):
     """The engine does not have it, or not any more: its rows were not touched."""
+
+
+class NotServing(Unavailable):
+    """The service as a whole."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"the service is not ready: {reason}")
 
 
 class EngineLost(Unavailable):

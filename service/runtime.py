@@ -20,7 +20,7 @@ from prometheus_client import CollectorRegistry
 
 from service.api.app import Application, create_app
 from service.api.buffers import BodyBudget
-from service.api.deps import Services
+from service.api.deps import Services, Terms
 from service.api.draining import Draining, DrainPolicy
 from service.api.server import HttpServer
 from service.domain import Ref
@@ -117,9 +117,9 @@ def compose(settings: Settings, folder: RuntimeFolder, draining: Draining) -> Ap
         2 * settings.max_queued_rows,
     )
     computing: Engines = engines
+    caches_answers = settings.single_flight == "on" and settings.result_cache_rows > 0
     if settings.single_flight == "on":
-        num_rows = settings.result_cache_rows
-        cache = ResultCache(num_rows, settings.result_cache_bytes) if num_rows else None
+        cache = ResultCache(settings.result_cache_rows, settings.result_cache_bytes) if caches_answers else None
         computing = SingleFlight(engines, fleet, telemetry, cache)
     pipeline = Pipeline(router, computing, prediction_log, telemetry, threads, limits)
 
@@ -146,6 +146,8 @@ def compose(settings: Settings, folder: RuntimeFolder, draining: Draining) -> Ap
     services = Services(
         pipeline,
         lambda: router.catalog,
+        router.choose,
+        Terms(settings.max_rows_per_request, settings.max_queue_delay_seconds, caches_answers),
         engines,
         telemetry.registry,
         settings.max_body_bytes,

@@ -28,12 +28,14 @@ class Preprocessor:
 
     def __init__(self, steps: Sequence[Step], read_file: ReadFile) -> None:
         self._encode: Callable[[Sequence[str]], Tensors] | None = None
+        self.largest_id: int | None = None
+        """Of those that texts may be given; None where none are taken."""
         self._steps: list[TensorStep] = []
         for position, step in enumerate(steps):
             if not isinstance(step, TextStep):
                 self._steps.append(step)
             elif position == 0:
-                self._encode = step.bind(read_file)
+                self._encode, self.largest_id = step.bind(read_file)
             else:
                 raise ValueError(f"the step {step.step!r} takes text, so it must come first, not at {position}")
 

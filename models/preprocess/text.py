@@ -4,7 +4,7 @@ import asyncio
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import orjson
@@ -20,6 +20,13 @@ FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
 
 
 _MAX_ID = (1 << 63) - 1
+
+
+class Encoder(NamedTuple):
+    """A step with its file read: `encode` gives packed ids, from 0 to `largest_id`."""
+
+    encode: Callable[[Sequence[str]], Tensors]
+    largest_id: int
 
 
 class _ToIds(StepConfig):
@@ -41,21 +48,17 @@ class Tokenize(_ToIds):
 
     step: Literal["tokenize"] = "tokenize"
 
-    def bind(self, read_file: ReadFile) -> Callable[[Sequence[str]], Tensors]:
-        """Load the file once. Raises ValueError when it is no tokenizer, and so does what is returned when it fails."""
+    def bind(self, read_file: ReadFile) -> Encoder:
+        """Load the file once. Raises ValueError when it is no tokenizer, and so does `encode` when it fails."""
         tokenizer = self._load(read_file)
+        ids = tokenizer.get_vocab(with_added_tokens=True).values()
 
         def apply(texts: Sequence[str]) -> Tensors:
             with _panics_contained(f"{self.file} failed on a text"):
                 # For a single text too: `encode` also finds out where in the text each token was.
                 return self._pack([encoding.ids for encoding in tokenizer.encode_batch_fast(list(texts))])
 
-        return apply
-
-    def largest_id(self, read_file: ReadFile) -> int:
-        """The largest id that any text may be given. Raises ValueError as `bind` does."""
-        ids = self._load(read_file).get_vocab(with_added_tokens=True).values()
-        return max([*ids, self.empty])
+        return Encoder(apply, max([*ids, self.empty]))
 
     def _load(self, read_file: ReadFile) -> Tokenizer:
         data = read_file(self.file)
@@ -100,7 +103,7 @@ class Vocabulary(_ToIds):
     lowercase: bool = True
     unknown: Annotated[int, Field(ge=0)] = 1
 
-    def bind(self, read_file: ReadFile) -> Callable[[Sequence[str]], Tensors]:
+    def bind(self, read_file: ReadFile) -> Encoder:
         """Load the file once. Raises ValueError when it is no vocabulary."""
         table = self._load(read_file)
         words = _SPLITS[self.split]
@@ -109,11 +112,7 @@ class Vocabulary(_ToIds):
             prepared = (text.lower() if self.lowercase else text for text in texts)
             return self._pack([[table.get(word, self.unknown) for word in words.findall(t)] for t in prepared])
 
-        return apply
-
-    def largest_id(self, read_file: ReadFile) -> int:
-        """The largest id that any text may be given. Raises ValueError as `bind` does."""
-        return max([*self._load(read_file).values(), self.unknown, self.empty])
+        return Encoder(apply, max([*table.values(), self.unknown, self.empty]))
 
     def _load(self, read_file: ReadFile) -> dict[str, int]:
         table: Any = orjson.loads(read_file(self.file))

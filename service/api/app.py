@@ -13,8 +13,19 @@ from service.api import problems
 from service.api.deps import Services
 from service.api.exchange import Answer, Exchange
 from service.api.middleware import ContextMiddleware, RequestContext
-from service.api.paths import address_in
-from service.api.routes import aliases, models, operations, prediction_log, predictions, versions
+from service.api.paths import address_in, is_inference_protocol
+from service.api.routes import (
+    aliases,
+    inference,
+    inference_metadata,
+    inference_statistics,
+    models,
+    operations,
+    prediction_log,
+    predictions,
+    repository,
+    versions,
+)
 from service.domain import Address
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
@@ -40,8 +51,8 @@ class Application:
 
     async def predict(self, address: Address, exchange: Exchange) -> Answer:
         """The whole answer to a prediction's request, whatever becomes of it."""
-        predict = functools.partial(predictions.answer, address, self.state.services)
-        answer = await self._context.around(exchange, predict)
+        routes = inference if is_inference_protocol(exchange.path) else predictions
+        answer = await self._context.around(exchange, functools.partial(routes.answer, address, self.state.services))
         assert answer is not None
         return answer
 
@@ -59,7 +70,11 @@ def create_app(services: Services, *, lifespan: Lifespan | None = None, access_l
     )
     app.state.services = services
     problems.install(app)
-    for routes in (predictions, prediction_log, models, versions, aliases, operations):
+    v1, v2 = (
+        (predictions, prediction_log, models, versions, aliases),
+        (inference, inference_statistics, inference_metadata, repository),
+    )
+    for routes in (*v1, *v2, operations):
         app.include_router(routes.router)
     context = RequestContext(log_all=access_log)
     app.add_middleware(ContextMiddleware, context=context)

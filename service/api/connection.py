@@ -312,7 +312,7 @@ class Connection(HttpToolsProtocol):
 
     def _write_problem(self, status: int, kind: str, detail: str, more: dict[str, str]) -> None:
         request_id, title = str(uuid7()), http.HTTPStatus(status).phrase
-        answer = problem(request_id, status, kind, detail, title=title, **more)
+        answer = problem(self.url.decode("latin-1"), request_id, status, kind, detail, title=title, **more)
         head = (
             f"HTTP/1.1 {status} {title}\r\nContent-Type: {answer.media_type.decode()}\r\n"
             f"Content-Length: {len(answer.body)}\r\nX-Request-Id: {request_id}\r\nConnection: close\r\n\r\n"

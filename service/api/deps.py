@@ -9,12 +9,14 @@ from prometheus_client import CollectorRegistry
 
 from service.api.buffers import BodyBudget
 from service.api.draining import Draining
-from service.domain import Ref, Wish
+from service.domain import Address, Ref, Wish
 from service.registry.catalog import Catalog
 from service.registry.fleet import Fleet
 from service.serving.pipeline import Pipeline
+from service.serving.router import Target
 from service.store.base import AliasMove, ControlReader, PredictionReader, State, WishChange
 from service.store.following import StateFollower
+from service.wire.statistics import Statistics
 
 
 class EngineView(Protocol):
@@ -28,6 +30,8 @@ class EngineView(Protocol):
     def why_unready(self, ref: Ref) -> str | None: ...
 
     def is_on_demand(self, ref: Ref) -> bool: ...
+
+    async def statistics(self) -> Mapping[Ref, Statistics]: ...
 
 
 class Changes(Protocol):
@@ -52,6 +56,15 @@ class ReadinessMemory:
     answered: set[str] = field(default_factory=set)
 
 
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What the Open Inference Protocol's configuration tells of how rows are taken; the delay in seconds."""
+
+    max_rows: int
+    max_queue_delay: float = 0.0
+    caches_answers: bool = False
+
+
 def _always() -> bool:
     return True
 
@@ -63,6 +76,9 @@ class Services:
     pipeline: Pipeline
     catalog: Callable[[], Catalog]
     """What can be served, as it is now."""
+    choose: Callable[[Address], Target]
+    """The version that an address names, with its tensors. Raises as `Router.choose`."""
+    terms: Terms
     engines: EngineView
     registry: CollectorRegistry
     max_body_bytes: int

@@ -1,11 +1,13 @@
 """A request whose body is still to be read, whichever way it came."""
 
 import asyncio
+from collections.abc import Collection
 from typing import Self
 
 from starlette.datastructures import QueryParams
 
 from service.api.buffers import BodyBudget
+from service.api.compression import decompressed
 from service.api.exchange import Exchange
 from service.errors import BodyTooLarge, ClientLeft, MalformedBody, UnsupportedMediaType
 from service.serving.parameters import Query
@@ -21,12 +23,14 @@ class IncomingRequest:
     read, the handling is cancelled when the client leaves, and ends with ClientLeft.
     """
 
-    __slots__ = ("_budget", "_exchange", "_handler", "_held", "_left", "_limit", "_timer", "_watch")
+    __slots__ = ("_budget", "_encodings", "_exchange", "_handler", "_held", "_left", "_limit", "_timer", "_watch")
 
-    def __init__(self, exchange: Exchange, limit: int, budget: BodyBudget) -> None:
+    def __init__(self, exchange: Exchange, limit: int, budget: BodyBudget, *, encodings: Collection[str] = ()) -> None:
+        """`encodings`: in which the body may be compressed. The limit counts for what comes out, too."""
         self._exchange = exchange
         self._limit = limit
         self._budget = budget
+        self._encodings = encodings
         self._held = 0
         self._handler: asyncio.Task[object] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -53,13 +57,19 @@ class IncomingRequest:
         return self._exchange.header(b"content-type")
 
     @property
+    def json_length(self) -> str | None:
+        """Of the Open Inference Protocol: how many bytes of the body are JSON."""
+        return self._exchange.header(b"inference-header-content-length")
+
+    @property
     def query(self) -> Query:
         query_string = self._exchange.query_string
         return QueryParams(query_string).multi_items() if query_string else ()
 
     def read_at_once(self, *, may_be_empty: bool = False, expected: str = "the rows to predict") -> bytes | None:
         """The body, if all of it has arrived; else None, and `read` waits for it. Raises as `read` does."""
-        self._check_head()
+        if self._check_head() is not None:
+            return None
         body = self._exchange.whole_body()
         if body is None:
             return None
@@ -71,7 +81,7 @@ class IncomingRequest:
 
         Raises BodyTooLarge, BuffersFull, UnsupportedMediaType, MalformedBody or ClientLeft.
         """
-        self._check_head()
+        encoding = self._check_head()
         chunks, more = [], True
         while more:
             message = await self._exchange.receive()
@@ -81,15 +91,34 @@ class IncomingRequest:
             more = message.get("more_body", False)
             self._count(len(chunk))
             chunks.append(chunk)
-        return self._read(b"".join(chunks), may_be_empty, expected)
+        body = b"".join(chunks)
+        if encoding is not None:
+            body = await self._decompressed(body, encoding)
+        return self._read(body, may_be_empty, expected)
 
-    def _check_head(self) -> None:
+    async def _decompressed(self, packed: bytes, encoding: str) -> bytes:
+        pieces, size = [], 0
+        async for piece in decompressed(packed, encoding):
+            size += len(piece)
+            if size > self._limit:
+                raise BodyTooLarge(self._limit)
+            self._budget.take(len(piece))
+            self._held += len(piece)
+            pieces.append(piece)
+        return b"".join(pieces)
+
+    def _check_head(self) -> str | None:
+        """In what the body is compressed; None where it isn't."""
         encoding = self._exchange.header(b"content-encoding")
-        if encoding is not None and encoding != "identity":
+        if encoding == "identity":
+            encoding = None
+        if encoding is not None and encoding not in self._encodings:
             what = f"{encoding[:50]!r} is not read"
-            raise UnsupportedMediaType(what, field="Content-Encoding", expected="a body that is not compressed")
+            expected = "a body that is not compressed" + "".join(f", or {one}" for one in self._encodings)
+            raise UnsupportedMediaType(what, field="Content-Encoding", expected=expected)
         if int(self._exchange.headers.get(b"content-length", b"0")) > self._limit:
             raise BodyTooLarge(self._limit)
+        return encoding
 
     def _count(self, num_bytes: int) -> None:
         if self._held + num_bytes > self._limit:

@@ -36,19 +36,19 @@ class RequestContext:
             if not exchange.has_malformed_id:
                 answer = await work(exchange)
             else:
-                answer = problem_of(_MALFORMED_ID, exchange.request_id)
+                answer = problem_of(_MALFORMED_ID, exchange)
         except ServoloopError as error:
-            answer = problem_of(error, exchange.request_id)
+            answer = problem_of(error, exchange)
         except asyncio.CancelledError:
             # Only a server that stops cancels a whole request.
             if exchange.status:
                 raise
-            answer = problem_of(Stopping(), exchange.request_id)
+            answer = problem_of(Stopping(), exchange)
         except Exception:
             log.exception("a request crashed", extra={"method": exchange.method, "path": exchange.path})
             if exchange.status:  # all that is left is to cut the connection
                 raise
-            answer = crash(exchange.request_id)
+            answer = crash(exchange)
         finally:
             if answer is not None:
                 exchange.status = answer.status

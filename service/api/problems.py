@@ -1,4 +1,4 @@
-"""Errors to HTTP: each kind's status, once, as RFC 9457 problem+json."""
+"""Errors to HTTP: each kind's status, once; as RFC 9457 problem+json, or as the Open Inference Protocol says them."""
 
 import http
 import logging
@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from service.api.exchange import Answer, Exchange
+from service.api.paths import is_inference_protocol
 from service.errors import (
     AliasMoved,
     BodyTooLarge,
@@ -20,6 +21,7 @@ from service.errors import (
     MalformedBody,
     MalformedHeader,
     NotRemovable,
+    NotSupported,
     QuarantinedInput,
     ServoloopError,
     Unavailable,
@@ -46,6 +48,7 @@ STATUS: dict[type[ServoloopError], int] = {
     QuarantinedInput: 422,
     Unknown: 404,
     UnknownPrediction: 404,
+    NotSupported: 501,
     AliasMoved: 409,
     VersionInUse: 409,
     VersionUnloaded: 409,
@@ -66,10 +69,13 @@ _TITLES = {
     422: "Invalid input",
     499: "Client left",
     500: "Internal error",
+    501: "Not supported",
     503: "Unavailable",
     504: "Deadline exceeded",
 }
 MEDIA_TYPE = b"application/problem+json"
+# The Open Inference Protocol has one status for all that is wrong with a request.
+_TOLD_AS = {415: 400, 422: 400}
 
 
 def status_of(error: ServoloopError) -> int:
@@ -84,15 +90,15 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _on_validation_error)
 
 
-def problem_of(error: ServoloopError, request_id: str) -> Answer:
+def problem_of(error: ServoloopError, exchange: Exchange) -> Answer:
     """The answer to an error of ours."""
     status = status_of(error)
     if status == 500:
         log.error("a request failed", extra={"kind": error.kind, "detail": str(error)})
     if isinstance(error, InvalidInput):
-        return problem(request_id, status, error.kind, str(error), field=error.field, expected=error.expected)
+        return _problem(exchange, status, error.kind, str(error), field=error.field, expected=error.expected)
     field = error.field if isinstance(error, Unknown) else None
-    answer = problem(request_id, status, error.kind, str(error), field=field)
+    answer = _problem(exchange, status, error.kind, str(error), field=field)
     if isinstance(error, BodyTooSlow):
         return answer._replace(headers=((b"connection", b"close"),))  # what still comes of the body is not waited for
     if isinstance(error, Unavailable):
@@ -100,15 +106,27 @@ def problem_of(error: ServoloopError, request_id: str) -> Answer:
     return answer
 
 
-def crash(request_id: str) -> Answer:
+def crash(exchange: Exchange) -> Answer:
     """The answer to an error that nobody foresaw. Says nothing of it: the log has it, under the same request id."""
-    return problem(request_id, 500, "internal", "the service failed on this request; its log has the reason")
+    return _problem(exchange, 500, "internal", "the service failed on this request; its log has the reason")
 
 
 def problem(
-    request_id: str, status: int, kind: str, detail: str, *, title: str | None = None, **more: str | None
+    path: str,
+    request_id: str,
+    status: int,
+    kind: str,
+    detail: str,
+    *,
+    title: str | None = None,
+    **more: str | None,
 ) -> Answer:
-    """A problem+json answer, with the status's usual title unless given another; members that are None are left out."""
+    """What a request to this path is told: `{"error": detail}` by the Open Inference Protocol, else problem+json.
+
+    A problem has the status's usual title unless given another; members that are None are left out.
+    """
+    if is_inference_protocol(path):
+        return Answer(_TOLD_AS.get(status, status), b"application/json", orjson.dumps({"error": detail}))
     members: dict[str, Any] = {
         "type": f"urn:servoloop:problem:{kind.replace('_', '-')}",
         "title": title or _TITLES.get(status, "Error"),
@@ -121,15 +139,19 @@ def problem(
     return Answer(status, MEDIA_TYPE, body)
 
 
+def _problem(exchange: Exchange, status: int, kind: str, detail: str, **more: str | None) -> Answer:
+    return problem(exchange.path, exchange.request_id, status, kind, detail, **more)
+
+
 async def _on_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ServoloopError)
-    return _response(problem_of(error, _id_of(request)))
+    return _response(problem_of(error, Exchange.of(request.scope)))
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     detail = _NO_PATH if error.status_code == http.HTTPStatus.NOT_FOUND else str(error.detail)
-    response = _response(problem(_id_of(request), error.status_code, "http", detail))
+    response = _response(_problem(Exchange.of(request.scope), error.status_code, "http", detail))
     response.headers.update(error.headers or {})
     return response
 
@@ -141,11 +163,7 @@ async def _on_validation_error(request: Request, error: Exception) -> Response:
     expected = first["msg"].removeprefix("Input should be ")
     detail = f"{field}: {first['msg']}"
     kind = UnprocessableInput.kind
-    return _response(problem(_id_of(request), 422, kind, detail, field=field, expected=expected))
-
-
-def _id_of(request: Request) -> str:
-    return Exchange.of(request.scope).request_id
+    return _response(_problem(Exchange.of(request.scope), 422, kind, detail, field=field, expected=expected))
 
 
 def _response(answer: Answer) -> Response:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from service.api.deps import Services
 from service.domain import CHAMPION, Ref, Wish
-from service.errors import NotReady
+from service.errors import NotReady, UnknownModel
 from service.registry.fleet import Standing, VersionState
 
 # An engine says itself that a version answers; no view tells of that.
@@ -23,6 +23,14 @@ def standing_of(services: Services, ref: Ref) -> Standing:
     """Where a version stands; one that the supervisor has not told of yet is on its way, unless it answers already."""
     state = VersionState.LOADED if services.engines.is_ready(ref) else VersionState.LOADING
     return services.fleet.view.versions.get(ref) or Standing(state, identity="")
+
+
+def versions_of(services: Services, model: str) -> list[Ref]:
+    """A model's versions, whether or not they can be served. Raises UnknownModel."""
+    refs = services.catalog().refs(model)
+    if not refs:
+        raise UnknownModel(model, sorted(services.catalog().models))
+    return refs
 
 
 def why_unready(services: Services, ref: Ref) -> str | None:
@@ -67,6 +75,12 @@ def is_loaded(services: Services, ref: Ref, wish: Wish) -> bool:
         raise NotReady(ref, f"it could not be loaded as wanted, and answers all the same: {standing.reason}")
     has_replicas = len(standing.slots) >= min(wish.replicas, len(view.engines))
     return standing.state is VersionState.LOADED and has_replicas and services.engines.is_ready(ref)
+
+
+def could_not_be_had(standing: Standing) -> bool:
+    """Whether what was wanted before could not be had; a version that answers with a reason is what was before."""
+    is_old = standing.state is VersionState.LOADED and standing.reason is not None
+    return is_old or standing.state in (VersionState.FAILED, VersionState.NO_ROOM)
 
 
 def is_unloaded(services: Services, ref: Ref) -> bool:

@@ -49,7 +49,7 @@ class StraightCycle(RequestResponseCycle):
                 answer = await self._predict(self._address, exchange)
             except Exception:  # what surrounds predictions answers all of theirs; this is for its own
                 log.exception("a request crashed", extra={"path": exchange.path, "request_id": exchange.request_id})
-                answer = crash(exchange.request_id)
+                answer = crash(exchange)
             if self.flow.write_paused and not self.disconnected:
                 await self.flow.drain()
             if not self.disconnected:

@@ -25,6 +25,7 @@ from service.telemetry.instruments import EngineTelemetry
 from service.watch.blackbox import Doing, Running
 from service.wire.inference import Outputs
 from service.wire.report import Wanted
+from service.wire.statistics import Statistics
 
 log = logging.getLogger(__name__)
 
@@ -112,6 +113,11 @@ class Engine:
         now = self._clock()
         residents = self._residents.items()
         return {ref: now - resident.last_asked for ref, resident in residents if resident.last_asked is not None}
+
+    @property
+    def statistics(self) -> dict[Ref, Statistics]:
+        """What was counted of each version on the device."""
+        return {ref: resident.measures.statistics for ref, resident in self._residents.items()}
 
     async def warm_up(self, ref: Ref, runner: Runner) -> None:
         """Have a version that was just loaded run its samples, with nothing beside it.
@@ -276,14 +282,19 @@ class Engine:
             self._scheduler.learn(work, seconds, now)
         if results.too_many is not None:
             self._make_smaller(work, resident, results.too_many, now)
-        if not rows[0].request.is_canary:
-            resident.measures.batch(len(rows), seconds, results.fill)
+        measures = resident.measures
+        stages = None if rows[0].request.is_canary else measures.batch(len(rows), seconds, results.fill)
         if not all(isinstance(result, RowFailure) for result in results.rows):
             resident.last_forward = now
         for row, result in zip(rows, results.rows, strict=True):
-            is_last = row.request.deliver(row.position, result, started, seconds)
-            if is_last and row.request.deadline.expired(now):
-                resident.measures.missed("after")
+            request = row.request
+            if not request.deliver(row.position, result, started, seconds):
+                continue
+            if stages is not None:
+                failed = len(request.failures) == request.num_rows
+                measures.answered(now - request.arrived, started - request.arrived, stages, failed=failed)
+            if request.deadline.expired(now):
+                measures.missed("after")
         self._running[ref] -= 1
         self._check_answered(ref)
 
@@ -311,7 +322,7 @@ class Engine:
     def _drop_late(self, now: float) -> None:
         for request, num_rows in self._scheduler.drop_late(now):
             ref = request.ref
-            self._residents[ref].measures.late(num_rows)
+            self._residents[ref].measures.late(num_rows, now - request.arrived)
             self._depth_changed.add(ref)
             request.close(DeadlineExceeded(ref, "the queue"))
             self._check_answered(ref)

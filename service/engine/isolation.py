@@ -57,7 +57,7 @@ def run_isolating(run: Run[T], rows: Sequence[T]) -> Results:
     halves = run_isolating(run, rows[:middle]), run_isolating(run, rows[middle:])
     return Results(
         [row for half in halves for row in half.rows],
-        Fill(sum(half.fill.elements for half in halves), sum(half.fill.padding for half in halves)),
+        halves[0].fill + halves[1].fill,
         in_one_piece=False,
         too_many=min(
             [half.too_many for half in halves if half.too_many is not None],

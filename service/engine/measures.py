@@ -1,5 +1,6 @@
 """What is measured of a version on a device."""
 
+import time
 from functools import cached_property
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -8,16 +9,18 @@ from service.domain import Ref
 from service.engine.runner import Fill
 from service.errors import DeadlineExceeded, Overloaded, QueueFull, ServoloopError
 from service.telemetry.instruments import EngineTelemetry
+from service.wire.statistics import StageSeconds, Statistics
 
 
 class ReplicaMeasures:
-    """The series of one version. Those of every batch are found once, each with its first value: no sooner, because
-    then it is there.
+    """What is counted of one version, and its series. Those of every batch are found once, each with its first value:
+    no sooner, because then it is there.
     """
 
     def __init__(self, telemetry: EngineTelemetry, ref: Ref) -> None:
         self._telemetry = telemetry
         self._labels = (ref.model, str(ref.version))
+        self.statistics = Statistics()
 
     def installed(self, queued: int) -> None:
         """It answers from now on, and so many rows wait for it."""
@@ -37,15 +40,26 @@ class ReplicaMeasures:
         """The oldest row has waited so long."""
         self._telemetry.queue_age.labels(*self._labels).set(seconds)
 
-    def batch(self, num_rows: int, seconds: float, fill: Fill) -> None:
-        """A batch ran."""
+    def batch(self, num_rows: int, seconds: float, fill: Fill) -> StageSeconds:
+        """A batch ran; what each of its stages took."""
         self._batch_rows.observe(num_rows)
         self._batch_duration.observe(seconds)
         self._elements.inc(fill.elements)
         self._padding.inc(fill.padding)
+        stages = _stages(seconds, fill)
+        self.statistics.ran(num_rows, stages, round(time.time() * 1000))
+        return stages
+
+    def answered(self, seconds: float, queued: float, stages: StageSeconds, *, failed: bool) -> None:
+        """A request's last row ran; it has `failed` if none of them got an answer."""
+        if failed:
+            self.statistics.fail.add(seconds)
+        else:
+            self.statistics.answered(seconds, queued, stages)
 
     def refused(self, error: ServoloopError, num_rows: int) -> None:
         """So many rows were not let in."""
+        self.statistics.fail.add(0.0)
         match error:
             case QueueFull(unit="bytes"):
                 self.dropped("queue_bytes", num_rows)
@@ -54,10 +68,14 @@ class ReplicaMeasures:
             case Overloaded():
                 self.dropped("overloaded", num_rows)
             case DeadlineExceeded():
-                self.late(num_rows)
+                self._late(num_rows)
 
-    def late(self, num_rows: int) -> None:
-        """So many rows of a request were dropped because it can't be answered in time."""
+    def late(self, num_rows: int, waited: float) -> None:
+        """So many rows of a request were dropped because it can't be answered in time; it has waited for seconds."""
+        self.statistics.fail.add(waited)
+        self._late(num_rows)
+
+    def _late(self, num_rows: int) -> None:
         self.dropped("deadline", num_rows)
         self.missed("before")
 
@@ -92,3 +110,9 @@ class ReplicaMeasures:
     @cached_property
     def _padding(self) -> Counter:
         return self._telemetry.padding.labels(*self._labels)
+
+
+def _stages(seconds: float, fill: Fill) -> StageSeconds:
+    """Of `seconds` in all; what is left is the way to the device's thread and back, and looking at every row."""
+    rest = max(0.0, seconds - fill.input_seconds - fill.infer_seconds)
+    return StageSeconds(fill.input_seconds, fill.infer_seconds, rest)

@@ -1,6 +1,7 @@
 """A running copy of one version on a device: assembles a batch, runs the network, checks what came out."""
 
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -137,15 +138,18 @@ class Replica:
 
     def run(self, rows: Sequence[Array], *, ragged: bool) -> tuple[Array, Fill]:
         """Logits or values, (len(rows), outputs) float32, in the order of `rows`."""
+        began = time.perf_counter()
         longest = max(map(len, rows)) if ragged else 1
         x, lengths = _pad(rows, *self.padded(len(rows), longest), ragged=ragged)
+        assembled = time.perf_counter()
         outputs = self._compiled(x, lengths)
+        computed = time.perf_counter()
         width = self.manifest.num_outputs
         if outputs.ndim != 2 or len(outputs) != len(x) or width not in (None, outputs.shape[1]):
             raise BrokenContract("outputs of the network", expected=(len(x), width or "any"), got=outputs.shape)
         total = x.shape[0] * x.shape[1] if ragged else len(x)
         used = sum(map(len, rows)) if ragged else len(rows)
-        return outputs[: len(rows)], Fill(total, total - used)
+        return outputs[: len(rows)], Fill(total, total - used, assembled - began, computed - assembled)
 
     def _run_samples(self) -> None:
         for tensors in self._samples:

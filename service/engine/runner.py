@@ -1,7 +1,7 @@
 """What the engine asks of a version that it has."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from models.preprocess import Tensors
@@ -11,10 +11,23 @@ from service.domain import Execution
 
 @dataclass(frozen=True, slots=True)
 class Fill:
-    """Elements that a batch ran over, and how many of them were padding."""
+    """Elements that a batch ran over, and how many of them were padding; and the seconds until they lay in one array,
+    and those that the network ran.
+    """
 
     elements: int
     padding: int
+    input_seconds: float = field(default=0.0, compare=False)
+    infer_seconds: float = field(default=0.0, compare=False)
+
+    def __add__(self, other: "Fill") -> "Fill":
+        """Of two runs, one after the other."""
+        return Fill(
+            self.elements + other.elements,
+            self.padding + other.padding,
+            self.input_seconds + other.input_seconds,
+            self.infer_seconds + other.infer_seconds,
+        )
 
 
 class Runner(Protocol):

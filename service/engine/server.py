@@ -21,6 +21,7 @@ from service.wire.frames import Frame, Kind
 from service.wire.inference import InferResult, Outputs, failed_frame, requests_in, result_frames
 from service.wire.link import Link
 from service.wire.report import DeviceReport, ReplicaReport, Report, Wanted, load_in, unload_in
+from service.wire.statistics import Statistics, counted_frame
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +89,13 @@ class EngineServer:
     def unload(self, ref: Ref, done: Done, request_id: int) -> None:
         """Unload without blocking the socket."""
         self._orders.start(self._unload(ref, done, request_id))
+
+    def statistics(self) -> dict[Ref, Statistics]:
+        """What was counted of each version, with what its replica takes."""
+        found = self.engine.statistics
+        for ref, resident in self.engine.residents.items():
+            found[ref].num_bytes = {self._device.name: resident.runner.num_bytes}
+        return found
 
     async def _load(self, wanted: Wanted, done: Done, request_id: int) -> None:
         ref = wanted.ref
@@ -171,8 +179,10 @@ class Connection:
                 self._server.load(wanted, self.link.send, frame.request_id, pardon=pardon)
             case Kind.UNLOAD:
                 self._server.unload(unload_in(frame), self.link.send, frame.request_id)
+            case Kind.COUNT:
+                self.link.send(counted_frame(frame.request_id, self._server.statistics()))
             case kind:
-                raise BrokenContract("kind of frame", expected="INFER, CANCEL, LOAD or UNLOAD", got=kind)
+                raise BrokenContract("kind of frame", expected="INFER, CANCEL, LOAD, UNLOAD or COUNT", got=kind)
 
     def _infer(self, frame: Frame) -> None:
         header, requests = requests_in(frame)

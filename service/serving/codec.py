@@ -3,22 +3,32 @@
 Everything wrong with a body is said here, before anything is queued.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import orjson
 
 from models.inputs import ImageInput, InputContract, TextInput
-from models.preprocess import RawRows
+from models.preprocess import RawRows, Tensors
 from service.domain import PredictParameters, Ref
 from service.errors import MalformedBody, UnprocessableInput, UnsupportedMediaType
 from service.serving import parameters
 from service.serving.allowance import Allowance
-from service.serving.contracts import checked_array, checked_picture, checked_rows, checked_text, join, shape_of
+from service.serving.answer import Computed, Encoded
+from service.serving.contracts import (
+    checked_array,
+    checked_batch,
+    checked_picture,
+    checked_rows,
+    checked_text,
+    join,
+    shape_of,
+)
 from service.serving.instances import rows_from_json
 from service.serving.json_numbers import MAX_MAGNITUDE, read_numbers
 from service.serving.npy import read_npy
 from service.serving.parameters import Query
+from service.serving.router import Target
 
 JSON = "application/json"
 NPY = "application/x-npy"
@@ -28,26 +38,37 @@ _MEDIA_TYPES: dict[type, tuple[str, ...]] = {TextInput: (JSON, TEXT), ImageInput
 
 
 class Body(NamedTuple):
-    """What was sent: the bytes, what they say they are, and the query string."""
+    """What was sent: the bytes, and what its headers and the query string say of them."""
 
     data: bytes
     content_type: str | None
     query: Query
+    json_length: str | None = None
+    """Of the Open Inference Protocol: how many bytes of it are JSON."""
 
 
 class Parsed(NamedTuple):
-    """How the caller wants the answer, and what gives the rows as the contract says, which may take long.
+    """How the caller wants the answer, what gives the rows, which may take long, and what makes the answer's body.
 
-    `rows` raises MalformedBody, UnprocessableInput and what the allowance raises. With `are_read` it takes no time.
+    `rows` gives them as the contract says, or prepared; it raises MalformedBody, UnprocessableInput and what the
+    allowance raises. With `are_read` it takes no time; with `hold_picture` it may unfold far more pixels than there
+    are bytes.
     """
 
     parameters: PredictParameters
-    rows: Callable[[Allowance], RawRows]
+    rows: Callable[[Allowance], RawRows | Tensors]
+    encode: Callable[[Ref, Computed], Encoded]
     are_read: bool = False
+    hold_picture: bool = False
 
 
-def parse(body: Body, contract: InputContract, *, max_rows: int) -> Parsed:
+def parse(body: Body, target: Target, max_rows: int) -> Parsed:
     """Raises MalformedBody, UnsupportedMediaType or UnprocessableInput."""
+    return parse_rows(body, target.manifest.input, max_rows=max_rows)
+
+
+def parse_rows(body: Body, contract: InputContract, *, max_rows: int) -> Parsed:
+    """A body of rows that shall keep a contract. Raises as `parse`."""
     media_type = _media_type(body.content_type, contract)
     if media_type == JSON:
         parameters.refuse_query(body.query)
@@ -59,26 +80,20 @@ def parse(body: Body, contract: InputContract, *, max_rows: int) -> Parsed:
             return _matching(wanted, _from_npy(body.data, contract, max_rows, allowance), root="query")
         return _matching(wanted, _RAW[media_type](body.data, contract, allowance), root="query")
 
-    return Parsed(wanted, rows)
+    return Parsed(wanted, rows, encode, hold_picture=media_type in IMAGES)
 
 
-def holds_picture(body: Body) -> bool:
-    """Whether decoding may unfold far more pixels than there are bytes. Escaped, "image" may be spelt in many ways."""
-    data, content_type = body.data, (body.content_type or "").lstrip().lower()
-    return content_type.startswith("image/") or (
-        content_type.startswith(JSON) and (b'"image"' in data or b"\\u" in data)
-    )
-
-
-def encode(ref: Ref, prediction_ids: Sequence[str], predictions: Sequence[Mapping[str, Any]]) -> bytes:
+def encode(ref: Ref, computed: Computed) -> Encoded:
     """The JSON of an answer."""
-    return orjson.dumps(
-        {
-            "model": ref.model,
-            "version": str(ref.version),
-            "prediction_ids": prediction_ids,
-            "predictions": predictions,
-        }
+    return Encoded(
+        orjson.dumps(
+            {
+                "model": ref.model,
+                "version": str(ref.version),
+                "prediction_ids": computed.prediction_ids,
+                "predictions": computed.predictions,
+            }
+        )
     )
 
 
@@ -126,7 +141,7 @@ def _parse_numbers(body: Body, contract: InputContract, max_rows: int) -> Parsed
     if checked is None:
         return None
     wanted = parameters.from_json(said)
-    return Parsed(wanted, lambda _: _matching(wanted, checked, root="parameters"), are_read=True)
+    return Parsed(wanted, lambda _: _matching(wanted, checked, root="parameters"), encode, are_read=True)
 
 
 def _parse_any_json(body: Body, contract: InputContract, max_rows: int) -> Parsed:
@@ -147,12 +162,14 @@ def _parse_any_json(body: Body, contract: InputContract, max_rows: int) -> Parse
         raise UnprocessableInput(f"there are {len(instances)} rows", field="instances", expected=f"at most {max_rows}")
     wanted = parameters.from_json(document.get("parameters"))
     may_hold_booleans = b"true" in body.data or b"false" in body.data
+    # Escaped, "image" may be spelt in many ways.
+    hold_picture = isinstance(contract, ImageInput) and (b'"image"' in body.data or b"\\u" in body.data)
 
     def rows(allowance: Allowance) -> RawRows:
         checked = rows_from_json(instances, contract, allowance, may_hold_booleans=may_hold_booleans)
         return _matching(wanted, checked, root="parameters")
 
-    return Parsed(wanted, rows)
+    return Parsed(wanted, rows, encode, hold_picture=hold_picture)
 
 
 def _from_image(data: bytes, contract: InputContract, allowance: Allowance) -> RawRows:
@@ -173,21 +190,10 @@ def _from_npy(data: bytes, contract: InputContract, max_rows: int, allowance: Al
     """One row, or a batch when it has one axis more than the contract."""
     assert not isinstance(contract, TextInput)
     array = read_npy(data)
-    is_batch = array.ndim == len(shape_of(contract)) + 1
-    rows_at_once = array if is_batch else array[None]
-    if len(rows_at_once) <= max_rows and (checked := checked_rows(rows_at_once, contract)) is not None:
-        return checked
-    if not is_batch:
-        return join([checked_array(array, "body", contract)], contract)
-    if not len(array):
-        raise UnprocessableInput("the array has no rows", field="body", expected="at least one row")
-    if len(array) > max_rows:
-        raise UnprocessableInput(f"there are {len(array)} rows", field="body", expected=f"at most {max_rows}")
-    rows = []
-    for index, row in enumerate(array):
-        allowance.check()
-        rows.append(checked_array(row, f"body[{index}]", contract))
-    return join(rows, contract)
+    if array.ndim == len(shape_of(contract)) + 1:
+        return checked_batch(array, "body", contract, max_rows, allowance)
+    checked = checked_rows(array[None], contract)
+    return join([checked_array(array, "body", contract)], contract) if checked is None else checked
 
 
 _RAW: dict[str, Callable[[bytes, InputContract, Allowance], RawRows]] = {

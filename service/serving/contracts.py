@@ -47,7 +47,12 @@ def shape_of(contract: NumericInput) -> tuple[int, ...]:
 
 def join(rows: list[Any], contract: InputContract) -> RawRows:
     """Checked rows as preprocessing takes them."""
-    if isinstance(contract, TextInput) or (isinstance(contract, TensorInput) and contract.variable):
+    return rows if isinstance(contract, TextInput) else joined(rows, contract)
+
+
+def joined(rows: list[Array], contract: NumericInput) -> Array | list[Array]:
+    """Checked rows of numbers, in one array unless their lengths may differ."""
+    if isinstance(contract, TensorInput) and contract.variable:
         return rows
     return rows[0][None] if len(rows) == 1 else np.stack(rows)
 
@@ -97,6 +102,26 @@ def checked_rows(rows: Array, contract: NumericInput, *, magnitude: float = math
     if not (least <= float(np.minimum.reduce(rows, None)) and float(np.maximum.reduce(rows, None)) <= most):
         return None  # NaN too, which is neither more nor less than anything
     return rows.astype(dtype, copy=False)
+
+
+def checked_batch(
+    array: Array, field: str, contract: NumericInput, max_rows: int, allowance: Allowance
+) -> Array | list[Array]:
+    """Rows (n, *shape), of which at least one and at most `max_rows` may be sent, as `join` gives them.
+
+    Raises UnprocessableInput, naming the row and where in it, and what the allowance raises.
+    """
+    if len(array) <= max_rows and (checked := checked_rows(array, contract)) is not None:
+        return checked
+    if not len(array):
+        raise UnprocessableInput("the array has no rows", field=field, expected="at least one row")
+    if len(array) > max_rows:
+        raise UnprocessableInput(f"there are {len(array)} rows", field=field, expected=f"at most {max_rows}")
+    rows = []
+    for index, row in enumerate(array):
+        allowance.check()
+        rows.append(checked_array(row, f"{field}[{index}]", contract))
+    return joined(rows, contract)
 
 
 def _limits(contract: ImageInput | TensorInput) -> tuple[float, float]:

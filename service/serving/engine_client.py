@@ -24,6 +24,7 @@ from service.wire.frames import Frame, Kind
 from service.wire.inference import Outputs, error_in, results_in
 from service.wire.link import KeptLink
 from service.wire.report import Report
+from service.wire.statistics import Statistics, statistics_in
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +32,8 @@ log = logging.getLogger(__name__)
 _GRACE_SECONDS = 0.05
 # Deadlines end most of it sooner; this is for an engine that starts, and fails, in no time.
 _MAX_SENDS = 10
+# An engine that is being replaced has counted nothing.
+_COUNT_SECONDS = 1.0
 
 
 class EngineClient:
@@ -62,6 +65,7 @@ class EngineClient:
         self._tell = tell
         self._held: dict[int, Held] = {}
         self._moved: dict[int, Held] = {}
+        self._counted: dict[int, asyncio.Future[dict[Ref, Statistics]]] = {}
         # Other processes ask the same engine; what it says of requests must not be taken for ours.
         self._next_id = secrets.randbits(31) << 32
         self._link = KeptLink(path, self._receive, lost=self._lose)
@@ -132,6 +136,23 @@ class EngineClient:
             raise
         finally:
             self._bounds.leave(ref, tensors)
+
+    async def statistics(self) -> dict[Ref, Statistics]:
+        """What the engine counted of each version that it has; nothing where there is none, or it does not say."""
+        if not self._link.is_open:
+            return {}
+        self._next_id += 1
+        request_id = self._next_id
+        counted: asyncio.Future[dict[Ref, Statistics]] = asyncio.get_running_loop().create_future()
+        self._counted[request_id] = counted
+        self._link.send(Frame(Kind.COUNT, request_id))
+        try:
+            async with asyncio.timeout(_COUNT_SECONDS):
+                return await counted
+        except TimeoutError:
+            return {}
+        finally:
+            del self._counted[request_id]
 
     async def _ask(
         self,
@@ -211,6 +232,9 @@ class EngineClient:
     def _lose(self) -> None:
         self.status = EngineStatus()
         self._tell()
+        for counted in self._counted.values():
+            if not counted.done():
+                counted.set_result({})
         lost = {number: held for number, held in self._held.items() if held.sends and not held.future.done()}
         log.warning("the engine is gone", extra={"held_requests": len(lost)})
         for request_id, held in lost.items():
@@ -223,6 +247,11 @@ class EngineClient:
     def _receive(self, frame: Frame) -> None:
         if frame.kind is Kind.STATUS:
             self._update(Report.from_frame(frame))
+            return
+        if frame.kind is Kind.COUNTED:
+            counted = self._counted.get(frame.request_id)
+            if counted is not None and not counted.done():
+                counted.set_result(statistics_in(frame))
             return
         # Read first: where that fails the link is cut, and requests are held like others that an engine lost.
         if frame.kind is Kind.RESULT:

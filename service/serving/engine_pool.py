@@ -14,6 +14,7 @@ from service.serving.admission import PendingBounds
 from service.serving.engine_client import EngineClient
 from service.serving.held import MovesOn
 from service.wire.inference import Outputs
+from service.wire.statistics import Statistics
 
 # More than versions that come and go can cost; an engine that contradicts itself is not asked for ever.
 _MOST_TRIES = 10
@@ -77,6 +78,14 @@ class EnginePool:
         standing = self._fleet.view.versions.get(ref)
         is_idle = standing is not None and standing.state is VersionState.ON_DEMAND
         return is_idle and any(client.is_heard for client in self._clients.values())
+
+    async def statistics(self) -> dict[Ref, Statistics]:
+        """What all engines counted of each version that they have."""
+        total: dict[Ref, Statistics] = {}
+        for counted in await asyncio.gather(*[client.statistics() for client in self._clients.values()]):
+            for ref, statistics in counted.items():
+                total.setdefault(ref, Statistics()).merge(statistics)
+        return total
 
     async def infer(self, ref: Ref, tensors: Tensors, deadline: Deadline, priority: int = DEFAULT_PRIORITY) -> Outputs:
         """Compute rows where the version is loaded, or once it is.

@@ -12,11 +12,12 @@ from uuid_utils import uuid7
 
 from models.inputs import TextInput
 from models.preprocess import RawRows, Tensors
-from service.domain import Address, Caller, Deadline, PredictParameters, Ref
+from service.domain import Address, Caller, Deadline, Ref
 from service.errors import BodyTooSlow, DeadlineExceeded, PredictionFailed, ServoloopError, UnprocessableInput
 from service.serving import codec
 from service.serving.admission import Admission
 from service.serving.allowance import Allowance
+from service.serving.answer import Computed, Encoded
 from service.serving.codec import Body, Parsed
 from service.serving.offloading import Offloader
 from service.serving.parameters import Query
@@ -57,6 +58,9 @@ class Incoming(Protocol):
     @property
     def query(self) -> Query: ...
 
+    @property
+    def json_length(self) -> str | None: ...
+
     def read_at_once(self) -> bytes | None:
         """The body, if all of it has arrived. Raises as `read` does."""
         ...
@@ -81,10 +85,17 @@ class Limits:
     """Of one version, being worked on at once."""
 
 
-class Prepared(NamedTuple):
-    """How the answer is wanted, rows for an engine, and by when."""
+Parse = Callable[[Body, Target, int], Parsed]
+"""A protocol's part in the journey: what a body asks of a version, in at most so many rows, and how to answer it.
 
-    parameters: PredictParameters
+Raises MalformedHeader, MalformedBody, UnsupportedMediaType, UnprocessableInput or NotSupported.
+"""
+
+
+class Prepared(NamedTuple):
+    """What was asked, rows for an engine, and by when."""
+
+    parsed: Parsed
     tensors: Tensors
     deadline: Deadline
 
@@ -111,11 +122,13 @@ class Pipeline:
         self._limits = limits
         self._clock = clock
 
-    async def predict(self, address: Address, incoming: Incoming, caller: Caller) -> bytes:
-        """The answer's JSON.
+    async def predict(
+        self, address: Address, incoming: Incoming, caller: Caller, parse: Parse = codec.parse
+    ) -> Encoded:
+        """The answer, in the protocol that `parse` reads.
 
-        Raises InvalidInput, Unknown, Unavailable, BodyTooSlow, DeadlineExceeded, PredictionFailed, QuarantinedInput,
-        BrokenContract, or ClientLeft.
+        Raises InvalidInput, Unknown, NotSupported, Unavailable, BodyTooSlow, DeadlineExceeded, PredictionFailed,
+        QuarantinedInput, BrokenContract, or ClientLeft.
         """
         target = self._router.choose(address)
         measures = self._telemetry.of(target.ref)
@@ -128,14 +141,15 @@ class Pipeline:
                 data = await self._read(incoming, deadline)
             # Only now: clients that send slowly take nobody's place.
             with self._admission.of(target.ref):
-                body = Body(data, incoming.content_type, incoming.query)
-                wanted, tensors, deadline = await self._prepare(body, target, deadline, caller, measures)
+                body = Body(data, incoming.content_type, incoming.query, incoming.json_length)
+                parsed, tensors, deadline = await self._prepare(body, parse, target, deadline, caller, measures)
+                wanted = parsed.parameters
                 outputs = await self._engines.infer(target.ref, tensors, deadline, wanted.priority)
             _account(target.ref, outputs, measures)
             began = self._clock()
             predictions = predictions_of(outputs, target.manifest, wanted)
             ids = [str(uuid7()) for _ in predictions]
-            answer = codec.encode(target.ref, ids, predictions)
+            answer = parsed.encode(target.ref, Computed(outputs, predictions, ids))
             encoded = self._clock()
             measures.encode.observe(encoded - began)
             self._log.record(records_of(ids, predictions, target, wanted, caller, encoded - caller.arrived))
@@ -149,7 +163,7 @@ class Pipeline:
             raise BodyTooSlow from None
 
     async def _prepare(
-        self, body: Body, target: Target, deadline: Deadline, caller: Caller, measures: VersionMeasures
+        self, body: Body, parse: Parse, target: Target, deadline: Deadline, caller: Caller, measures: VersionMeasures
     ) -> Prepared:
         """Parse, decode and preprocess: here what takes little, in a thread what may take long."""
         ref, in_thread = target.ref, self._offloader.run
@@ -157,28 +171,27 @@ class Pipeline:
         began = self._clock()
         if is_small:
             self._check(ref, "parsing", deadline)
-            parsed = self._parse(body, target)
+            parsed = parse(body, target, self._limits.max_rows)
         else:
-            parsed = await in_thread(lambda _: self._parse(body, target), ref, "parsing", deadline)
+            parsed = await in_thread(lambda _: parse(body, target, self._limits.max_rows), ref, "parsing", deadline)
         if parsed.parameters.timeout is not None:
             # What the body says could not be known before.
             deadline = self._deadline(parsed.parameters.timeout, caller)
             self._check(ref, "decoding", deadline)
-        if parsed.are_read or (is_small and not codec.holds_picture(body)):
+        if parsed.are_read or (is_small and not parsed.hold_picture):
             rows = parsed.rows(Allowance(functools.partial(self._check, ref, "decoding", deadline)))
         else:
             rows = await in_thread(lambda check: parsed.rows(Allowance(check)), ref, "decoding", deadline)
         decoded = self._clock()
         measures.parse.observe(decoded - began)
+        if isinstance(rows, Tensors):
+            return Prepared(parsed, rows, deadline)
         if is_small:
             tensors = _preprocess(rows, target)
         else:
             tensors = await in_thread(lambda _: _preprocess(rows, target), ref, "preprocessing", deadline)
         measures.preprocess.observe(self._clock() - decoded)
-        return Prepared(parsed.parameters, tensors, deadline)
-
-    def _parse(self, body: Body, target: Target) -> Parsed:
-        return codec.parse(body, target.manifest.input, max_rows=self._limits.max_rows)
+        return Prepared(parsed, tensors, deadline)
 
     def _check(self, ref: Ref, where: str, deadline: Deadline) -> None:
         """Of work that is done here: raises DeadlineExceeded once its time is up."""

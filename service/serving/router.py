@@ -6,10 +6,12 @@ from dataclasses import dataclass
 
 from models.checkpoint_files import CheckpointFiles
 from models.manifest import Manifest
+from models.prepared import prepared_input
 from models.preprocess import Preprocessor
 from service.domain import Address, Ref
 from service.errors import NotReady
 from service.registry.catalog import Catalog, Version
+from service.serving.interface import Interface, interface_of
 from service.store.base import Aliases, State
 
 log = logging.getLogger(__name__)
@@ -23,6 +25,7 @@ class Target:
     identity: str
     manifest: Manifest
     preprocess: Preprocessor
+    interface: Interface
 
 
 class Router:
@@ -99,4 +102,7 @@ def _prepared(catalog: Catalog, known: Mapping[Ref, Target]) -> dict[Ref, Target
 
 def _target(version: Version) -> Target:
     read = CheckpointFiles(version.folder).read
-    return Target(version.ref, version.identity, version.manifest, Preprocessor(version.manifest.preprocess, read))
+    manifest = version.manifest
+    preprocess = Preprocessor(manifest.preprocess, read)
+    interface = interface_of(manifest, prepared_input(manifest.input, manifest.preprocess, preprocess))
+    return Target(version.ref, version.identity, manifest, preprocess, interface)

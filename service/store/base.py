@@ -41,7 +41,7 @@ class WishChange:
     """What an operator wants changed of a wish; None leaves it.
 
     `load` makes auto of unloaded, and leaves what is pinned so. `reload` has it loaded anew, and so has a precision
-    that it did not have.
+    that it did not have. With `in_use_too` a version may be unloaded that an alias names.
     """
 
     loading: Loading | None = None
@@ -49,6 +49,7 @@ class WishChange:
     precision: Precision | None = None
     load: bool = False
     reload: bool = False
+    in_use_too: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,6 +81,7 @@ def _wish_change(facts: Facts) -> WishChange:
         None if precision is None else Precision(precision),
         facts["load"],
         facts["reload"],
+        facts["in_use_too"],
     )
 
 

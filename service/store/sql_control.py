@@ -106,7 +106,8 @@ class SqlControl:
             before = _wish_of(connection, ref)
             wish = _changed(before, change)
             if wish.loading is Loading.UNLOADED:
-                _check_unused(connection, ref)
+                if not change.in_use_too:
+                    _check_unused(connection, ref)
                 if change.reload:
                     raise VersionUnloaded(ref)
             if wish != before:

@@ -39,7 +39,8 @@ class Kind(IntEnum):
     """What a frame says.
 
     The engine answers every request of an INFER, every LOAD and UNLOAD exactly once, with RESULT, LOADED, UNLOADED or
-    FAILED; INFER and RESULT hold many, with ids of their own (service.wire.inference), the others one. The recorder
+    FAILED; INFER and RESULT hold many, with ids of their own (service.wire.inference), the others one. COUNTED answers
+    COUNT. The recorder
     answers every RECORD with RECORDED once its rows are durable, and every CHANGE with CHANGED or FAILED. The
     supervisor sends a VIEW to every http process at each change, and takes WANT from them.
     """
@@ -53,6 +54,8 @@ class Kind(IntEnum):
     LOADED = 7
     UNLOAD = 8
     UNLOADED = 9
+    COUNT = 10
+    COUNTED = 11
     RECORD = 16
     RECORDED = 17
     CHANGE = 18

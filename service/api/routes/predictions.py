@@ -17,7 +17,6 @@ from service.serving.codec import IMAGES, JSON, NPY, TEXT
 
 router = APIRouter(tags=["predictions"])
 
-_MEDIA_TYPE = JSON.encode()
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 # The body is read as bytes and checked by the codec, which knows the model's contract; this is what /docs shows of it.
 _OPENAPI: dict[str, Any] = {
@@ -72,4 +71,5 @@ async def predict_alias(model: str, alias: str) -> PredictAnswer:
 async def answer(address: Address, services: Services, exchange: Exchange) -> Answer:
     """What a prediction's caller is told. Raises as the pipeline does, and ClientLeft."""
     with IncomingRequest(exchange, services.max_body_bytes, services.bodies) as incoming:
-        return Answer(200, _MEDIA_TYPE, await services.pipeline.predict(address, incoming, exchange.caller()))
+        encoded = await services.pipeline.predict(address, incoming, exchange.caller())
+        return Answer(200, encoded.media_type, encoded.body, encoded.headers)

@@ -9,10 +9,9 @@ from service.api.deps import Services, UseServices
 from service.api.exchange import Exchange
 from service.api.routes.models import version_info
 from service.api.schemas import Deleted, VersionChange, VersionInfo, VersionLoad, says_problem
-from service.api.standing import is_gone, is_loaded, is_unloaded, standing_of, until
+from service.api.standing import could_not_be_had, is_gone, is_loaded, is_unloaded, standing_of, until
 from service.domain import Address, Loading, Precision, Ref, Wish
 from service.errors import NotRemovable, UnknownModel, UnprocessableInput
-from service.registry.fleet import Standing, VersionState
 from service.store.base import WishChange
 
 router = APIRouter(tags=["models"])
@@ -58,7 +57,7 @@ async def load(model: str, version: str, request: Request, response: Response, s
             wanted.precision,
             load=True,
             # Tried again, and told apart from what was tried before.
-            reload=_failed(standing_of(services, ref)),
+            reload=could_not_be_had(standing_of(services, ref)),
         )
         return await _load(ref, change, _patience(request, wanted.wait_ms), response, services)
 
@@ -127,12 +126,6 @@ async def _load(ref: Ref, change: WishChange, patience: float, response: Respons
     services.fleet.want(ref)
     is_done = await until(services, lambda: is_loaded(services, ref, wish), patience, want=ref)
     return _answer(ref, wish, response, services, is_done=is_done)
-
-
-def _failed(standing: Standing) -> bool:
-    """Whether what was wanted before could not be had; a version that answers with a reason is what was before."""
-    is_old = standing.state is VersionState.LOADED and standing.reason is not None
-    return is_old or standing.state in (VersionState.FAILED, VersionState.NO_ROOM)
 
 
 def _answer(ref: Ref, wish: Wish, response: Response, services: Services, *, is_done: bool) -> VersionInfo:

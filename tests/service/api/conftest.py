@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from service.api.app import create_app
 from service.api.buffers import BodyBudget
-from service.api.deps import Services
+from service.api.deps import Services, Terms
 from service.registry.catalog import Catalog
 from service.registry.scanner import scan
 from service.serving.pipeline import Limits, Pipeline
@@ -86,6 +86,8 @@ def services(
     return Services(
         pipeline,
         lambda: router.catalog,
+        router.choose,
+        Terms(MAX_ROWS),
         engine,
         telemetry.registry,
         MAX_BODY_BYTES,

@@ -15,6 +15,7 @@ from service.registry.catalog import Catalog
 from service.registry.fleet import Standing, VersionState
 from service.store.base import AliasMove, WishChange
 from service.wire.inference import Outputs
+from service.wire.statistics import Statistics
 from tests.fakes import FakeFleet
 from tests.stores import OpenStore
 
@@ -30,6 +31,7 @@ class Call:
     ref: Ref
     tensors: Tensors
     deadline: Deadline
+    priority: int = 0
 
 
 @dataclass
@@ -43,6 +45,7 @@ class CountingEngine:
     error: BaseException | None = None
     failures: dict[int, str] = field(default_factory=dict)
     on_demand: set[Ref] = field(default_factory=set)
+    counted: dict[Ref, Statistics] = field(default_factory=dict)
 
     def is_ready(self, ref: Ref) -> bool:
         return self.why_unready(ref) is None
@@ -53,8 +56,11 @@ class CountingEngine:
     def is_on_demand(self, ref: Ref) -> bool:
         return ref in self.on_demand
 
+    async def statistics(self) -> dict[Ref, Statistics]:
+        return self.counted
+
     async def infer(self, ref: Ref, tensors: Tensors, deadline: Deadline, priority: int = 0) -> Outputs:
-        self.calls.append(Call(ref, tensors, deadline))
+        self.calls.append(Call(ref, tensors, deadline, priority))
         if self.error is not None:
             raise self.error
         width = self.catalog.models[ref.model].versions[ref.version].manifest.num_outputs or 5

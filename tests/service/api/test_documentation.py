@@ -1,4 +1,4 @@
-"""docs/api.md and docs/operations.md name every route, status and type of problem, as they are, and none besides."""
+"""docs/ names every route, status and type of problem, and what is kept of /v2, as they are, and none besides."""
 
 import re
 from collections.abc import Iterator
@@ -6,12 +6,25 @@ from collections.abc import Iterator
 import httpx
 
 from service.api.problems import STATUS
-from service.errors import ClientLeft, Forced, InvalidInput, Misconfigured, ServoloopError, Unavailable, Unknown
+from service.api.routes.inference_metadata import EXTENSIONS
+from service.errors import (
+    ClientLeft,
+    Forced,
+    InvalidInput,
+    Misconfigured,
+    NotServing,
+    NotSupported,
+    ServoloopError,
+    Unavailable,
+    Unknown,
+)
 from tests.pages import ROOT, names, section, table
 
 API, OPERATIONS = ROOT / "docs" / "api.md", ROOT / "docs" / "operations.md"
-# These stand for several errors, or are read by no client.
+PROTOCOL = ROOT / "docs" / "inference-protocol.md"
+# These stand for several errors, or are read by no client, or are said where errors have no types.
 NEVER_SAID = {ServoloopError, InvalidInput, Unknown, Unavailable, ClientLeft, Misconfigured, Forced}
+NEVER_SAID |= {NotServing, NotSupported}
 # What is said before there is a request, or by what surrounds ours.
 BESIDE = {
     400: {"malformed-request"},
@@ -54,9 +67,25 @@ async def test_every_route_is_listed(client: httpx.AsyncClient) -> None:
     document = (await client.get("/openapi.json")).json()
     served = {f"{method.upper()} {path}" for path, methods in document["paths"].items() for method in methods}
     listed, last = set(), ""
-    for cell, _ in table(API.read_text(), "route"):
+    for cell, _ in [*table(API.read_text(), "route"), *table(PROTOCOL.read_text(), "route")]:
         for route in names(cell):
             # A short one differs from the one before it in its last part.
             last = route if " " in route else last.rpartition("/")[0] + route
             listed.add(last)
     assert listed == served
+
+
+def test_the_extensions_are_those_of_the_protocols_page() -> None:
+    kept = {row[0]: row[1] for row in table(PROTOCOL.read_text(), "of the protocol")}
+    assert set(kept.values()) == {"yes", "no", "ignored"}
+    said = {
+        "binary_tensor_data": "binary tensor data, both ways",
+        "classification": "classification",
+        "model_configuration": "model configuration",
+        "model_repository": "model repository: index, load, unload",
+        "model_repository(unload_dependents)": "model repository: index, load, unload",
+        "schedule_policy": "`priority`, `timeout`",
+        "statistics": "statistics",
+    }
+    assert list(said) == EXTENSIONS
+    assert {kept[row] for row in said.values()} == {"yes"}

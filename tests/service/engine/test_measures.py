@@ -6,6 +6,7 @@ from service.engine.measures import ReplicaMeasures
 from service.engine.runner import Fill
 from service.errors import DeadlineExceeded, NotReady, Overloaded, QueueFull, ServoloopError
 from service.telemetry.instruments import EngineTelemetry
+from service.wire.statistics import Spent, StageSeconds
 from tests.fakes import sample
 
 REF = Ref("m", 1)
@@ -68,3 +69,22 @@ def test_of_what_is_gone_nothing_is_loaded_and_nothing_waits(
     assert [sample(registry, f"servoloop_{gauge}", LABELS) for gauge in gauges] == [1, 2, 0.5]
     measures.gone()
     assert [sample(registry, f"servoloop_{gauge}", LABELS) for gauge in gauges] == [0, 0, 0]
+
+
+def test_a_batchs_time_is_told_by_its_stages(measures: ReplicaMeasures) -> None:
+    stages = measures.batch(2, 1.0, Fill(2, 0, input_seconds=0.125, infer_seconds=0.75))
+    assert stages == StageSeconds(input=0.125, infer=0.75, output=0.125)
+    assert measures.statistics.batches[2].infer == Spent(1, 750_000_000)
+
+
+def test_clocks_that_disagree_make_no_time_negative(measures: ReplicaMeasures) -> None:
+    assert measures.batch(2, 0.5, Fill(2, 0, input_seconds=0.25, infer_seconds=0.5)).output == 0.0
+
+
+def test_every_request_that_gets_no_answer_is_counted_once(measures: ReplicaMeasures) -> None:
+    measures.refused(QueueFull(REF, 4, 4), 3)
+    measures.refused(DeadlineExceeded(REF, "the queue"), 3)
+    measures.late(3, 0.5)
+    measures.answered(0.25, 0.125, StageSeconds(0, 0, 0), failed=True)
+    assert measures.statistics.fail == Spent(4, 750_000_000)
+    assert measures.statistics.success == Spent(0, 0)

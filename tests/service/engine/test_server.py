@@ -18,6 +18,7 @@ from service.telemetry.instruments import EngineTelemetry
 from service.wire.frames import Frame, Kind
 from service.wire.inference import InferHeader, InferRequest, infer_frame, results_in
 from service.wire.report import Report, load_frame
+from service.wire.statistics import statistics_in
 from tests.fakes import FakeRunner, sample
 from tests.patience import PATIENCE
 from tests.service.engine.peer import (
@@ -88,6 +89,22 @@ async def test_failed_rows_are_named(connect: Connect) -> None:
     peer = await loaded(connect)
     peer.infer(11, np.array([[1.0], [np.nan]], np.float32))
     assert (await peer.answer()).outputs.failures == {1: "the network's answer for this row is not finite"}
+
+
+async def test_what_was_counted_is_told_when_it_is_asked_for(connect: Connect) -> None:
+    peer = await loaded(connect)
+    peer.infer(11, np.array([[1.0], [2.0]], np.float32))
+    await peer.answer()
+    peer.infer(12, np.array([[FakeRunner.POISON]], np.float32))
+    await peer.answer()
+    peer.link.send(Frame(Kind.COUNT, 13))
+    frame = await peer.next(Kind.COUNTED)
+    assert frame.request_id == 13
+    counted = statistics_in(frame)[REF]
+    assert (counted.rows, counted.executions) == (3, 2)
+    assert (counted.success.count, counted.fail.count, counted.queue.count) == (1, 1, 1)
+    assert counted.batches.keys() == {1, 2}
+    assert counted.num_bytes == {"cpu": FakeRunner.num_bytes}
 
 
 async def test_refusals_carry_their_facts(connect: Connect) -> None:

@@ -12,7 +12,7 @@ from models.inputs import Column, ColumnsInput, ImageInput, TensorInput, TextInp
 from service.domain import PredictParameters
 from service.errors import InvalidInput
 from service.serving.allowance import Allowance
-from service.serving.codec import Body, parse
+from service.serving.codec import Body, parse_rows
 
 GREY = ImageInput(channels=1, height=2, width=2)
 TEXT = TextInput(max_characters=50)
@@ -32,7 +32,7 @@ class Decoded:
 
 
 def read(sent: Body, contract: Any = TEXT, *, max_rows: int = 3) -> Decoded:
-    parsed = parse(sent, contract, max_rows=max_rows)
+    parsed = parse_rows(sent, contract, max_rows=max_rows)
     return Decoded(parsed.rows(Allowance(lambda: None)), parsed.parameters)
 
 

@@ -7,7 +7,9 @@ import pytest
 from service.domain import PredictParameters, Ref
 from service.errors import MalformedBody, UnprocessableInput, UnsupportedMediaType
 from service.serving.allowance import Allowance
-from service.serving.codec import Body, encode, holds_picture, media_types, parse
+from service.serving.answer import Computed
+from service.serving.codec import Body, encode, media_types, parse_rows
+from service.wire.inference import Outputs
 from tests.service.serving.bodies import COLUMNS, GREY, PAIR, STEPS, TEXT, body, fault, npy, read
 
 EXPECTED = '{"instances": [...]}'
@@ -152,8 +154,8 @@ def test_as_many_rows_as_are_allowed_and_no_more_are_taken(row: Any, contract: A
 )
 def test_plain_numbers_are_read_at_once_and_are_the_same_as_read_one_by_one(instances: Any, contract: Any) -> None:
     said = {"top_k": 2, "external_ids": [str(index) for index in range(len(instances))]}
-    at_once = parse(body({"instances": instances, "parameters": said}), contract, max_rows=3)
-    one_by_one = parse(body({"parameters": said, "instances": instances}), contract, max_rows=3)
+    at_once = parse_rows(body({"instances": instances, "parameters": said}), contract, max_rows=3)
+    one_by_one = parse_rows(body({"parameters": said, "instances": instances}), contract, max_rows=3)
     assert (at_once.are_read, one_by_one.are_read) == (True, False)
     assert at_once.parameters == one_by_one.parameters
     assert at_once.parameters.top_k == 2
@@ -165,7 +167,7 @@ def test_plain_numbers_are_read_at_once_and_are_the_same_as_read_one_by_one(inst
 
 
 def test_numbers_without_parameters_are_read_at_once_too() -> None:
-    parsed = parse(body({"instances": [[1, 2]]}), PAIR, max_rows=1)
+    parsed = parse_rows(body({"instances": [[1, 2]]}), PAIR, max_rows=1)
     assert (parsed.are_read, parsed.parameters) == (True, PredictParameters())
 
 
@@ -234,26 +236,29 @@ def test_as_many_ids_as_rows_are_needed(sent: Body, contract: Any, field: str) -
 
 
 @pytest.mark.parametrize(
-    ("sent", "heavy"),
+    ("sent", "contract", "heavy"),
     [
-        (body(b"", "image/png"), True),
-        (body(b"", " IMAGE/PNG"), True),
-        (body({"instances": [{"image": "..."}]}), True),
-        (body(b'{"instances": [{"\\u0069mage": "..."}]}'), True),
-        (body({"instances": [[1, 2]]}), False),
-        (body(b"", None), False),
+        (body(b"", "image/png"), GREY, True),
+        (body(b"", " IMAGE/PNG"), GREY, True),
+        (body({"instances": [{"image": "..."}]}), GREY, True),
+        (body(b'{"instances": [{"\\u0069mage": "..."}]}'), GREY, True),
+        (body({"instances": [{"values": [[1, 2], [3, 4]]}]}), GREY, False),
+        (body(npy([[1, 2], [3, 4]]), "application/x-npy"), GREY, False),
+        (body({"instances": ['an "image"']}), TEXT, False),
     ],
 )
-def test_pictures_are_noticed_before_they_are_decoded(sent: Body, heavy: bool) -> None:
-    assert holds_picture(sent) is heavy
+def test_pictures_are_noticed_before_they_are_decoded(sent: Body, contract: Any, heavy: bool) -> None:
+    assert parse_rows(sent, contract, max_rows=3).hold_picture is heavy
 
 
 # Answers
 
 
 def test_an_answer_names_model_version_and_each_prediction() -> None:
-    answer = orjson.loads(encode(Ref("fashion", 12), ["id-1"], [{"value": 1.5}]))
-    assert answer == {
+    computed = Computed(Outputs(np.zeros((1, 1), np.float32), {}, 0.0, 0.0), [{"value": 1.5}], ["id-1"])
+    answer = encode(Ref("fashion", 12), computed)
+    assert (answer.media_type, answer.headers) == (b"application/json", ())
+    assert orjson.loads(answer.body) == {
         "model": "fashion",
         "version": "12",
         "prediction_ids": ["id-1"],

@@ -18,6 +18,7 @@ from service.serving.engine_status import STALE_SECONDS
 from service.telemetry.instruments import HttpTelemetry
 from service.wire.frames import Frame, Kind
 from service.wire.inference import InferHeader, InferResult, Outputs, result_frames
+from service.wire.statistics import Statistics, counted_frame
 from tests.fakes import ManualClock
 from tests.patience import PATIENCE
 from tests.service.serving.asking import OTHER, REF, ask, fails, nothing_else_was_sent, ready
@@ -215,3 +216,26 @@ async def test_nothing_keeps_a_client_that_was_stopped(engine: FakeEngine, regis
     await asyncio.sleep(0)
     gc.collect()
     assert left() is None
+
+
+# What it counted
+
+
+async def test_what_the_engine_counted_is_asked_for(engine: FakeEngine, client: EngineClient) -> None:
+    await engine.start(REF)
+    await ready(client)
+    asked = asyncio.create_task(client.statistics())
+    frame = await engine.next(Kind.COUNT)
+    engine.send(counted_frame(frame.request_id + 1, {}))  # of another asker, or too late
+    engine.send(counted_frame(frame.request_id, {REF: Statistics(rows=3)}))
+    assert await asked == {REF: Statistics(rows=3)}
+
+
+async def test_an_engine_that_dies_has_counted_nothing(engine: FakeEngine, client: EngineClient) -> None:
+    assert await client.statistics() == {}
+    await engine.start(REF)
+    await ready(client)
+    asked = asyncio.create_task(client.statistics())
+    await engine.next(Kind.COUNT)
+    await engine.die()
+    assert await asked == {}

@@ -23,6 +23,7 @@ from service.telemetry.instruments import HttpTelemetry
 from service.watch.history import History
 from service.wire.frames import Frame, Kind
 from service.wire.inference import Outputs
+from service.wire.statistics import Statistics, counted_frame
 from tests.fakes import sample
 from tests.patience import PATIENCE
 from tests.service.serving.fake_engine import FakeEngine
@@ -385,3 +386,14 @@ async def test_an_engine_that_is_heard_is_asked_before_one_that_is_silent(world:
     asked = world.ask()
     world.engines[0].answer(await world.engines[0].asked())
     await asked
+
+
+async def test_what_all_engines_counted_is_added_up(world: World) -> None:
+    for engine in world.engines:
+        await engine.start(REF)
+    world.publish(VersionState.LOADED)
+    await world.until(lambda: [client.why_unready(REF) for client in world.pool._clients.values()] == [None, None])
+    asked = asyncio.create_task(world.pool.statistics())
+    for engine, counted in zip(world.engines, ({REF: Statistics(rows=3)}, {REF: Statistics(rows=4)}), strict=True):
+        engine.send(counted_frame((await engine.next(Kind.COUNT)).request_id, counted))
+    assert await asked == {REF: Statistics(rows=7)}

@@ -43,6 +43,7 @@ class Sent:
         self._data = data if isinstance(data, bytes) else orjson.dumps(data)
         self.content_type = content_type
         self.query = list(query.items())
+        self.json_length: str | None = None
         self.times_read = 0
 
     def read_at_once(self) -> bytes | None:
@@ -77,7 +78,7 @@ class Journey:
 
     async def send(self, sent: Sent, model: str = "rent", *, header: float | None = None) -> Any:
         caller = Caller("id", ANONYMOUS, arrived=self.clock(), timeout=header)
-        return orjson.loads(await self.pipeline.predict(Address(model), sent, caller))
+        return orjson.loads((await self.pipeline.predict(Address(model), sent, caller)).body)
 
     def measured(self, name: str, ref: Ref = RENT, **labels: str) -> float:
         return sample(self.registry, name, {"model": ref.model, "version": str(ref.version), **labels})
@@ -304,15 +305,15 @@ async def test_where_all_rows_failed_there_is_no_answer(journey: Journey) -> Non
 async def test_what_preprocessing_refuses_is_the_callers_to_mend(
     root: Path, registry: CollectorRegistry, threads: Threads
 ) -> None:
-    folder = root / "rent" / "1" / "manifest.json"
+    folder = root / "mood" / "1" / "manifest.json"
     manifest = orjson.loads(folder.read_bytes())
-    manifest["preprocess"] = [{"step": "pad", "length": 1}]
+    manifest["preprocess"].append({"step": "pad", "length": 8})
     folder.write_bytes(orjson.dumps(manifest))
     journey = Journey(root, registry, threads)
     with pytest.raises(UnprocessableInput) as raised:
-        await journey.predict({"instances": FLATS})
+        await journey.predict({"instances": ["a good film " * 3]}, "mood")
     assert raised.value.field == "instances"
-    assert raised.value.problem.startswith("preprocessing refused it: pad to 1 can't hold")
+    assert raised.value.problem.startswith("preprocessing refused it: pad to 8 can't hold a sequence of 9")
     assert journey.engines.calls == []
 
 

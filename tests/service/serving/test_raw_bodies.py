@@ -9,7 +9,7 @@ from PIL import Image
 
 from service.errors import MalformedBody, UnprocessableInput
 from service.serving.allowance import Allowance
-from service.serving.codec import parse
+from service.serving.codec import parse_rows
 from tests.service.serving.bodies import COLUMNS, GREY, PAIR, STEPS, body, fault, npy, read
 
 
@@ -86,7 +86,7 @@ def test_no_further_row_of_an_array_is_checked_once_nobody_waits() -> None:
         raise Gone
 
     # What is wrong with the row is not found any more.
-    parsed = parse(body(npy([[1, np.nan]]), "application/x-npy"), COLUMNS, max_rows=3)
+    parsed = parse_rows(body(npy([[1, np.nan]]), "application/x-npy"), COLUMNS, max_rows=3)
     with pytest.raises(Gone):
         parsed.rows(Allowance(check))
 

@@ -87,6 +87,13 @@ def test_a_version_that_an_alias_names_is_neither_unloaded_nor_deleted(control: 
     assert control.state() == before
 
 
+def test_a_whole_model_may_be_unloaded_though_aliases_name_its_versions(control: SqlControl) -> None:
+    change = WishChange(Loading.UNLOADED, in_use_too=True)
+    assert control.change_wish(CHAMPION, change).loading is Loading.UNLOADED
+    assert control.aliases()["fashion"]["champion"] == CHAMPION.version
+    assert control.change_wish(CHAMPION, WishChange(load=True)) == Wish()
+
+
 def test_an_alias_does_not_move_to_an_unloaded_version(control: SqlControl) -> None:
     control.change_wish(OTHER, WishChange(Loading.UNLOADED))
     before = control.state()
