@@ -4,10 +4,11 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import orjson
 import pytest
 import uvicorn
 
-from service.api.connection import HEAD_SECONDS, MAX_HEADER_BYTES, Connection, HttpServerState
+from service.api.connection import HEAD_SECONDS, MAX_HEADER_BYTES, MAX_HEADERS, Connection, HttpServerState
 from service.api.draining import Draining
 
 
@@ -94,6 +95,21 @@ async def test_a_head_that_trickles_in_is_answered_408(connection: Connection, l
     timer.callback()
     assert wire.sent.startswith(b"HTTP/1.1 408 Request Timeout\r\nContent-Type: application/problem+json")
     assert b"urn:servoloop:problem:head-too-slow" in wire.sent
+
+
+async def test_what_never_becomes_a_request_is_told_in_the_form_of_its_protocol(
+    connection: Connection, wire: Wire
+) -> None:
+    connection.data_received(b"POST /v2/models/mood/infer HTTP/1.1\r\n" + b"X-Many: x\r\n" * (MAX_HEADERS + 2))
+    head, _, body = wire.sent.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 431 ")
+    assert b"Content-Type: application/json\r\n" in head
+    assert orjson.loads(body)["error"].startswith("the headers are too large; expected at most 100 headers")
+
+
+async def test_what_is_no_http_at_all_is_answered(connection: Connection, wire: Wire) -> None:
+    connection.data_received(b"\x16\x03\x01\x02\x00")
+    assert wire.sent.startswith(b"HTTP/1.1 400 Bad Request\r\nContent-Type: application/problem+json")
 
 
 @pytest.mark.parametrize(("more", "is_refused"), [(0, False), (1, True)])
