@@ -35,7 +35,7 @@ def read_numbers(body: bytes, contract: InputContract) -> tuple[Array, Any] | No
     if not begin.startswith(_BEGIN + b"[") or (shape := _shape(contract, begin)) is None:
         return None
     try:
-        instances, parameters = _fields(_parser(len(body)).parse(body))
+        instances, parameters = _fields(parser_for(len(body)).parse(body))
         num_rows = len(instances)
         # simdjson flattens lists, ragged ones too, so the shape is read from what is left of the body without its
         # numbers: these very brackets and commas, and as many numbers as belong there.
@@ -81,8 +81,11 @@ def _fields(document: Any) -> tuple[Any, Any]:
             return document["instances"], parameters
 
 
-def _parser(num_bytes: int) -> simdjson.Parser:
-    """One of this thread, for the parser keeps its memory; but not that of large bodies."""
+def parser_for(num_bytes: int) -> simdjson.Parser:
+    """One of this thread, for the parser keeps its memory; but not that of large bodies.
+
+    What it read has to be let go of before it reads again.
+    """
     if num_bytes > _MAX_KEPT_BYTES:
         return simdjson.Parser()
     if not hasattr(_kept, "parser"):

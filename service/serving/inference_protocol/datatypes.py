@@ -74,6 +74,8 @@ def _numbers_from_json(values: Any, datatype: str, shape: tuple[int, ...], field
         expected = f"binary data, or another type than {datatype}"
         raise UnprocessableInput(f"{datatype} does not travel as JSON", field=field, expected=expected)
     expected = f"{math.prod(shape)} elements of {datatype}, {_flat_or_nested(shape)}"
+    if isinstance(values, np.ndarray):
+        return _fitting(values, datatype, shape, field, expected)
     flat = _flat(values, shape, field, expected)
     # numpy takes true for 1, and makes one text as long as the longest of every element, without a word.
     if wrong := set(map(type, flat)) - _JSON_TYPES[dtype.kind]:
@@ -83,8 +85,25 @@ def _numbers_from_json(values: Any, datatype: str, shape: tuple[int, ...], field
         # Whoever checks what is sent knows better than a cast what becomes of too large a number.
         array = np.array(flat, np.float64 if dtype.kind == "f" else dtype)
     except OverflowError:
-        raise UnprocessableInput(f"a number is out of {datatype}'s range", field=field, expected=expected) from None
+        raise _out_of_range(datatype, field, expected) from None
     return array.reshape(shape)
+
+
+def _fitting(values: Array, datatype: str, shape: tuple[int, ...], field: str, expected: str) -> Array:
+    """Flat numbers that were read as 64-bit ones, as their type has them."""
+    if len(values) != math.prod(shape):
+        raise UnprocessableInput(f"there are {len(values)} elements", field=field, expected=expected)
+    dtype = NUMBERS[datatype]
+    if dtype.kind == "f":
+        return values.reshape(shape)
+    bounds = np.iinfo(dtype)
+    if values.size and not (bounds.min <= int(values.min()) and int(values.max()) <= bounds.max):
+        raise _out_of_range(datatype, field, expected)
+    return values.astype(dtype, copy=False).reshape(shape)
+
+
+def _out_of_range(datatype: str, field: str, expected: str) -> UnprocessableInput:
+    return UnprocessableInput(f"a number is out of {datatype}'s range", field=field, expected=expected)
 
 
 def _texts_from_bytes(data: memoryview, shape: tuple[int, ...], field: str) -> list[bytes]:

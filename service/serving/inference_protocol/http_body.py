@@ -14,6 +14,7 @@ from service.serving.inference_protocol.datatypes import (
     elements_from_bytes,
     elements_from_json,
 )
+from service.serving.inference_protocol.flat_json import read_flat
 from service.serving.inference_protocol.request import (
     AskedOutput,
     InferRequest,
@@ -72,7 +73,8 @@ class _Reader:
         self._binary = memoryview(body)[json_length:]
         self._at = 0
         try:
-            self._document = orjson.loads(memoryview(body)[:json_length])
+            flat = None if self._binary else read_flat(body)
+            self._document = orjson.loads(memoryview(body)[:json_length]) if flat is None else flat
         except orjson.JSONDecodeError as error:
             what = f"this is no JSON: {error.msg} (character {error.pos})"
             raise MalformedBody(what, field="body", expected=_EXAMPLE) from None
