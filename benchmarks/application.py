@@ -52,17 +52,25 @@ _SLOT = "http-0"
 
 
 def rows() -> dict[str, Payload]:
-    """What is sent: a 12 KB row as binary and as JSON, and the shipped models' kinds of input."""
+    """What is sent: a 12 KB row as binary and as JSON, in both protocols, and the shipped models' kinds of input."""
     values = np.random.default_rng(0).random(SHAPE, np.float32)
     file = io.BytesIO()
     np.save(file, values)
     # As many digits as make it 29 KB; most clients send more.
     numbers = np.round(values.astype(np.float64), 7).tolist()
     document = json.dumps({"instances": [numbers]}, separators=(",", ":"))
+    tensor = {"name": "input", "shape": [1, *SHAPE], "datatype": "FP32"}
+    flat = {"inputs": [{**tensor, "data": np.array(numbers).ravel().tolist()}]}
+    described = {"inputs": [{**tensor, "parameters": {"binary_data_size": values.nbytes}}]}
+    head = json.dumps({**described, "parameters": {"binary_data_output": True}}).encode()
     shipped = {(one.model, one.content_type): one for one in payloads()}
     return {
         "npy": Payload(PIXELS, "application/x-npy", file.getvalue()),
         "json": Payload(PIXELS, "application/json", document.encode()),
+        "v2-binary": Payload(
+            PIXELS, "application/octet-stream", head + values.tobytes(), is_v2=True, json_length=len(head)
+        ),
+        "v2-json": Payload(PIXELS, "application/json", json.dumps(flat, separators=(",", ":")).encode(), is_v2=True),
         "text": shipped["sentiment-lstm", "text/plain"],
         "columns": shipped["house-price", "application/json"],
         "png": shipped["fashion", "image/png"],
@@ -205,10 +213,10 @@ async def application(folder: Path, found: Catalog, *, logs: bool = True) -> Asy
 
 async def call(app: Application, payload: Payload, count: int) -> None:
     """Ask so often, one after another."""
-    path = f"/v1/models/{payload.model}/predict"
+    path = payload.path
     headers = [
         (b"host", b"127.0.0.1:8000"),
-        (b"content-type", payload.content_type.encode()),
+        *((name.lower().encode(), value.encode()) for name, value in payload.headers.items()),
         (b"content-length", b"%d" % len(payload.body)),
     ]
     forever = asyncio.Event()

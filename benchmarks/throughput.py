@@ -25,11 +25,25 @@ REVIEW = (
 
 @dataclass(frozen=True)
 class Payload:
-    """What is sent to a model, over and over."""
+    """What is sent to a model, over and over.
+
+    By the Open Inference Protocol `json_length` is how many of its bytes are JSON, where not all are.
+    """
 
     model: str
     content_type: str
     body: bytes
+    is_v2: bool = False
+    json_length: int | None = None
+
+    @property
+    def path(self) -> str:
+        return f"/v2/models/{self.model}/infer" if self.is_v2 else f"/v1/models/{self.model}/predict"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        length = {} if self.json_length is None else {"Inference-Header-Content-Length": str(self.json_length)}
+        return {"Content-Type": self.content_type, **length}
 
 
 @dataclass(frozen=True)
@@ -63,13 +77,13 @@ def measure(url: str, payload: Payload, connections: int, seconds: int) -> Measu
     with tempfile.TemporaryDirectory() as folder:
         body, script = Path(folder, "body"), Path(folder, "post.lua")
         body.write_bytes(payload.body)
+        headers = "".join(f'wrk.headers["{name}"] = "{value}"\n' for name, value in payload.headers.items())
         script.write_text(
-            f'wrk.method = "POST"\nwrk.headers["Content-Type"] = "{payload.content_type}"\n'
+            f'wrk.method = "POST"\n{headers}'
             f'local file = io.open("{body}", "rb")\nwrk.body = file:read("*a")\nfile:close()\n'
         )
         command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", str(script)]
-        path = f"{url}/v1/models/{payload.model}/predict"
-        said = subprocess.run([*command, path], check=True, capture_output=True, text=True).stdout
+        said = subprocess.run([*command, url + payload.path], check=True, capture_output=True, text=True).stdout
     rate = re.search(r"Requests/sec:\s+([\d.]+)", said)
     if rate is None:
         raise SystemExit(f"wrk said nothing of a rate:\n{said}")

@@ -286,15 +286,14 @@ class Engine:
         stages = None if rows[0].request.is_canary else measures.batch(len(rows), seconds, results.fill)
         if not all(isinstance(result, RowFailure) for result in results.rows):
             resident.last_forward = now
+        answered = []
         for row, result in zip(rows, results.rows, strict=True):
-            request = row.request
-            if not request.deliver(row.position, result, started, seconds):
-                continue
-            if stages is not None:
-                failed = len(request.failures) == request.num_rows
-                measures.answered(now - request.arrived, started - request.arrived, stages, failed=failed)
-            if request.deadline.expired(now):
-                measures.missed("after")
+            if row.request.deliver(row.position, result, started, seconds):
+                answered.append(row.request)
+                if row.request.deadline.expired(now):
+                    measures.missed("after")
+        if stages is not None:
+            measures.answered(answered, started, now, stages)
         self._running[ref] -= 1
         self._check_answered(ref)
 

@@ -1,11 +1,13 @@
 """What is measured of a version on a device."""
 
 import time
+from collections.abc import Sequence
 from functools import cached_property
 
 from prometheus_client import Counter, Gauge, Histogram
 
 from service.domain import Ref
+from service.engine.requests import Request
 from service.engine.runner import Fill
 from service.errors import DeadlineExceeded, Overloaded, QueueFull, ServoloopError
 from service.telemetry.instruments import EngineTelemetry
@@ -50,12 +52,15 @@ class ReplicaMeasures:
         self.statistics.ran(num_rows, stages, round(time.time() * 1000))
         return stages
 
-    def answered(self, seconds: float, queued: float, stages: StageSeconds, *, failed: bool) -> None:
-        """A request's last row ran; it has `failed` if none of them got an answer."""
-        if failed:
-            self.statistics.fail.add(seconds)
-        else:
-            self.statistics.answered(seconds, queued, stages)
+    def answered(self, requests: Sequence[Request], started: float, now: float, stages: StageSeconds) -> None:
+        """The last rows of these requests ran in one batch. Those have failed of which no row got an answer."""
+        arrived = [request.arrived for request in requests if len(request.failures) < request.num_rows]
+        if arrived:
+            num, total = len(arrived), sum(arrived)
+            self.statistics.answered(num, num * now - total, num * started - total, stages)
+        if len(arrived) < len(requests):
+            failed = [now - request.arrived for request in requests if len(request.failures) == request.num_rows]
+            self.statistics.fail.add(sum(failed), len(failed))
 
     def refused(self, error: ServoloopError, num_rows: int) -> None:
         """So many rows were not let in."""

@@ -36,10 +36,11 @@ class Stages:
     infer: Spent = field(default_factory=Spent)
     output: Spent = field(default_factory=Spent)
 
-    def add(self, seconds: "StageSeconds") -> None:
-        self.input.add(seconds.input)
-        self.infer.add(seconds.infer)
-        self.output.add(seconds.output)
+    def add(self, seconds: "StageSeconds", count: int = 1) -> None:
+        """So many times."""
+        self.input.add(seconds.input * count, count)
+        self.infer.add(seconds.infer * count, count)
+        self.output.add(seconds.output * count, count)
 
     def merge(self, other: "Stages") -> None:
         for mine, its in zip(self, other, strict=True):
@@ -84,11 +85,11 @@ class Statistics:
         self.last = now_ms
         self.batches.setdefault(num_rows, Stages()).add(seconds)
 
-    def answered(self, seconds: float, queued: float, stages: StageSeconds) -> None:
-        """A request got answers."""
-        self.success.add(seconds)
-        self.queue.add(queued)
-        self.stages.add(stages)
+    def answered(self, count: int, seconds: float, queued: float, stages: StageSeconds) -> None:
+        """So many requests got answers by one batch, whose stages are given; the others are sums over all of them."""
+        self.success.add(seconds, count)
+        self.queue.add(queued, count)
+        self.stages.add(stages, count)
 
     def merge(self, other: "Statistics") -> None:
         """Add what another engine counted of the same version."""

@@ -1,8 +1,11 @@
+import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
-from service.domain import Ref
+from models.preprocess import Tensors
+from service.domain import Deadline, Ref
 from service.engine.measures import ReplicaMeasures
+from service.engine.requests import Request
 from service.engine.runner import Fill
 from service.errors import DeadlineExceeded, NotReady, Overloaded, QueueFull, ServoloopError
 from service.telemetry.instruments import EngineTelemetry
@@ -11,11 +14,19 @@ from tests.fakes import sample
 
 REF = Ref("m", 1)
 LABELS = {"model": "m", "version": "1"}
+STAGES = StageSeconds(input=0.125, infer=0.5, output=0.25)
 
 
 @pytest.fixture
 def measures(registry: CollectorRegistry) -> ReplicaMeasures:
     return ReplicaMeasures(EngineTelemetry(registry), REF)
+
+
+def request(*, arrived: float, failed: int = 0) -> Request:
+    """Of two rows, all of which have run."""
+    made = Request(REF, Tensors(np.zeros((2, 1), np.float32)), Deadline(9.0), arrived, lambda _: None)
+    made.failures = dict.fromkeys(range(failed), "it failed")
+    return made
 
 
 def series(registry: CollectorRegistry) -> set[str]:
@@ -85,6 +96,15 @@ def test_every_request_that_gets_no_answer_is_counted_once(measures: ReplicaMeas
     measures.refused(QueueFull(REF, 4, 4), 3)
     measures.refused(DeadlineExceeded(REF, "the queue"), 3)
     measures.late(3, 0.5)
-    measures.answered(0.25, 0.125, StageSeconds(0, 0, 0), failed=True)
+    measures.answered([request(arrived=1.0, failed=2)], 1.25, 1.25, STAGES)
     assert measures.statistics.fail == Spent(4, 750_000_000)
     assert measures.statistics.success == Spent(0, 0)
+
+
+def test_requests_that_one_batch_answers_are_counted_with_its_stages(measures: ReplicaMeasures) -> None:
+    requests = [request(arrived=1.0), request(arrived=1.5, failed=1), request(arrived=1.75, failed=2)]
+    measures.answered(requests, started=2.0, now=3.0, stages=STAGES)
+    assert measures.statistics.success == Spent(2, 3_500_000_000)
+    assert measures.statistics.queue == Spent(2, 1_500_000_000)
+    assert measures.statistics.fail == Spent(1, 1_250_000_000)
+    assert measures.statistics.stages.infer == Spent(2, 1_000_000_000)

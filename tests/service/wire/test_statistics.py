@@ -11,7 +11,7 @@ def busy(num_bytes: int = 100, device: str = "cpu") -> Statistics:
     statistics = Statistics(num_bytes={device: num_bytes})
     statistics.ran(2, STAGES, now_ms=7_000)
     statistics.ran(1, STAGES, now_ms=9_000)
-    statistics.answered(1.0, 0.5, STAGES)
+    statistics.answered(1, 1.0, 0.5, STAGES)
     statistics.fail.add(0.25)
     return statistics
 
