@@ -37,7 +37,8 @@ class Replica:
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """What one engine holds. A reload is in `loaded` and in `loading`; what is being unloaded is still in `loaded`.
+    """What one engine holds. A reload is in `loaded` and in `loading`. What is being unloaded is still in `loaded`; but
+    where a report of something else shows that it is gone, it is in `unloading` alone until its own command ends.
 
     `failed`: what loads failed to make, for as long as they are not to be tried again; a load of another identity,
     generation or precision is another one.
@@ -130,7 +131,8 @@ class _Slot:
                 ref in known and known[ref].is_as_wanted(wanted[ref]) for known in (holding.loaded, holding.failed)
             )
         ]
-        going = holding.unloading.union(ref for ref in self.useless if ref not in moving)
+        unloading = holding.unloading & holding.loaded.keys()
+        going = unloading.union(ref for ref in self.useless if ref not in moving)
         self._taken = holding.num_bytes
         # Once all is gone that waits for nothing.
         self._settled = self._taken - sum(holding.loaded[ref].num_bytes for ref in going)

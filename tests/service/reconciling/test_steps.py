@@ -51,6 +51,12 @@ def test_a_load_waits_until_the_room_is_free() -> None:
     assert ask(planned, claims, [9], Holding()) == [Load(ONE, A)]
 
 
+def test_what_is_gone_before_its_unload_is_known_to_have_ended_takes_no_room() -> None:
+    gone = Holding(unloading=frozenset({B}))
+    assert ask({A: (ONE,)}, [Claim(A, 6)], [9], gone) == [Load(ONE, A)]
+    assert ask({B: (ONE,)}, [Claim(B, 4)], [9], gone) == [], "its unload has to end first"
+
+
 def test_where_there_is_room_loading_waits_for_no_unload() -> None:
     assert ask({A: (ONE,)}, [Claim(A, 5)], [9], Holding(loaded={B: Replica(4)})) == [Unload(ONE, B), Load(ONE, A)]
 
