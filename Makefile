@@ -13,10 +13,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run install install-test test coverage lowest faults mutants bench-check gpu check format clean
+.PHONY: help run install install-test test e2e coverage lowest faults mutants bench-check gpu check format clean
 
 help: ## say what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(VENV)/.installed ## start the service with the shipped checkpoints
 	@$(BIN)/servoloop serve --host $(HOST) --port $(PORT)
@@ -27,6 +27,9 @@ install-test: $(VENV)/.installed-test ## and what the tests and trainings need
 
 test: $(VENV)/.installed-test ## run the whole test suite, in two processes (PYTEST="-n 0 -x tests/models": otherwise)
 	@$(BIN)/python -m pytest $(PYTEST)
+
+e2e: $(VENV)/.installed-test ## ask a running service by the clients that people have (E2E='kserve': that family alone)
+	@$(BIN)/python -m tests.clients $(E2E)
 
 coverage: $(VENV)/.installed-test ## run it and say what lines and branches of ours no test reached
 	@$(BIN)/coverage erase
@@ -63,7 +66,7 @@ format: $(VENV)/.installed-test ## let ruff arrange the code
 	@$(BIN)/ruff check --fix .
 
 clean: ## remove the environment and the caches
-	rm -rf $(VENV) $(LOWEST) mutants .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
+	rm -rf $(VENV) $(LOWEST) .venv-e2e mutants .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
 
 $(VENV)/bin/python:
 	@command -v $(PYTHON) >/dev/null \

@@ -23,6 +23,9 @@ settings.register_profile(
 )
 settings.load_profile("servoloop")
 
+# They ask a running service, in environments of their own (`make e2e`).
+collect_ignore = ["clients"]
+
 # Networks of tests are tiny: threads that wait for one another on a busy machine take longer than the work.
 torch.set_num_threads(1)
 
