@@ -69,13 +69,14 @@ def create_app(services: Services, *, lifespan: Lifespan | None = None, access_l
         redirect_slashes=False,
     )
     app.state.services = services
-    problems.install(app)
     v1, v2 = (
         (predictions, prediction_log, models, versions, aliases),
         (inference, inference_statistics, inference_metadata, repository),
     )
-    for routes in (*v1, *v2, operations):
-        app.include_router(routes.router)
+    routers = [module.router for module in (*v1, *v2, operations)]
+    for router in routers:
+        app.include_router(router)
+    problems.install(app, [route for router in routers for route in router.routes])
     context = RequestContext(log_all=access_log)
     app.add_middleware(ContextMiddleware, context=context)
     return Application(app, context)

@@ -1,13 +1,16 @@
 """Errors to HTTP: each kind's status, once; as RFC 9457 problem+json, or as the Open Inference Protocol says them."""
 
+import functools
 import http
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute, Match, Route
 
 from service.api.exchange import Answer, Exchange
 from service.api.paths import is_inference_protocol
@@ -83,10 +86,10 @@ def status_of(error: ServoloopError) -> int:
     return next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), 500)
 
 
-def install(app: FastAPI) -> None:
-    """Make the app answer every error as a problem."""
+def install(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
+    """Make the app answer every error as a problem; `routes` are all that it has of ours."""
     app.add_exception_handler(ServoloopError, _on_error)
-    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(HTTPException, functools.partial(_on_http_exception, routes))
     app.add_exception_handler(RequestValidationError, _on_validation_error)
 
 
@@ -148,12 +151,23 @@ async def _on_error(request: Request, error: Exception) -> Response:
     return _response(problem_of(error, Exchange.of(request.scope)))
 
 
-async def _on_http_exception(request: Request, error: Exception) -> Response:
+async def _on_http_exception(routes: Sequence[BaseRoute], request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     detail = _NO_PATH if error.status_code == http.HTTPStatus.NOT_FOUND else str(error.detail)
     response = _response(_problem(Exchange.of(request.scope), error.status_code, "http", detail))
     response.headers.update(error.headers or {})
+    if error.status_code == http.HTTPStatus.METHOD_NOT_ALLOWED and (methods := _methods(routes, request)):
+        # The error knows those of one route, and several may share a path.
+        response.headers["Allow"] = ", ".join(sorted(methods))
     return response
+
+
+def _methods(routes: Sequence[BaseRoute], request: Request) -> set[str]:
+    """What may be asked at the request's path."""
+    there = [
+        route for route in routes if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE
+    ]
+    return {method for route in there for method in route.methods or ()}
 
 
 async def _on_validation_error(request: Request, error: Exception) -> Response:
