@@ -1,10 +1,12 @@
 """The shapes of bodies and answers, for /docs and for clients that generate code from it."""
 
+import re
 from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 from models.inputs import InputContract
 from models.manifest import NAME_PATTERN, Metric, Target
@@ -13,6 +15,7 @@ from service.registry.fleet import VersionState
 from service.serving.parameters import Parameters, Text
 
 _VERSION = r"^[1-9][0-9]{0,8}$"
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]")
 
 
 class Scored(BaseModel):
@@ -106,6 +109,16 @@ class ModelList(BaseModel):
     broken: Annotated[list[BrokenInfo], Field(description="checkpoints that can't be served, and why")]
 
 
+def _written_out(value: Any) -> Any:
+    """Pydantic takes a number too: seconds since 1970, or milliseconds, whichever it finds likelier."""
+    if isinstance(value, str) and not _DATE.match(value):
+        raise PydanticCustomError("datetime_parsing", "Input should be a date and a time: 2026-01-31T08:00:00Z")
+    return value
+
+
+_Instant = Annotated[AwareDatetime, BeforeValidator(_written_out)]
+
+
 class PredictionFilters(BaseModel):
     """Which predictions are wanted."""
 
@@ -113,8 +126,8 @@ class PredictionFilters(BaseModel):
 
     model: Annotated[str | None, Field(pattern=NAME_PATTERN)] = None
     version: Annotated[int | None, Field(ge=1, lt=10**9)] = None
-    since: Annotated[AwareDatetime | None, Field(description="made at this time or later: 2026-01-31T08:00:00Z")] = None
-    until: Annotated[AwareDatetime | None, Field(description="made before this time")] = None
+    since: Annotated[_Instant | None, Field(description="made at this time or later: 2026-01-31T08:00:00Z")] = None
+    until: Annotated[_Instant | None, Field(description="made before this time")] = None
     external_id: Text | None = None
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
     cursor: Annotated[UUID | None, Field(description="next_cursor of the page before")] = None
