@@ -83,6 +83,8 @@ class InferAnswer(BaseModel):
 class IndexRequest(BaseModel):
     """Which versions are to be listed."""
 
+    model_config = ConfigDict(strict=True)
+
     ready: bool = False
 
 

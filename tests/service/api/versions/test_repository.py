@@ -50,7 +50,7 @@ async def test_the_index_says_where_a_version_stands(
     assert ("clothes", "1") in await index(client, b'{"ready": true}')
 
 
-@pytest.mark.parametrize("body", [b'{"ready": "perhaps"}', b"[]", b"{"])
+@pytest.mark.parametrize("body", [b'{"ready": "perhaps"}', b'{"ready": "yes"}', b'{"ready": 1}', b"[]", b"{"])
 async def test_an_index_that_is_asked_for_wrongly(client: httpx.AsyncClient, body: bytes) -> None:
     response = await client.post("/v2/repository/index", content=body)
     assert response.status_code == 400
