@@ -13,6 +13,7 @@ from service.api import problems
 from service.api.deps import Services
 from service.api.exchange import Answer, Exchange
 from service.api.middleware import ContextMiddleware, RequestContext
+from service.api.openapi import without_validation_errors
 from service.api.paths import address_in, is_inference_protocol
 from service.api.routes import (
     aliases,
@@ -77,6 +78,7 @@ def create_app(services: Services, *, lifespan: Lifespan | None = None, access_l
     for router in routers:
         app.include_router(router)
     problems.install(app, [route for router in routers for route in router.routes])
+    app.openapi = functools.partial(without_validation_errors, app.openapi)  # type: ignore[method-assign]
     context = RequestContext(log_all=access_log)
     app.add_middleware(ContextMiddleware, context=context)
     return Application(app, context)

@@ -21,6 +21,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
     400: says_problem("The body can't be read"),
     408: says_problem("The body did not arrive in time"),
     413: says_problem("The body is too large"),
+    415: says_problem("The body is compressed"),
     422: says_problem("The body is not what is expected"),
 }
 """What `read_as` may answer."""

@@ -20,7 +20,7 @@ _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]")
 
 class Scored(BaseModel):
     label: str
-    index: int
+    index: Annotated[int | None, Field(description="its place in the model's labels; not told by multilabel")] = None
     probability: float
 
 

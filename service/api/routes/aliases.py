@@ -66,7 +66,11 @@ async def _load_first(services: Services, ref: Ref, patience: float) -> None:
 
 @router.get(
     "/v1/models/{model}/history",
-    responses={404: says_problem("There is no such model"), 503: says_problem("The store can't be read just now")},
+    responses={
+        404: says_problem("There is no such model"),
+        422: says_problem("limit is not what is expected"),
+        503: says_problem("The store can't be read just now"),
+    },
 )
 async def history(model: str, services: UseServices, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> AliasHistory:
     """How the model's aliases were moved, the newest first."""

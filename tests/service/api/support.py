@@ -10,6 +10,7 @@ import httpx
 import numpy as np
 
 from models.preprocess import Tensors
+from service.api.schemas import PredictAnswer
 from service.domain import Deadline, Execution, Loading, Precision, Ref, Wish
 from service.registry.catalog import Catalog
 from service.registry.fleet import Standing, VersionState
@@ -166,10 +167,11 @@ async def answer(client: httpx.AsyncClient, path: str, instances: list[Any], **p
 
 
 def checked(response: httpx.Response, num_rows: int) -> dict[str, Any]:
-    """The answer's members, once its shape is as clients rely on it."""
+    """The answer's members, once its shape is as clients rely on it, and as OpenAPI shows it."""
     assert response.status_code == 200, response.text
     assert response.headers["content-type"] == "application/json"
     body: dict[str, Any] = response.json()
+    PredictAnswer.model_validate(body)
     assert body.keys() == {"model", "version", "prediction_ids", "predictions"}
     assert len(body["predictions"]) == len(body["prediction_ids"]) == num_rows
     ids = [UUID(text) for text in body["prediction_ids"]]

@@ -77,3 +77,16 @@ async def test_a_predict_route_shows_every_status_it_may_answer(document: dict[s
 async def test_operations_have_names_of_their_own(document: dict[str, Any]) -> None:
     names = [operation["operationId"] for path in document["paths"].values() for operation in path.values()]
     assert len(names) == len(set(names))
+
+
+async def test_every_error_is_shown_as_it_is_told(document: dict[str, Any]) -> None:
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            told = {status: each for status, each in operation["responses"].items() if int(status) >= 400}
+            if path.startswith("/v2"):
+                schemas = [each["content"]["application/json"]["schema"] for each in told.values()]
+                assert schemas == [{"$ref": "#/components/schemas/Failure"}] * len(told)
+                assert "422" not in told
+            elif path.startswith("/v1"):
+                assert all(list(each["content"]) == ["application/problem+json"] for each in told.values())
+    assert "HTTPValidationError" not in document["components"]["schemas"]
