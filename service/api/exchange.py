@@ -1,19 +1,13 @@
 """A request and its answer, whichever way it came: through ASGI, or straight from its connection."""
 
-import re
 import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from starlette.types import Receive, Scope, Send
-from uuid_utils import uuid7
 
-from service.domain import ANONYMOUS, Caller
-from service.errors import MalformedHeader
-from service.serving.parameters import PRINTABLE
-
-_VISIBLE = re.compile(rb"[\x21-\x7e]{1,128}\Z")
-_KEY = re.compile(PRINTABLE + r"{1,256}\Z")
+from service.api.callers import caller_in, request_id_in
+from service.domain import Caller
 
 
 class Answer(NamedTuple):
@@ -101,9 +95,7 @@ class Exchange:
         self.receive = receive
         self.departure = departure
         self.whole_body = whole_body
-        sent = headers.get(b"x-request-id")
-        self.has_malformed_id = sent is not None and _VISIBLE.match(sent) is None
-        self.request_id = str(uuid7()) if sent is None or self.has_malformed_id else sent.decode("latin-1")
+        self.request_id, self.has_malformed_id = request_id_in(headers)
 
     @staticmethod
     def begin(scope: Scope, receive: Receive) -> "Exchange":
@@ -134,26 +126,9 @@ class Exchange:
 
     def caller(self) -> Caller:
         """Who asks, and by when. Raises MalformedHeader for headers that can't be understood."""
-        key = self.header(b"x-routing-key")
-        if key is not None and not _KEY.match(key):
-            raise MalformedHeader("X-Routing-Key", "the key is malformed", "1 to 256 printable characters")
-        timeout = _timeout(self.header(b"x-request-timeout-ms"))
-        return Caller(self.request_id, ANONYMOUS, self.arrived, timeout, key)
+        return caller_in(self.headers, self.request_id, self.arrived)
 
 
 def first_values(headers: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
     """The first value of each header."""
     return dict(reversed(headers))
-
-
-def _timeout(text: str | None) -> float | None:
-    if text is None:
-        return None
-    try:
-        milliseconds = float(text)
-    except ValueError:
-        milliseconds = -1.0
-    if not 0 < milliseconds < float("inf"):
-        expected = "a positive number of milliseconds"
-        raise MalformedHeader("X-Request-Timeout-Ms", f"{text[:50]!r} is no time", expected)
-    return milliseconds / 1000

@@ -6,9 +6,10 @@ from collections.abc import Awaitable, Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.api.callers import MALFORMED_ID
 from service.api.exchange import Answer, Exchange
 from service.api.problems import crash, problem_of
-from service.errors import MalformedHeader, ServoloopError, Stopping
+from service.errors import ServoloopError, Stopping
 from service.process.logs import request_id
 
 log = logging.getLogger("servoloop.access")
@@ -18,8 +19,6 @@ Work = Callable[[Exchange], Awaitable[Answer | None]]
 
 # Asked every few seconds by machines; that they say no is no error of theirs.
 _PROBES = frozenset({"/livez", "/readyz", "/metrics"})
-
-_MALFORMED_ID = MalformedHeader("X-Request-Id", "the id is malformed", "1 to 128 visible ASCII characters")
 
 
 class RequestContext:
@@ -36,7 +35,7 @@ class RequestContext:
             if not exchange.has_malformed_id:
                 answer = await work(exchange)
             else:
-                answer = problem_of(_MALFORMED_ID, exchange)
+                answer = problem_of(MALFORMED_ID, exchange)
         except ServoloopError as error:
             answer = problem_of(error, exchange)
         except asyncio.CancelledError:

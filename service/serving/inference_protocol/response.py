@@ -75,7 +75,7 @@ def encode_answer(
     for tensor in tensors:
         head: dict[str, Any] = {"name": tensor.name, "datatype": tensor.datatype, "shape": tensor.shape}
         if tensor.is_binary:
-            data = _bytes_of(tensor)
+            data = bytes_of(tensor)
             binary.append(data)
             head["parameters"] = {"binary_data_size": len(data)}
         else:
@@ -136,7 +136,8 @@ def _best(row: Array, classes: int, labels: Sequence[str]) -> list[str]:
     return [f"{row[index]:f}:{index}" + (f":{labels[index]}" if labels else "") for index in best]
 
 
-def _bytes_of(tensor: OutputTensor) -> bytes:
+def bytes_of(tensor: OutputTensor) -> bytes:
+    """The elements in their binary form."""
     if not isinstance(tensor.elements, list):
         return tensor.elements.tobytes()
     encoded = [element.encode() for element in tensor.elements]

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import httpx
 
+from service.api.inference.metadata import EXTENSIONS
 from service.api.problems import STATUS
-from service.api.routes.inference_metadata import EXTENSIONS
 from service.errors import (
     ClientLeft,
     Forced,
