@@ -6,6 +6,9 @@ PORT   ?= 8000
 # Where pip looks for torch; empty means PyPI. README, "PyTorch's CPU or CUDA build", says what to put here.
 TORCH_INDEX_URL ?=
 LOWEST ?= .venv-lowest
+PROTO  ?= .venv-proto
+# The last that generates for protobuf 6; its code runs with protobuf 6 and 7.
+PROTOC ?= grpcio-tools==1.78.0
 # What pytest is told: tests in two processes. More need more memory than time they save.
 PYTEST ?= -n 2
 
@@ -13,7 +16,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run install install-test test e2e coverage lowest faults mutants bench-check gpu check format clean
+.PHONY: help run install install-test test e2e coverage lowest faults mutants bench-check gpu check format proto clean
 
 help: ## say what can be made
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,8 +68,14 @@ format: $(VENV)/.installed-test ## let ruff arrange the code
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
+proto: ## generate the gRPC messages from service/grpc_api/inference.proto, in an environment of its own
+	@$(PYTHON) -m venv $(PROTO)
+	@$(PROTO)/bin/python -m pip --disable-pip-version-check install --quiet $(PROTOC)
+	@$(PROTO)/bin/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. service/grpc_api/inference.proto
+	@rm -rf $(PROTO)
+
 clean: ## remove the environment and the caches
-	rm -rf $(VENV) $(LOWEST) .venv-e2e mutants .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
+	rm -rf $(VENV) $(LOWEST) $(PROTO) .venv-e2e mutants .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
 
 $(VENV)/bin/python:
 	@command -v $(PYTHON) >/dev/null \

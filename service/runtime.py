@@ -22,7 +22,7 @@ from service.api.app import Application, create_app
 from service.api.buffers import BodyBudget
 from service.api.deps import Services, Terms
 from service.api.draining import Draining, DrainPolicy
-from service.api.server import HttpServer
+from service.api.server import Companion, HttpServer
 from service.domain import Ref
 from service.errors import Misconfigured, StoreUnavailable
 from service.process.child import child_parser, start_child
@@ -58,6 +58,7 @@ def main() -> None:
     """Serve the inherited listening socket until told to stop, or until the parent is gone."""
     parser = child_parser()
     parser.add_argument("--folder", type=Path, required=True, help="where it finds the other processes")
+    parser.add_argument("--grpc-address", help="where it serves gRPC too")
     arguments, settings = start_child(parser)
     draining = Draining()
     try:
@@ -69,11 +70,23 @@ def main() -> None:
         # The supervisor starts another one in a moment.
         log.error("the aliases can't be read", extra={"reason": error.reason})
         sys.exit(1)
-    server = HttpServer(app, draining, DrainPolicy(settings.unready_seconds, settings.drain_seconds))
+    companions = [_grpc_server(arguments.grpc_address, app, settings)] if arguments.grpc_address else []
+    server = HttpServer(app, draining, DrainPolicy(settings.unready_seconds, settings.drain_seconds), companions)
     signal.signal(signal.SIGTERM, server.handle_exit)  # as uvicorn does itself, but only in a moment
     can_stop()
     settle()
-    server.run(sockets=[socket.socket(fileno=arguments.listen_fd)])
+    try:
+        server.run(sockets=[socket.socket(fileno=arguments.listen_fd)])
+    except Misconfigured as error:
+        log.error("the http process can't start", extra={"reason": str(error)})
+        sys.exit(EXIT_MISCONFIGURED)
+
+
+def _grpc_server(address: str, app: Application, settings: Settings) -> Companion:
+    # Here, because nothing of gRPC need be installed where it is not served.
+    from service.grpc_api.server import GrpcServer
+
+    return GrpcServer(address, app.state.services, _limits(settings), log_all=settings.access_log)
 
 
 def compose(settings: Settings, folder: RuntimeFolder, draining: Draining) -> Application:
@@ -109,19 +122,12 @@ def compose(settings: Settings, folder: RuntimeFolder, draining: Draining) -> Ap
     engines = EnginePool(connect, fleet, PendingBounds(max_rows, max_bytes))
     supervisor = Heartbeat.open(folder.supervisor_beat)
     threads = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
-    limits = Limits(
-        settings.max_rows_per_request,
-        settings.default_timeout_seconds,
-        settings.max_timeout_seconds,
-        settings.max_waiting_decodes,
-        2 * settings.max_queued_rows,
-    )
     computing: Engines = engines
     caches_answers = settings.single_flight == "on" and settings.result_cache_rows > 0
     if settings.single_flight == "on":
         cache = ResultCache(settings.result_cache_rows, settings.result_cache_bytes) if caches_answers else None
         computing = SingleFlight(engines, fleet, telemetry, cache)
-    pipeline = Pipeline(router, computing, prediction_log, telemetry, threads, limits)
+    pipeline = Pipeline(router, computing, prediction_log, telemetry, threads, _limits(settings))
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -162,6 +168,16 @@ def compose(settings: Settings, folder: RuntimeFolder, draining: Draining) -> Ap
         is_supervised,
     )
     return create_app(services, lifespan=lifespan, access_log=settings.access_log)
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        settings.max_rows_per_request,
+        settings.default_timeout_seconds,
+        settings.max_timeout_seconds,
+        settings.max_waiting_decodes,
+        2 * settings.max_queued_rows,
+    )
 
 
 async def _stop_with_parent() -> None:

@@ -64,6 +64,8 @@ class Settings(BaseSettings):
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    grpc_port: Annotated[int, Field(ge=0, le=65535)] = 0
+    """Where the Open Inference Protocol is served over gRPC, on the same host; 0: nowhere. Needs servoloop[grpc]."""
     allow_remote: bool = False
     """Serve on an address that others can reach. Without keys, whoever reaches it may ask it anything."""
 

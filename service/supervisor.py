@@ -27,7 +27,7 @@ from service.settings import Settings
 from service.store.base import ControlReader
 from service.store.control_client import ControlClient
 from service.supervision.engine_processes import EngineProcesses
-from service.supervision.listening import listen
+from service.supervision.listening import listen, reserve_grpc
 from service.supervision.process_tree import Child, ProcessTree
 from service.telemetry.instruments import MULTIPROCESS_DIR, SupervisorTelemetry, use_slot
 from service.watch.heartbeat import Heartbeat
@@ -61,6 +61,7 @@ class Supervisor:
         settings = self._settings
         with contextlib.ExitStack() as stack:
             listeners = stack.enter_context(listen(settings))
+            grpc_address = stack.enter_context(reserve_grpc(settings))
             lock = stack.enter_context(data_folder(settings.data_dir))
             folder = stack.enter_context(runtime_folder(lock))
             telemetry = _telemetry(folder.metrics)
@@ -102,7 +103,7 @@ class Supervisor:
                     )
                     async with reconciler.serving(own_socket), front:
                         for number, listener in enumerate(listeners):
-                            front.keep(_http(number, listener, folder.path, settings, environment))
+                            front.keep(_http(number, listener, grpc_address, folder.path, settings, environment))
                         announcing = asyncio.create_task(self._announce(_url(listeners[0]), catalog, on_ready))
                         await self._stopping.wait()
                         announcing.cancel()
@@ -165,9 +166,18 @@ async def _beat(path: Path) -> None:
             await asyncio.sleep(1.0)
 
 
-def _http(number: int, listener: socket.socket, folder: Path, settings: Settings, environment: dict[str, str]) -> Child:
+def _http(
+    number: int,
+    listener: socket.socket,
+    grpc_address: str | None,
+    folder: Path,
+    settings: Settings,
+    environment: dict[str, str],
+) -> Child:
     seconds = settings.unready_seconds + settings.drain_seconds + _KILL_AFTER_SECONDS
-    arguments = ("--folder", str(folder))
+    arguments: tuple[str, ...] = ("--folder", str(folder))
+    if grpc_address is not None:
+        arguments += ("--grpc-address", grpc_address)
     return Child(f"http-{number}", "service.runtime", arguments, (listener,), environment, seconds, stops_in_order=True)
 
 

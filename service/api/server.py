@@ -6,8 +6,9 @@ import logging
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import FrameType
+from typing import Protocol
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -27,13 +28,27 @@ _CANCEL_SECONDS = 1.0
 _HANDSHAKE_SECONDS = 0.1
 
 
+class Companion(Protocol):
+    """Another server of the same process: it begins and ends with this one, while what they use is open."""
+
+    async def start(self) -> None:
+        """Begin to serve. Raises Misconfigured."""
+        ...
+
+    async def drain(self, policy: DrainPolicy) -> None:
+        """End, within the policy's seconds."""
+        ...
+
+
 class HttpServer(uvicorn.Server):
     """Serves `app` on listening sockets that it is handed. Use `run(sockets=...)`.
 
     The sockets belong to the supervisor too, so closing them here would not stop them from listening.
     """
 
-    def __init__(self, app: ASGIApp, draining: Draining, policy: DrainPolicy) -> None:
+    def __init__(
+        self, app: ASGIApp, draining: Draining, policy: DrainPolicy, companions: Sequence[Companion] = ()
+    ) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
@@ -51,6 +66,7 @@ class HttpServer(uvicorn.Server):
         self.server_state: HttpServerState = HttpServerState(draining, predict)
         self._draining = draining
         self._policy = policy
+        self._companions = companions
         self._loop: asyncio.AbstractEventLoop | None = None
         self._listeners: list[socket.socket] = []
 
@@ -62,6 +78,9 @@ class HttpServer(uvicorn.Server):
         for listener in self._listeners:
             begin_again(listener)  # whoever listened before may have been told to stop, and this one follows
         await super().startup(sockets)
+        if self.started:
+            for companion in self._companions:
+                await companion.start()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """On SIGTERM: unready from now on. The supervisor alone decides on SIGINT, and kills where force is needed."""
@@ -78,6 +97,7 @@ class HttpServer(uvicorn.Server):
         """Drain, within the policy's seconds."""
         started = time.monotonic()
         self._begin_drain()
+        others = [asyncio.create_task(companion.drain(self._policy)) for companion in self._companions]
         await asyncio.sleep(self._policy.unready)
         await self._stop_listening()
         ends = time.monotonic() + self._policy.finish
@@ -88,6 +108,7 @@ class HttpServer(uvicorn.Server):
             if time.monotonic() > ends:
                 break
         await self._cancel_rest()
+        await asyncio.gather(*others)
         log.info("drained", extra={"seconds": round(time.monotonic() - started, 3)})
         await self.lifespan.shutdown()
         self._loop = None  # a second signal may come when it is closed

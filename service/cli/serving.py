@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to serve on.", show_default="127.0.0.1")] = None,
     port: Annotated[int | None, typer.Option(help="Port to serve on; 0 picks a free one.", show_default="8000")] = None,
+    grpc_port: Annotated[
+        int | None,
+        typer.Option(help="Port to serve the Open Inference Protocol over gRPC on; 0: none.", show_default="0"),
+    ] = None,
     data_dir: Annotated[
         Path | None, typer.Option(help="Where registered models and all other state lie.", file_okay=False)
     ] = None,
@@ -47,6 +51,7 @@ def serve(
     settings = load_settings(
         host=host,
         port=port,
+        grpc_port=grpc_port,
         data_dir=data_dir,
         allow_remote=allow_remote,
         http_processes=http_processes,

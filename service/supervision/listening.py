@@ -4,6 +4,7 @@ import contextlib
 import ipaddress
 import socket
 from collections.abc import Iterator
+from importlib.util import find_spec
 
 from service.errors import Misconfigured
 from service.settings import Settings
@@ -28,7 +29,7 @@ def listen(settings: Settings) -> Iterator[list[socket.socket]]:
         listeners: list[socket.socket] = []
         port = settings.port
         for _ in range(settings.num_http_processes):
-            listener = stack.enter_context(_bound(settings.host, port, share=bool(listeners)))
+            listener = stack.enter_context(_bound(settings.host, port, "--port", share=bool(listeners)))
             port = listener.getsockname()[1]
             listeners.append(listener)
         for listener in listeners:
@@ -36,7 +37,24 @@ def listen(settings: Settings) -> Iterator[list[socket.socket]]:
         yield listeners
 
 
-def _bound(host: str, port: int, *, share: bool) -> socket.socket:
+@contextlib.contextmanager
+def reserve_grpc(settings: Settings) -> Iterator[str | None]:
+    """The address on which each http process serves gRPC, which is this service's while it runs; None: on none.
+
+    gRPC takes no listening socket from another, it binds its own: the kernel lets those share the port that have said
+    so, as the socket here does. It never listens, so no connection comes to it. Raises Misconfigured.
+    """
+    if not settings.grpc_port:
+        yield None
+        return
+    if not all(_is_installed(name) for name in ("grpc", "google.protobuf")):
+        raise Misconfigured("gRPC needs grpcio and protobuf (--grpc-port): pip install 'servoloop[grpc]'")
+    with _bound(settings.host, settings.grpc_port, "--grpc-port", share=False) as reserved:
+        host, port = reserved.getsockname()[:2]
+        yield f"[{host}]:{port}" if reserved.family == socket.AF_INET6 else f"{host}:{port}"
+
+
+def _bound(host: str, port: int, option: str, *, share: bool) -> socket.socket:
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -47,9 +65,16 @@ def _bound(host: str, port: int, *, share: bool) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     except OSError as error:
         listener.close()
-        what = f"can't serve on {host}:{port}: {error.strerror}; choose another with --host or --port"
+        what = f"can't serve on {host}:{port}: {error.strerror}; choose another with --host or {option}"
         raise Misconfigured(what) from None
     return listener
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # of what it lies in
+        return False
 
 
 def _is_loopback(host: str) -> bool:
