@@ -76,8 +76,8 @@ class Calls:
         for task in self.under_way:
             task.cancel()
 
-    async def answer(self, method: str, work: Work, context: Context) -> bytes:
-        """The answer's message; else the call ends with a status."""
+    async def answer(self, method: str, work: Work | ServoloopError, context: Context) -> bytes:
+        """The answer's message; else the call ends with a status. With an error for work, it is refused unread."""
         task = asyncio.current_task()
         assert task is not None
         self.under_way.add(task)
@@ -99,7 +99,9 @@ class Calls:
         context.set_trailing_metadata(tuple(metadata))
         return outcome
 
-    async def _outcome(self, call: Call, work: Work, context: Context) -> bytes | Failure:
+    async def _outcome(self, call: Call, work: Work | ServoloopError, context: Context) -> bytes | Failure:
+        if isinstance(work, ServoloopError):
+            return failure_of(work)
         if call.has_malformed_id:
             return failure_of(MALFORMED_ID)
         if self.refuses:

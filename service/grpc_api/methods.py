@@ -35,10 +35,10 @@ def methods_of(services: Services) -> Mapping[str, Work]:
     }
 
 
-async def not_here(name: str, data: bytes, call: Call) -> bytes:
-    """A method of the protocol or of an extension that is not among ours."""
+def not_here(name: str) -> NotSupported:
+    """What is said of a method of the protocol or of an extension that is not among ours."""
     ours = ", ".join(method.name for method in SERVICE.methods)
-    raise NotSupported(f"the method {name:.50}", f"one of {ours}")
+    return NotSupported(f"the method {name:.50}", f"one of {ours}")
 
 
 class _Received:

@@ -1,7 +1,6 @@
 """The gRPC server of an http process: its port, and an end that loses no call."""
 
 import asyncio
-import functools
 import logging
 import time
 from collections.abc import Mapping
@@ -80,7 +79,7 @@ class _Methods(grpc.GenericRpcHandler):
         service, _, name = handler_call_details.method.lstrip("/").partition("/")
         if service != SERVICE.full_name:
             return None
-        work = self._methods.get(name) or functools.partial(not_here, name)
+        work = self._methods.get(name) or not_here(name)
 
         async def answer(_: Any, context: Context) -> bytes:
             return await self._calls.answer(name, work, context)
