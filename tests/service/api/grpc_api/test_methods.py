@@ -97,8 +97,7 @@ def counted(engine: CountingEngine) -> None:
     statistics = Statistics(num_bytes={"cpu": 4096, "cuda:1": 8192})
     stages = StageSeconds(input=0.001, infer=0.002, output=0.003)
     statistics.ran(3, stages, now_ms=1_700_000_000_123)
-    statistics.answered(0.5, 0.25, stages)
-    statistics.answered(0.25, 0.125, stages)
+    statistics.answered(2, 0.75, 0.375, stages)
     engine.counted = {MOOD: statistics, Ref("clothes", 2): Statistics()}
 
 
