@@ -22,7 +22,7 @@ from tests import checkpoints
 from tests.clients.environments import FAMILIES, HERE, ROOT, Family, NotInstalled, environment
 from tests.end_to_end.service import Homes, Service
 
-# A family takes half a minute; what hangs is a failure, too.
+# A family takes about a minute at most; what hangs is a failure, too.
 _SECONDS = 600
 
 

@@ -74,7 +74,7 @@ def strings(array: Array) -> list[str]:
 
 
 def check_alike(outputs: Mapping[str, Array], predictions: list[dict[str, Any]]) -> None:
-    """That the outputs, all of a model's, say what the predictions of /v1 say."""
+    """That the outputs, all of a model's, say what the predictions of /v1 say, as near as two batches do."""
 
     def said(name: str) -> list[Any]:
         return [prediction[name] for prediction in predictions]
@@ -82,14 +82,14 @@ def check_alike(outputs: Mapping[str, Array], predictions: list[dict[str, Any]])
     match list(outputs):
         case ["probabilities", *more, "logits"]:
             expected = [list(each.values()) for each in said("probabilities")]
-            assert np.allclose(outputs["probabilities"], expected, rtol=0, atol=1e-6)
+            assert np.allclose(outputs["probabilities"], expected, rtol=0, atol=1e-5)
             assert outputs["logits"].shape[0] == len(predictions)
             if more:
                 assert outputs["label"].shape == (len(predictions), 1)
                 assert strings(outputs["label"]) == said("label")
         case ["value"]:
-            assert np.allclose(outputs["value"], [[each] for each in said("value")], rtol=1e-6, atol=0)
+            assert np.allclose(outputs["value"], [[each] for each in said("value")], rtol=1e-5, atol=0)
         case ["embedding"]:
-            assert np.allclose(outputs["embedding"], said("embedding"), rtol=0, atol=1e-6)
+            assert np.allclose(outputs["embedding"], said("embedding"), rtol=0, atol=1e-5)
         case names:
             raise AssertionError(f"there are {names}")

@@ -82,5 +82,6 @@ FAMILIES = {
         Family("tritonclient_http", ("tritonclient",)),
         Family("kserve", ("kserve",)),
         Family("mlserver", ("mlserver",)),
+        Family("schemathesis", ("schemathesis",)),
     )
 }
