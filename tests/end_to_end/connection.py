@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import select
 import socket
 import struct
 from collections.abc import AsyncIterator, Mapping
@@ -39,6 +40,13 @@ class Connection:
         self.send(request(path, json.dumps(body).encode()))
         answer = await self.receive()
         return answer.status, answer.json()
+
+    @property
+    def is_closed_there(self) -> bool:
+        """Whether the service has closed its half, as the kernel knows it, however long nobody here has looked."""
+        poll = select.poll()
+        poll.register(self._writer.get_extra_info("socket").fileno(), select.POLLRDHUP)
+        return bool(poll.poll(0))
 
     def send(self, data: bytes) -> None:
         """Send bytes as they are."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests import checkpoints
-from tests.end_to_end.connection import connect, request
+from tests.end_to_end.connection import Connection, connect, request
 from tests.end_to_end.service import Service
 from tests.faults import slow
 from tests.faults.report import Report
@@ -30,16 +30,17 @@ class Load:
     failed: list[int] = field(default_factory=list)
     turned_away: int = 0
     """Connections that were reset while they were made, before anything was sent on them."""
+    closed_idle: int = 0
+    """Connections that the service had closed before more was sent on them: a client may be held up for longer than it
+    waits."""
 
     async def keep(self, port: int) -> None:
         """Ask on one connection until an answer says that it closes, then on the next, until none is accepted."""
         while True:
             try:
                 async with connect(port) as connection:
-                    while True:
-                        connection.send(PICTURE)
-                        if await self._receive(connection.receive):
-                            break
+                    while not await self._ask(connection):
+                        pass
             except ConnectionRefusedError:
                 return
             except ConnectionResetError:
@@ -50,8 +51,7 @@ class Load:
         while True:
             try:
                 async with connect(port) as connection:
-                    connection.send(PICTURE)
-                    await self._receive(connection.receive)
+                    await self._ask(connection)
             except ConnectionRefusedError:
                 return
             except ConnectionResetError:
@@ -62,6 +62,14 @@ class Load:
         async with connect(port) as connection:
             connection.send(slow.ask(4_000))
             await self._receive(connection.receive)
+
+    async def _ask(self, connection: Connection) -> bool:
+        """Send a request, if the connection still stands; whether that was its last."""
+        if connection.is_closed_there:
+            self.closed_idle += 1
+            return True
+        connection.send(PICTURE)
+        return await self._receive(connection.receive)
 
     async def _receive(self, receive: Callable) -> bool:  # type: ignore[type-arg]
         """Count the answer; whether the connection ends with it."""
@@ -131,6 +139,7 @@ async def drain_often(new_home: Callable[[], Path], count: int, done: Callable[[
             "lost": sum(load.lost for load in loads),
             "failed": sum(len(load.failed) for load in loads),
             "reset while connecting": sum(load.turned_away for load in loads),
+            "closed before more was sent": sum(load.closed_idle for load in loads),
             "slowest to be unready, ms": round(1000 * max(unready for _, _, unready, _ in results), 1),
             "longest drain, s": round(max(total for _, _, _, total in results), 2),
         },
