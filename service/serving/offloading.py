@@ -1,6 +1,7 @@
 """Work that would hold up the event loop: done in threads, in turn, and only while somebody waits for it."""
 
 import asyncio
+import traceback
 from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Generic, TypeVar
@@ -32,11 +33,16 @@ class Offloader:
         if self._waiting >= self._max_waiting:
             raise DecodersBusy(self._waiting, self._max_waiting)
         self._waiting += 1
+        seconds = max(0.0, deadline.remaining(self._clock()))
         try:
-            done = asyncio.get_running_loop().run_in_executor(self._threads, job)
-            return await asyncio.wait_for(done, max(0.0, deadline.remaining(self._clock())))
+            return await asyncio.wait_for(asyncio.get_running_loop().run_in_executor(self._threads, job), seconds)
         except TimeoutError:
             raise DeadlineExceeded(ref, where) from None
+        except Exception as error:
+            # Its frames hold what they worked on and the future, which holds the error: a whole body and all that was
+            # made of it, until the garbage collector comes by.
+            traceback.clear_frames(error.__traceback__)
+            raise
         finally:
             self._waiting -= 1
             job.abandon()

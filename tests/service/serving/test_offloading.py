@@ -1,14 +1,17 @@
 import asyncio
+import gc
+import weakref
 from collections.abc import Callable
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from service.domain import Deadline, Ref
-from service.errors import ClientLeft, DeadlineExceeded, DecodersBusy
+from service.errors import ClientLeft, DeadlineExceeded, DecodersBusy, UnprocessableInput
 from service.serving.offloading import Check, Offloader
 from tests.fakes import ManualClock
+from tests.patience import PATIENCE
 
 REF = Ref("clothes", 1)
 
@@ -107,6 +110,28 @@ async def test_work_under_way_learns_that_its_time_is_up_or_its_caller_left(benc
     await turn()
     with pytest.raises(ClientLeft):
         check()
+
+
+async def test_work_that_fails_holds_nothing_once_that_is_said(bench: Bench) -> None:
+    class Body: ...
+
+    bodies: list[weakref.ref[Body]] = []
+
+    def work(_: Check) -> None:
+        body = Body()
+        bodies.append(weakref.ref(body))
+        raise UnprocessableInput("it is wrong")
+
+    gc.disable()
+    try:
+        with ThreadPoolExecutor(1) as threads:
+            deadline = Deadline.after(PATIENCE, now=bench.clock())
+            with pytest.raises(UnprocessableInput) as raised:
+                await Offloader(threads, 1, bench.clock).run(work, REF, "decoding", deadline)
+            assert raised.traceback[-1].name == "work"
+        assert bodies[0]() is None
+    finally:
+        gc.enable()
 
 
 async def test_more_requests_than_may_wait_are_refused_until_one_leaves(bench: Bench) -> None:
