@@ -11,7 +11,8 @@ import grpc
 from service.api.buffers import BodyBudget
 from service.api.callers import MALFORMED_ID, caller_in, request_id_in
 from service.domain import Caller
-from service.errors import BodyTooSlow, MalformedBody, NotServing, ServoloopError, Stopping
+from service.errors import MalformedBody, NotServing, ServoloopError, Stopping
+from service.grpc_api.arrivals import Arrivals
 from service.grpc_api.statuses import CRASH, Failure, failure_of
 from service.process.logs import request_id
 from service.serving.pipeline import Limits
@@ -60,8 +61,9 @@ Work = Callable[[bytes, Call], Awaitable[bytes]]
 class Calls:
     """Answers calls, whatever becomes of them. Of those under way, and of who is told to wait no more."""
 
-    def __init__(self, bodies: BodyBudget, limits: Limits, *, log_all: bool) -> None:
+    def __init__(self, bodies: BodyBudget, max_body_bytes: int, limits: Limits, *, log_all: bool) -> None:
         self._bodies = bodies
+        self._arrivals = Arrivals(bodies, max_body_bytes)
         self._limits = limits
         self._log_all = log_all
         self._is_cut = False
@@ -128,13 +130,9 @@ class Calls:
             self._bodies.give_back(held)
 
     async def _read(self, call: Call, context: Context) -> bytes:
-        """The call's message. Raises BodyTooSlow or MalformedBody."""
+        """The call's message. Raises BodyTooSlow, BuffersFull or MalformedBody."""
         seconds = min(call.remaining or self._limits.default_timeout, self._limits.max_timeout)
-        try:
-            async with asyncio.timeout(seconds):
-                data = await context.read()
-        except TimeoutError:
-            raise BodyTooSlow from None
+        data = await self._arrivals.wait(context.read(), seconds)
         if not isinstance(data, bytes):
             raise MalformedBody("there is no message", field="body", expected="one message")
         return data

@@ -13,6 +13,7 @@ from service.grpc_api import inference_pb2 as pb
 from service.serving.answer import Encoded
 from service.serving.inference_protocol.datatypes import BYTES, NUMBERS, Elements, elements_from_bytes
 from service.serving.inference_protocol.request import (
+    MAX_TENSORS,
     AskedOutput,
     InferRequest,
     InputTensor,
@@ -38,6 +39,43 @@ _CONTENTS: dict[str, tuple[str, type[np.generic]]] = {
     BYTES: ("bytes_contents", np.object_),
 }
 _RAW = "raw_input_contents"
+_MAX_FIELDS = 8 * MAX_TENSORS
+
+
+def check_fields(data: bytes) -> None:
+    """Raises MalformedBody where a message has more fields than any that asks for something.
+
+    An input takes two bytes to send, and a hundred once it is read. What is no message is left for others to refuse.
+    """
+    at = 0
+    for _ in range(_MAX_FIELDS):
+        if at >= len(data):
+            return
+        key, at = _varint(data, at)
+        match key & 7:
+            case 0:
+                _, at = _varint(data, at)
+            case 1:
+                at += 8
+            case 2:
+                size, at = _varint(data, at)
+                at += size
+            case 5:
+                at += 4
+            case _:
+                return
+    what = f"the message has more than {_MAX_FIELDS} fields"
+    raise MalformedBody(what, field="body", expected=f"at most {MAX_TENSORS} inputs and {MAX_TENSORS} outputs")
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    """The number at a place, in 7 bits of each byte, and the place behind it."""
+    value = 0
+    for index, byte in enumerate(data[at : at + 10]):
+        value |= (byte & 0x7F) << (7 * index)
+        if byte < 0x80:
+            return value, at + index + 1
+    return value, len(data)
 
 
 def read_message(kind: type[Message], data: bytes) -> Any:

@@ -17,7 +17,7 @@ from service.domain import Address
 from service.errors import NotReady, NotSupported
 from service.grpc_api import inference_pb2 as pb
 from service.grpc_api.calls import Call, Work, sooner
-from service.grpc_api.messages import read_message, read_request, write_answer
+from service.grpc_api.messages import check_fields, read_message, read_request, write_answer
 from service.serving.codec import Body, Parsed
 from service.serving.inference_protocol.codec import parsed
 from service.serving.router import Target
@@ -58,6 +58,7 @@ class _Received:
 
 
 async def _model_infer(services: Services, data: bytes, call: Call) -> bytes:
+    check_fields(data)
     message: pb.ModelInferRequest = read_message(pb.ModelInferRequest, data)
     caller = call.caller()
 

@@ -12,12 +12,15 @@ from service.api.deps import Services
 from service.api.draining import DrainPolicy
 from service.errors import Misconfigured
 from service.grpc_api.calls import Calls, Context, Work
+from service.grpc_api.connections import hear_no_more
 from service.grpc_api.methods import SERVICE, methods_of, not_here
 from service.serving.pipeline import Limits
 
 log = logging.getLogger(__name__)
 
 _CANCEL_SECONDS = 1.0
+# In which what was written last arrives, and then, in which connections that are no longer heard close.
+_CLOSE_SECONDS = 0.1
 # In which clients that are told of the end say goodbye.
 _GOODBYE_SECONDS = 0.5
 
@@ -31,7 +34,7 @@ class GrpcServer:
     def __init__(self, address: str, services: Services, limits: Limits, *, log_all: bool = False) -> None:
         self._services = services
         self._address = address
-        self._calls = Calls(services.bodies, limits, log_all=log_all)
+        self._calls = Calls(services.bodies, services.max_body_bytes, limits, log_all=log_all)
         self._server: grpc.aio.Server | None = None
         self.port = 0
         """Where it listens, once it was started."""
@@ -65,6 +68,9 @@ class GrpcServer:
             log.error("calls were not finished in time", extra={"calls": len(under_way)})
             self._calls.cut()
             await asyncio.wait(under_way, timeout=_CANCEL_SECONDS)
+        await asyncio.sleep(_CLOSE_SECONDS)
+        hear_no_more(self.port)
+        await asyncio.sleep(_CLOSE_SECONDS)
         await self._server.stop(_GOODBYE_SECONDS)
 
 

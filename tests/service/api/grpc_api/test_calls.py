@@ -19,7 +19,7 @@ from service.grpc_api.server import GrpcServer
 from service.serving.pipeline import Limits
 from service.wire.inference import Outputs
 from tests.patience import PATIENCE
-from tests.service.api.grpc_api.support import SERVICE, Client, request, tensor
+from tests.service.api.grpc_api.support import Client, request, tensor
 from tests.service.api.support import CountingEngine
 
 TEXT = request("mood", [tensor("text", "BYTES", [1], [b"good"])])
@@ -133,17 +133,6 @@ async def settled(services: Services) -> None:
             await asyncio.sleep(0.005)
 
 
-class TestSlowMessages:
-    @pytest.fixture
-    def limits(self) -> Limits:
-        return Limits(8, default_timeout=0.2, max_timeout=120)
-
-    async def test_a_message_that_does_not_come_is_not_waited_for(self, channel: grpc.aio.Channel) -> None:
-        call = channel.stream_unary(f"/{SERVICE.full_name}/ModelInfer")()
-        assert await call.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-        assert await call.details() == "the request's time ran out before its body had arrived"
-
-
 async def test_calls_that_failed_are_logged_with_their_ids(stub: Client, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "servoloop.access"):
         await stub.infer(TEXT)
@@ -191,6 +180,24 @@ async def test_a_call_that_outlasts_the_end_is_told_so(server: GrpcServer, stub:
     assert await call.details() == "the service stops, and the time to finish what it had accepted is over"
     assert (await trailing(call))["retry-after"] == "1"
     assert slow.cancelled.is_set()
+
+
+async def test_the_end_cancels_nobodys_calls(server: GrpcServer, stub: Client) -> None:
+    async def ask() -> set[grpc.StatusCode]:
+        """One call after the other, until the service is gone."""
+        codes = set()
+        while True:
+            try:
+                await stub.infer(TEXT)
+            except grpc.aio.AioRpcError as error:
+                codes.add(error.code())
+                if "told to stop" not in error.details():
+                    return codes
+
+    asking = [asyncio.create_task(ask()) for _ in range(20)]
+    await stub.infer(TEXT)
+    await server.drain(DrainPolicy(0, PATIENCE))
+    assert set().union(*await asyncio.gather(*asking)) == {grpc.StatusCode.UNAVAILABLE}
 
 
 async def test_an_end_without_calls_is_prompt(server: GrpcServer, stub: Client) -> None:

@@ -45,6 +45,15 @@ async def test_bytes_that_are_no_message(stub: Client, method: str, data: bytes)
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
+@pytest.mark.parametrize("field", [b"\x2a\x00", b"\x32\x00", b"\x3a\x00", b"\x22\x00", b"\x98\x3e\x01"])
+async def test_fields_without_end_are_not_read(stub: Client, field: bytes) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.send("ModelInfer", field * 513)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    expected = "body: the message has more than 512 fields; expected at most 64 inputs and 64 outputs"
+    assert caught.value.details() == expected
+
+
 async def test_a_name_that_is_no_utf_8(stub: Client) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await stub.send("ModelInfer", b"\x0a\x02\xff\xfe")
