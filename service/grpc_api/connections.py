@@ -13,15 +13,18 @@ from service.api.handshakes import begin_no_more
 _DESCRIPTORS = Path("/proc/self/fd")
 
 
-def hear_no_more(port: int) -> None:
-    """End what is heard on this process's connections to `port`: what is being said is still said, then they close.
+def hear_no_more(port: int) -> int:
+    """End what is heard on this process's connections to `port`, and say how many there are.
+
+    What is being said on them is still said; then gRPC closes them.
 
     Calls that come while gRPC's server stops are cancelled, as if their clients had left, and no client asks again
     after that. Those whose connection has ended are UNAVAILABLE, which is what they are. Elsewhere than on Linux
     nothing happens here.
     """
     if sys.platform != "linux":
-        return
+        return 0
+    connections = 0
     for sock in _sockets():
         with sock, contextlib.suppress(OSError):  # of those that are no longer connected
             if sock.getsockname()[1:2] != (port,):
@@ -29,7 +32,9 @@ def hear_no_more(port: int) -> None:
             if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
                 begin_no_more(sock)
             else:
+                connections += 1
                 sock.shutdown(socket.SHUT_RD)
+    return connections
 
 
 def _sockets() -> Iterator[socket.socket]:

@@ -19,8 +19,9 @@ from service.serving.pipeline import Limits
 log = logging.getLogger(__name__)
 
 _CANCEL_SECONDS = 1.0
-# In which what was written last arrives, and then, in which connections that are no longer heard close.
-_CLOSE_SECONDS = 0.1
+# In which what was written last arrives.
+_ARRIVAL_SECONDS = 0.1
+_POLL_SECONDS = 0.02
 # In which clients that are told of the end say goodbye.
 _GOODBYE_SECONDS = 0.5
 
@@ -68,9 +69,10 @@ class GrpcServer:
             log.error("calls were not finished in time", extra={"calls": len(under_way)})
             self._calls.cut()
             await asyncio.wait(under_way, timeout=_CANCEL_SECONDS)
-        await asyncio.sleep(_CLOSE_SECONDS)
-        hear_no_more(self.port)
-        await asyncio.sleep(_CLOSE_SECONDS)
+        ends = max(ends, time.monotonic() + _CANCEL_SECONDS)
+        await asyncio.sleep(_ARRIVAL_SECONDS)
+        while hear_no_more(self.port) and time.monotonic() < ends:
+            await asyncio.sleep(_POLL_SECONDS)
         await self._server.stop(_GOODBYE_SECONDS)
 
 

@@ -19,10 +19,11 @@ def limits() -> Limits:
 
 
 @pytest.fixture
-async def server(services: Services, limits: Limits) -> AsyncIterator[GrpcServer]:
+async def server(services: Services, limits: Limits, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[GrpcServer]:
     serving = GrpcServer("127.0.0.1:0", services, limits)
     await serving.start()
     yield serving
+    monkeypatch.setattr("service.grpc_api.server._ARRIVAL_SECONDS", 0)  # every client is gone
     await serving.drain(DrainPolicy(0, 0.1))
 
 
