@@ -55,6 +55,7 @@ class GrpcServer:
             raise Misconfigured(f"can't serve gRPC on {self._address}") from None
         await server.start()
         self._server = server
+        log.info("gRPC is served", extra={"address": self._address})
 
     async def drain(self, policy: DrainPolicy) -> None:
         """Within the policy's seconds: answer what comes, then refuse it, and finish what was accepted."""

@@ -30,6 +30,17 @@ def test_who_keeps_nothing_does_not_load_sql(module: str) -> None:
     assert loaded_by(module, ["sqlalchemy", "alembic", "psycopg"]) == []
 
 
+@pytest.mark.parametrize(
+    "module", ["service.runtime", "service.supervisor", "service.engine.__main__", "service.cli.app"]
+)
+def test_who_was_not_asked_for_grpc_does_not_load_it(module: str) -> None:
+    assert loaded_by(module, ["grpc", "google.protobuf", "service.grpc_api.server"]) == []
+
+
+def test_who_serves_grpc_does_not_load_torch() -> None:
+    assert loaded_by("service.grpc_api.server", ["grpc", "torch"]) == ["grpc"]
+
+
 def test_the_recorder_serves_no_http_and_computes_nothing() -> None:
     assert loaded_by("service.store.recorder", ["fastapi", "starlette", "uvicorn", "torch"]) == []
 
