@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from rich.table import Table
 
 from tests import checkpoints
 from tests.clients.environments import FAMILIES, HERE, ROOT, Family, NotInstalled, environment
-from tests.end_to_end.service import Homes, Service
+from tests.end_to_end.service import Homes, Service, free_port
 
 # A family takes about a minute at most; what hangs is a failure, too.
 _SECONDS = 600
@@ -56,21 +56,23 @@ def run(family: Family, homes: Homes, console: Console) -> Outcome:
     console.print(f"{family.name}: {', '.join(outcome.clients)}")
     home = homes()
     checkpoints.write_one_of_each(home / "data" / "models")
-    with Service(home) as service:
+    grpc_port = free_port()
+    with Service(home, "--grpc-port", str(grpc_port)) as service:
         service.wait_ready()
         began = time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
-            _ask(family, service.url, Path(folder) / "results.xml", outcome)
+            addresses = {"E2E_URL": service.url, "E2E_GRPC": f"127.0.0.1:{grpc_port}"}
+            _ask(family, addresses, Path(folder) / "results.xml", outcome)
         outcome.seconds = time.monotonic() - began
         outcome.problems += _wrong_with(service)
     return outcome
 
 
-def _ask(family: Family, url: str, results: Path, outcome: Outcome) -> None:
+def _ask(family: Family, addresses: Mapping[str, str], results: Path, outcome: Outcome) -> None:
     command = [str(family.python), "-P", "-m", "pytest", "-c", str(HERE / "pytest.ini"), "-q", str(family.tests)]
     command.append(f"--junitxml={results}")
     try:
-        code = subprocess.run(command, cwd=ROOT, env=environment(E2E_URL=url), timeout=_SECONDS, check=False).returncode
+        code = subprocess.run(command, cwd=ROOT, env=environment(**addresses), timeout=_SECONDS, check=False).returncode
     except subprocess.TimeoutExpired:
         outcome.problems.append(f"its tests took longer than {_SECONDS} seconds")
         return

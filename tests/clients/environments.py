@@ -80,6 +80,7 @@ FAMILIES = {
     family.name: family
     for family in (
         Family("tritonclient_http", ("tritonclient",)),
+        Family("tritonclient_grpc", ("tritonclient", "grpcio")),
         Family("kserve", ("kserve",)),
         Family("mlserver", ("mlserver",)),
         Family("schemathesis", ("schemathesis",)),

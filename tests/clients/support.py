@@ -28,9 +28,10 @@ class Reply:
 
 @dataclass(frozen=True)
 class Served:
-    """The service that is tested, asked without any of the clients."""
+    """The service that is tested, asked without any of the clients. `grpc` is where it serves gRPC: host and port."""
 
     url: str
+    grpc: str
 
     @property
     def address(self) -> str:
