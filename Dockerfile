@@ -14,7 +14,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY servoloop servoloop
 COPY models models
 COPY service service
-RUN /opt/servoloop/bin/python -m pip install --no-cache-dir --constraint constraints.txt '.[openvino,postgres]' \
+RUN /opt/servoloop/bin/python -m pip install --no-cache-dir --constraint constraints.txt '.[grpc,openvino,postgres]' \
  && /opt/servoloop/bin/python -m pip uninstall --yes pip
 
 FROM ${PYTHON_IMAGE}

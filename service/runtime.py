@@ -83,6 +83,8 @@ def main() -> None:
 
 
 def _grpc_server(address: str, app: Application, settings: Settings) -> Companion:
+    # What its core writes to stderr by itself is no line of our log.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     # Here, because nothing of gRPC need be installed where it is not served.
     from service.grpc_api.server import GrpcServer
 
