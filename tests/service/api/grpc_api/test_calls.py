@@ -57,7 +57,7 @@ async def reached(event: asyncio.Event) -> None:
 
 
 async def trailing(call: Any) -> dict[str, Any]:
-    return dict(await call.trailing_metadata())
+    return dict(tuple(await call.trailing_metadata()))
 
 
 async def test_the_callers_id_is_answered(stub: Client) -> None:
@@ -75,7 +75,7 @@ async def test_who_sends_no_id_is_told_ours(stub: Client) -> None:
 
 async def test_an_error_has_the_callers_id_too(stub: Client) -> None:
     error = await stub.refused("ModelInfer", request("nobody", []), [("x-request-id", "mine-7")])
-    assert dict(error.trailing_metadata())["x-request-id"] == "mine-7"
+    assert dict(tuple(error.trailing_metadata()))["x-request-id"] == "mine-7"
 
 
 @pytest.mark.parametrize(

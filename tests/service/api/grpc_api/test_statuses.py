@@ -59,7 +59,9 @@ async def test_every_error_is_told_with_its_status_and_its_words(
     engine.error = error
     told = await stub.refused("ModelInfer", TEXT)
     assert (told.code(), told.details()) == (code, str(error))
-    assert dict(told.trailing_metadata()).get("retry-after") == (None if retry_after is None else str(retry_after))
+    assert dict(tuple(told.trailing_metadata())).get("retry-after") == (
+        None if retry_after is None else str(retry_after)
+    )
 
 
 def test_every_error_that_a_client_may_be_told_has_a_status() -> None:
