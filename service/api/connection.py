@@ -35,6 +35,8 @@ HEAD_SECONDS = 30.0
 """For the address and all headers of a request, from its first byte, or from when the connection was made."""
 
 _NO_SCOPE: Any = {}
+# By the beginning of its address is known in which form a request is refused.
+_PROTOCOL_BYTES = 64
 _PROBE = b"HTTP/1.1 102 Processing\r\n\r\n"
 # When to look for a reset, which takes the network's time to come. A later one is found with the answer itself.
 _PROBE_SECONDS = (0.02, 0.1, 0.5, 2.0)
@@ -136,6 +138,7 @@ class Connection(HttpToolsProtocol):
         self._unparsed_bytes = 0
         self._header_bytes += len(url)
         if self._header_bytes > MAX_HEADER_BYTES:
+            self.url += url[:_PROTOCOL_BYTES]
             raise _HeadersTooLarge
         self.url += url
 

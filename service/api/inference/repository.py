@@ -5,7 +5,7 @@ from collections.abc import Collection
 from service.api.deps import Services
 from service.api.inference_schemas import IndexEntry
 from service.api.standing import could_not_be_had, is_loaded, is_unloaded, reason_of, standing_of, until, versions_of
-from service.domain import Loading, Ref
+from service.domain import Loading, Ref, Wish
 from service.errors import NotReady, NotServing, NotSupported
 from service.registry.fleet import VersionState
 from service.store.base import WishChange
@@ -64,7 +64,12 @@ async def unload(services: Services, model: str, seconds: float | None) -> None:
     for ref in refs:
         await services.changes.change_wish(ref, WishChange(Loading.UNLOADED, in_use_too=True))
     await services.follower.take_up()
-    if not await until(services, lambda: all(is_unloaded(services, ref) for ref in refs), seconds or _WAIT_SECONDS):
+
+    def is_over(ref: Ref) -> bool:
+        """Whether it is unloaded, or somebody wants it loaded again meanwhile."""
+        return is_unloaded(services, ref) or services.state.wishes.get(ref, Wish()).loading is not Loading.UNLOADED
+
+    if not await until(services, lambda: all(map(is_over, refs)), seconds or _WAIT_SECONDS):
         raise NotServing(f"{model} is still being unloaded")
 
 

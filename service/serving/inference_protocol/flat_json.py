@@ -12,6 +12,8 @@ from service.serving.json_numbers import parser_for
 
 # Below this, the long way is the shorter one.
 _LEAST_BYTES = 2048
+# Which simdjson passes over, and orjson refuses.
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _BUFFERS = {
     **dict.fromkeys(("FP32", "FP64"), ("d", np.float64)),
     **dict.fromkeys(("INT8", "INT16", "INT32", "INT64"), ("i", np.int64)),
@@ -21,7 +23,7 @@ _BUFFERS = {
 
 def read_flat(body: bytes) -> dict[str, Any] | None:
     """The JSON document of a request, in which each input's `data` is an array of 64-bit numbers."""
-    if len(body) < _LEAST_BYTES:
+    if len(body) < _LEAST_BYTES or body.startswith(_BYTE_ORDER_MARK):
         return None
     try:
         found: Any = parser_for(len(body)).parse(body)
@@ -33,7 +35,7 @@ def read_flat(body: bytes) -> dict[str, Any] | None:
     except (ValueError, TypeError, AttributeError, LookupError, RuntimeError):  # no JSON, other elements, other fields
         return None
     # simdjson flattens lists within lists, so there must be none: one of the inputs, and two in each.
-    if body.count(b"[") != 1 + 2 * len(inputs) + ("outputs" in document):
+    if body.count(b"[") != 1 + 2 * len(inputs) + isinstance(document.get("outputs"), list):
         return None
     return {**document, "inputs": inputs}
 

@@ -31,6 +31,26 @@ async def test_a_body_comes_out_as_it_went_in(encoding: str, size: int) -> None:
 
 
 @pytest.mark.parametrize("encoding", PACKED)
+async def test_it_comes_in_pieces_however_little_it_was(encoding: str) -> None:
+    sizes = [len(piece) async for piece in decompressed(PACKED[encoding](bytes(3_000_000)), encoding)]
+    assert sum(sizes) == 3_000_000
+    assert max(sizes) <= 1 << 18
+
+
+@pytest.mark.parametrize("encoding", PACKED)
+async def test_bytes_far_behind_the_end_are_found(encoding: str) -> None:
+    """Behind the slice in which it ends."""
+    noise = np.random.default_rng(0).integers(0, 256, 100_000, np.uint8).tobytes()
+    for size in range(16_300, 16_390):
+        packed = PACKED[encoding](noise[:size])
+        if len(packed) == 16_384:
+            with pytest.raises(MalformedBody, match="bytes follow behind its end"):
+                await unpacked(packed + b"x", encoding)
+            return
+    raise AssertionError("no size makes a whole slice")
+
+
+@pytest.mark.parametrize("encoding", PACKED)
 @pytest.mark.parametrize(
     ("spoil", "what"),
     [

@@ -97,10 +97,18 @@ async def test_a_head_that_trickles_in_is_answered_408(connection: Connection, l
     assert b"urn:servoloop:problem:head-too-slow" in wire.sent
 
 
+@pytest.mark.parametrize(
+    "start",
+    [
+        b"POST /v2/models/mood/infer HTTP/1.1\r\n" + b"X-Many: x\r\n" * (MAX_HEADERS + 2),
+        b"GET /v2/" + b"x" * MAX_HEADER_BYTES + b" HTTP/1.1\r\n",
+    ],
+    ids=["many headers", "a long address"],
+)
 async def test_what_never_becomes_a_request_is_told_in_the_form_of_its_protocol(
-    connection: Connection, wire: Wire
+    connection: Connection, wire: Wire, start: bytes
 ) -> None:
-    connection.data_received(b"POST /v2/models/mood/infer HTTP/1.1\r\n" + b"X-Many: x\r\n" * (MAX_HEADERS + 2))
+    connection.data_received(start)
     head, _, body = wire.sent.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 431 ")
     assert b"Content-Type: application/json\r\n" in head

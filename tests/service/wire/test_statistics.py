@@ -33,7 +33,7 @@ def test_requests_are_counted_by_what_became_of_them() -> None:
 
 def test_several_engines_add_up() -> None:
     total = Statistics()
-    for one in (busy(100), busy(10), busy(7, "cuda:1")):
+    for one in (busy(100), busy(10), busy(7, "cuda:1"), Statistics(last=1)):
         total.merge(one)
     assert (total.rows, total.executions, total.last) == (9, 6, 9_000)
     assert (total.success.count, total.fail.count, total.queue.count) == (3, 3, 3)

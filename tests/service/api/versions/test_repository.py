@@ -1,9 +1,14 @@
+import asyncio
+
 import httpx
 import pytest
 
+from service.api.deps import Services
 from service.domain import Loading, Ref
 from service.registry.fleet import Standing, VersionState
+from service.store.base import WishChange
 from tests.fakes import FakeFleet
+from tests.patience import PATIENCE
 from tests.service.api.inference.support import error_of
 from tests.service.api.support import CountingEngine, Supervised
 
@@ -100,3 +105,17 @@ async def test_an_unload_that_takes_too_long_says_so(client: httpx.AsyncClient, 
     response = await client.post("/v2/repository/models/clothes/unload", headers={"X-Request-Timeout-Ms": "1"})
     assert response.status_code == 503
     assert "clothes is still being unloaded" in error_of(response)
+
+
+async def test_an_unload_that_a_load_overtakes_waits_no_longer(
+    client: httpx.AsyncClient, supervised: Supervised, services: Services
+) -> None:
+    supervised.slow = True
+    asked = asyncio.create_task(client.post("/v2/repository/models/clothes/unload"))
+    while supervised.store.control.state().wishes.keys() != set(CLOTHES):
+        await asyncio.sleep(0.001)
+    for ref in CLOTHES:
+        await supervised.store.change_wish(ref, WishChange(load=True))
+    await services.follower.take_up()
+    response = await asyncio.wait_for(asked, PATIENCE)
+    assert (response.status_code, response.json()) == (200, {})

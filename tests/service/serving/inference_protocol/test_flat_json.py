@@ -56,6 +56,9 @@ def test_the_largest_whole_numbers_stay_what_they_are() -> None:
         body(tensor(MANY), parameters={"list": [1]}),
         body(tensor(MANY, note="[")),
         body(tensor({"a": MANY})),
+        body(tensor([*MANY[2:], [1, 2]]), outputs=None),
+        body(tensor([MANY]), outputs={}),
+        b"\xef\xbb\xbf" + body(tensor(MANY)),
         body(tensor(7, note="x" * 2048)),
         body({"name": "input", "note": "x" * 2048}),
         body(5, tensor(MANY)),
@@ -72,6 +75,12 @@ def test_the_largest_whole_numbers_stay_what_they_are() -> None:
 )
 def test_all_else_is_read_the_long_way(sent: bytes) -> None:
     assert read_flat(sent) is None
+
+
+def test_outputs_that_are_no_array_count_for_none() -> None:
+    document = read_flat(body(tensor(MANY), outputs=None))
+    assert document is not None
+    assert document["outputs"] is None
 
 
 def test_a_parser_reads_again_after_what_it_could_not_read() -> None:
