@@ -139,9 +139,9 @@ async def test_stopped_under_load_it_loses_no_call_that_it_accepted(new_home: Ho
         def under_way() -> bool:
             return service.metric("servoloop_stage_duration_seconds_count", model=slow.NAME, stage="parse") == 3
 
+        await until_answering(service, {"http-0", "http-1"})
         asking = [asyncio.create_task(ask()) for _ in range(12)]
         slowly = [asyncio.create_task(ask_slowly()) for _ in range(3)]
-        await asyncio.to_thread(until, lambda: service.answering() == {"http-0", "http-1"}, "both answer")
         await asyncio.to_thread(until, under_way, "the slow ones are under way")
         stopping = asyncio.create_task(asyncio.to_thread(service.stop))
         assert [await one for one in slowly] == [OK] * 3
