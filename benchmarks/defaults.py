@@ -93,7 +93,7 @@ def _without(what: str) -> Iterator[None]:
                     replaced(f"{instruments.__name__}.{kind}", _NoInstrument())
             case "ids":
                 replaced("service.serving.pipeline.uuid7", lambda: _ID)
-                replaced("service.api.exchange.uuid7", lambda: _ID)
+                replaced("service.api.callers.uuid7", lambda: _ID)
             case "validation":
                 replaced(
                     "service.serving.codec.checked_rows", lambda rows, _, **__: rows.astype(np.float32, copy=False)

@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 
 from service.api.app import create_app
 from service.api.buffers import BodyBudget
-from service.api.deps import Services
+from service.api.deps import Services, Terms
 from service.cli.app import app
 from service.domain import Ref
 from service.registry.catalog import Broken, Catalog
@@ -95,6 +95,8 @@ def running(catalog: Catalog, folder: Path) -> Iterator[str]:
         services = Services(
             pipeline,
             lambda: router.catalog,
+            router.choose,
+            Terms(max_rows=8),
             engine,
             telemetry.registry,
             200_000,
