@@ -17,6 +17,7 @@ from service.api.connection import Connection
 from service.api.draining import Draining, DrainPolicy
 from service.api.middleware import ContextMiddleware, RequestContext
 from service.api.server import HttpServer
+from service.errors import Misconfigured
 from service.process.logs import request_id
 from tests.end_to_end.connection import connect
 from tests.patience import PATIENCE
@@ -82,6 +83,49 @@ async def test_told_to_stop_before_it_serves_it_is_unready_at_once() -> None:
     server, _, _ = serve(streams)
     server.handle_exit(signal.SIGTERM, None)
     assert server.server_state.draining.begun
+
+
+class Beside:
+    """A companion that remembers what it was told."""
+
+    def __init__(self, events: list[str], error: Exception | None = None) -> None:
+        self._events, self._error = events, error
+
+    async def start(self) -> None:
+        self._events.append("start")
+        if self._error is not None:
+            raise self._error
+
+    async def drain(self, policy: DrainPolicy) -> None:
+        self._events.append(f"drain in {policy.finish:g} s")
+        await asyncio.sleep(0)
+        self._events.append("drained")
+
+
+def with_companion(events: list[str], error: Exception | None = None) -> HttpServer:
+    """Whose application says when it is opened and closed."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        for kind in ("startup", "shutdown"):
+            await receive()
+            events.append(kind)
+            await send({"type": f"lifespan.{kind}.complete"})
+
+    return HttpServer(app, Draining(), DrainPolicy(unready=0.0, finish=3.0), [Beside(events, error)])
+
+
+async def test_a_companion_serves_and_ends_while_what_it_uses_is_open() -> None:
+    events: list[str] = []
+    server = with_companion(events)
+    server.should_exit = True
+    await server.serve(sockets=[])
+    assert events == ["startup", "start", "drain in 3 s", "drained", "shutdown"]
+
+
+async def test_a_companion_that_can_not_begin_ends_the_start() -> None:
+    server = with_companion([], Misconfigured("the port is taken"))
+    with pytest.raises(Misconfigured):
+        await server.serve(sockets=[])
 
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a connection may be reset as listening ends")
