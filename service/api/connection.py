@@ -119,6 +119,8 @@ class Connection(HttpToolsProtocol):
                 case _Upgrade():
                     self._refuse(400, "malformed-request", "this service speaks HTTP/1.1, and upgrades to nothing else")
                 case _:
+                    # Of a method that it does not know the parser tells no address.
+                    self.url = self.url or b"".join(data[:_PROTOCOL_BYTES].split(b" ")[1:2])
                     self._refuse(400, "malformed-request", "this is no HTTP/1.1 request")
         else:
             if self._unparsed_bytes > MAX_HEADER_BYTES:

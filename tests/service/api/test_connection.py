@@ -115,6 +115,14 @@ async def test_what_never_becomes_a_request_is_told_in_the_form_of_its_protocol(
     assert orjson.loads(body)["error"].startswith("the headers are too large; expected at most 100 headers")
 
 
+@pytest.mark.parametrize(
+    ("path", "kind"), [(b"/v2", b"json"), (b"/v2/models", b"json"), (b"/v1/models", b"problem+json")]
+)
+async def test_so_is_a_method_that_nobody_knows(connection: Connection, wire: Wire, path: bytes, kind: bytes) -> None:
+    connection.data_received(b"FOO " + path + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert wire.sent.startswith(b"HTTP/1.1 400 Bad Request\r\nContent-Type: application/" + kind + b"\r\n")
+
+
 async def test_what_is_no_http_at_all_is_answered(connection: Connection, wire: Wire) -> None:
     connection.data_received(b"\x16\x03\x01\x02\x00")
     assert wire.sent.startswith(b"HTTP/1.1 400 Bad Request\r\nContent-Type: application/problem+json")

@@ -1,6 +1,5 @@
 """Whatever is sent, the service has an answer of its own: right or wrong, but never that it failed."""
 
-import asyncio
 from typing import Any
 
 import httpx
@@ -10,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.service.api.inference.support import DTYPES, LENGTH, error_of, infer_path
-from tests.service.api.support import CountingEngine
+from tests.service.api.support import CountingEngine, send
 
 MODELS = st.sampled_from(["clothes", "codes", "mood", "motion", "rent", "sensors", "thumbnails"])
 MANY = settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
@@ -60,14 +59,6 @@ DOCUMENTS = (
 )
 
 
-def send(app: FastAPI, model: str, content: bytes, headers: dict[str, str]) -> httpx.Response:
-    async def post() -> httpx.Response:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client:
-            return await client.post(infer_path(model), content=content, headers=headers)
-
-    return asyncio.run(post())
-
-
 def check(response: httpx.Response, engine: CountingEngine) -> None:
     asked = len(engine.calls)
     engine.calls.clear()
@@ -84,7 +75,7 @@ def check(response: httpx.Response, engine: CountingEngine) -> None:
 @MANY
 @given(MODELS, DOCUMENTS)
 def test_any_json(app: FastAPI, engine: CountingEngine, model: str, document: Any) -> None:
-    check(send(app, model, orjson.dumps(document), {}), engine)
+    check(send(app, infer_path(model), orjson.dumps(document), {}), engine)
 
 
 @MANY
@@ -93,11 +84,11 @@ def test_any_bytes_behind_it(
     app: FastAPI, engine: CountingEngine, model: str, document: Any, rest: bytes, length: int | None
 ) -> None:
     text = orjson.dumps(document)
-    check(send(app, model, text + rest, {LENGTH: str(len(text) if length is None else length)}), engine)
+    check(send(app, infer_path(model), text + rest, {LENGTH: str(len(text) if length is None else length)}), engine)
 
 
 @MANY
 @given(MODELS, st.binary(max_size=80), st.sampled_from(["0", "5", "", "x"]), st.sampled_from(["gzip", "deflate", ""]))
 def test_any_bytes(app: FastAPI, engine: CountingEngine, model: str, content: bytes, length: str, packed: str) -> None:
     headers = {LENGTH: length} | ({"Content-Encoding": packed} if packed else {})
-    check(send(app, model, content, headers), engine)
+    check(send(app, infer_path(model), content, headers), engine)

@@ -112,8 +112,9 @@ async def test_an_unload_that_a_load_overtakes_waits_no_longer(
 ) -> None:
     supervised.slow = True
     asked = asyncio.create_task(client.post("/v2/repository/models/clothes/unload"))
-    while supervised.store.control.state().wishes.keys() != set(CLOTHES):
-        await asyncio.sleep(0.001)
+    async with asyncio.timeout(PATIENCE):
+        while supervised.store.control.state().wishes.keys() != set(CLOTHES):
+            await asyncio.sleep(0.001)
     for ref in CLOTHES:
         await supervised.store.change_wish(ref, WishChange(load=True))
     await services.follower.take_up()
