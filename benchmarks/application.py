@@ -33,10 +33,11 @@ from service.domain import Ref
 from service.process.logs import configure_logging
 from service.registry.catalog import Catalog, Model
 from service.registry.scanner import scan
+from service.serving.capture import Capture, CapturePolicy, Sampler
 from service.serving.engine_client import EngineClient
 from service.serving.pipeline import Limits, Pipeline
 from service.serving.router import Router
-from service.store.base import Record
+from service.store.base import Input, Record
 from service.store.prediction_log import PredictionLog
 from service.telemetry.instruments import MULTIPROCESS_DIR, HttpTelemetry, use_slot
 from service.wire.frames import Frame, Kind
@@ -155,7 +156,7 @@ def standing_in(folder: Path) -> Iterator[None]:
 
 
 class NoLog:
-    def record(self, records: Iterable[Record]) -> None:
+    def record(self, records: Iterable[Record], inputs: Iterable[Input] = ()) -> None:
         """Forgets them."""
 
 
@@ -188,7 +189,8 @@ async def application(folder: Path, found: Catalog, *, logs: bool = True) -> Asy
         engine.start()
         stack.push_async_callback(engine.stop)
         limits = Limits(max_rows=256, default_timeout=10, max_timeout=60)
-        pipeline = Pipeline(router, engine, log if logs else NoLog(), measures, threads, limits)
+        capture = Capture(Sampler(CapturePolicy("sample" if logs else "none")))
+        pipeline = Pipeline(router, engine, log if logs else NoLog(), capture, measures, threads, limits)
         unused: Any = None
         services = Services(
             pipeline=pipeline,
@@ -201,6 +203,7 @@ async def application(folder: Path, found: Catalog, *, logs: bool = True) -> Asy
             follower=unused,
             control=unused,
             predictions=unused,
+            feedback=unused,
             bodies=BodyBudget(1 << 30),
             fleet=unused,
             changes=unused,

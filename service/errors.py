@@ -8,9 +8,10 @@ ServoloopError
 │   ├── BodyTooLarge
 │   └── UnprocessableInput      readable, but not what the model's contract asks for
 ├── Unknown                   a name that names nothing: UnknownModel, UnknownVersion, UnknownAlias
-├── UnknownPrediction
+├── UnknownPrediction         UnknownInput: nothing is kept of what it was made of
 ├── NotSupported              what a protocol has, and this service does not do
 ├── AliasMoved                the alias names another version than the caller expected
+├── FeedbackConflict          an idempotency key was used for something else before
 ├── VersionInUse              an alias names the version that shall be unloaded or deleted
 ├── VersionUnloaded           an operator wants the version unloaded, and something else needs it
 ├── NotRemovable              the versions are not ours to delete
@@ -110,6 +111,14 @@ class UnknownPrediction(ServoloopError):
         )
 
 
+class UnknownInput(UnknownPrediction):
+    def __init__(self, prediction_id: str) -> None:
+        ServoloopError.__init__(
+            self, f"no input is kept of a prediction {prediction_id}: not every one is, and none for ever"
+        )
+        self.prediction_id = prediction_id
+
+
 class NotSupported(ServoloopError):
     def __init__(self, what: str, instead: str) -> None:
         self.what, self.instead = what, instead
@@ -121,6 +130,9 @@ class AliasMoved(ServoloopError):
         self.model, self.alias, self.expected, self.found = model, alias, expected, found
         now = f"names version {found}" if found is not None else "does not exist"
         super().__init__(f"the alias {alias} of {model} {now}, and version {expected} was expected")
+
+
+class FeedbackConflict(ServoloopError): ...
 
 
 class VersionInUse(ServoloopError):

@@ -20,17 +20,20 @@ from prometheus_client import CollectorRegistry
 
 from service.api.app import Application, create_app
 from service.api.buffers import BodyBudget
-from service.api.deps import Services, Terms
+from service.api.deps import FeedbackParts, Services, Terms
 from service.api.draining import Draining, DrainPolicy
 from service.api.server import Companion, HttpServer
 from service.domain import Ref
 from service.errors import Misconfigured, StoreUnavailable
+from service.learning.intake import Intake
+from service.learning.items import Listener
 from service.process.child import child_parser, start_child
 from service.process.folders import RuntimeFolder
 from service.process.lifetime import EXIT_MISCONFIGURED, can_stop, parent_gone, settle
 from service.registry.fleet import EngineInfo
 from service.registry.scanner import Scanner
 from service.serving.admission import PendingBounds
+from service.serving.capture import Capture, CapturePolicy, Sampler
 from service.serving.engine_client import EngineClient
 from service.serving.engine_pool import EnginePool
 from service.serving.fleet_client import FleetClient
@@ -42,9 +45,11 @@ from service.serving.single_flight import SingleFlight
 from service.settings import Settings
 from service.store.control_client import ControlClient
 from service.store.databases import Location, Part
+from service.store.feedback_client import FeedbackClient
 from service.store.following import StateFollower
 from service.store.prediction_log import PredictionLog
 from service.store.sql_control import SqlControl
+from service.store.sql_feedback import SqlFeedback
 from service.store.sql_predictions import SqlPredictions
 from service.telemetry.instruments import HttpTelemetry
 from service.watch.heartbeat import Heartbeat
@@ -99,7 +104,8 @@ def compose(settings: Settings, folder: RuntimeFolder, draining: Draining) -> Ap
     telemetry = HttpTelemetry(CollectorRegistry())
     location = Location.of(settings)
     control = SqlControl(location.reader(Part.CONTROL))
-    predictions = SqlPredictions(location.reader(Part.PREDICTIONS))
+    log_reader = location.reader(Part.PREDICTIONS)
+    predictions = SqlPredictions(log_reader)
     state = control.state()
     scanner = Scanner(settings.model_roots)
     router = Router(scanner.scan())
@@ -109,6 +115,8 @@ def compose(settings: Settings, folder: RuntimeFolder, draining: Draining) -> Ap
     fleet = FleetClient(folder.supervisor_socket)
     versions = VersionFollower(scanner, fleet, router)
     prediction_log = PredictionLog(folder.recorder_socket, telemetry)
+    feedback = FeedbackClient(folder.recorder_socket)
+    intake = Intake(Listener(settings.feedback_trust), feedback)
     max_rows, max_bytes = 2 * settings.max_queued_rows, 2 * settings.max_queued_bytes
 
     def connect(engine: EngineInfo, tell: Callable[[], None]) -> EngineClient:
@@ -129,12 +137,14 @@ def compose(settings: Settings, folder: RuntimeFolder, draining: Draining) -> Ap
     if settings.single_flight == "on":
         cache = ResultCache(settings.result_cache_rows, settings.result_cache_bytes) if caches_answers else None
         computing = SingleFlight(engines, fleet, telemetry, cache)
-    pipeline = Pipeline(router, computing, prediction_log, telemetry, threads, _limits(settings))
+    share = settings.capture_rows_per_second / settings.num_http_processes
+    capture = Capture(Sampler(CapturePolicy(settings.capture, share)))
+    pipeline = Pipeline(router, computing, prediction_log, capture, telemetry, threads, _limits(settings))
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         watch = asyncio.create_task(_stop_with_parent())
-        async with fleet, engines, versions, prediction_log, follower:
+        async with fleet, engines, versions, prediction_log, feedback, follower:
             yield
         watch.cancel()
         supervisor.close()
@@ -162,6 +172,7 @@ def compose(settings: Settings, folder: RuntimeFolder, draining: Draining) -> Ap
         follower,
         control,
         predictions,
+        FeedbackParts(intake, SqlFeedback(log_reader)),
         BodyBudget(max(settings.max_buffered_bytes, settings.max_body_bytes)),
         fleet,
         changes,

@@ -1,9 +1,10 @@
 """The configuration, and the only reader of the environment (SERVOLOOP_*)."""
 
 import contextlib
+import json
 import os
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_serializer, model_validator
@@ -82,7 +83,23 @@ class Settings(BaseSettings):
     )
     """A PostgreSQL database that keeps aliases and the prediction log; empty keeps them in the data directory."""
     retention_days: Annotated[float, Field(gt=0, allow_inf_nan=False, le=36_500)] = 90.0
-    """How long predictions are kept."""
+    """How long predictions and feedback are kept."""
+    capture: Literal["sample", "all", "none"] = "sample"
+    """Which inputs of predictions are kept, so that feedback can be learned from. sample: all of a model while there
+    are few, and of more a uniform sample and those that it was least sure of."""
+    capture_rows_per_second: Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)] = 50.0
+    """Of each model, in the sample."""
+    max_input_bytes: PositiveInt = 1 << 30
+    """Of inputs that are kept; the oldest make room."""
+    input_retention_days: Annotated[float, Field(gt=0, allow_inf_nan=False, le=36_500)] = 30.0
+    """How long inputs are kept."""
+    pending_feedback_hours: Annotated[float, Field(gt=0, allow_inf_nan=False, le=36_500 * 24)] = 24.0
+    """How long feedback waits for a prediction that nobody knows of."""
+    feedback_trust: dict[Annotated[str, Field(min_length=1, max_length=256)], Annotated[int, Field(ge=0, le=100)]] = {
+        "audit": 3,
+        "expert": 2,
+    }
+    """Of labels that differ, that of the most trusted source counts; every source that is not named has 1."""
 
     max_body_bytes: PositiveInt = 16 << 20
     max_buffered_bytes: PositiveInt = 256 << 20
@@ -199,4 +216,11 @@ class Settings(BaseSettings):
     def environment(self) -> dict[str, str]:
         """These settings as variables, for child processes."""
         values = self.model_dump(mode="json")
-        return {f"SERVOLOOP_{name.upper()}": "" if value is None else str(value) for name, value in values.items()}
+        return {f"SERVOLOOP_{name.upper()}": _written(value) for name, value in values.items()}
+
+
+def _written(value: Any) -> str:
+    """As a variable has it."""
+    if isinstance(value, dict):
+        return json.dumps(value)
+    return "" if value is None else str(value)

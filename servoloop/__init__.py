@@ -18,7 +18,7 @@ ServoloopError
 """
 
 from servoloop.aio import AsyncClient
-from servoloop.calls import Options
+from servoloop.calls import FeedbackFilters, FeedbackOptions, Options
 from servoloop.client import DEFAULT_URL, Client
 from servoloop.errors import (
     ApiError,
@@ -36,6 +36,9 @@ from servoloop.results import (
     Backend,
     Broken,
     Deleted,
+    FeedbackEvent,
+    FeedbackPage,
+    FeedbackResult,
     Model,
     Models,
     Prediction,
@@ -59,6 +62,11 @@ __all__ = [
     "ConnectionFailed",
     "DeadlineExceeded",
     "Deleted",
+    "FeedbackEvent",
+    "FeedbackFilters",
+    "FeedbackOptions",
+    "FeedbackPage",
+    "FeedbackResult",
     "Instance",
     "InvalidInput",
     "Model",

@@ -2,19 +2,31 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Self, TypeVar, Unpack
+from uuid import uuid4
 
 import httpx
 
 from servoloop import calls
-from servoloop.calls import Options
+from servoloop.calls import FeedbackFilters, FeedbackOptions, Options
 from servoloop.client import DEFAULT_URL, WAIT_SECONDS
 from servoloop.errors import ConnectionFailed
 from servoloop.instances import Instance
 from servoloop.policy import Call, Exchange, Outcome, Policy, may_use_proxy
-from servoloop.results import AliasMove, Deleted, Model, Models, Prediction, Predictions, Version, VersionChange
+from servoloop.results import (
+    AliasMove,
+    Deleted,
+    FeedbackPage,
+    FeedbackResult,
+    Model,
+    Models,
+    Prediction,
+    Predictions,
+    Version,
+    VersionChange,
+)
 
 T = TypeVar("T")
 
@@ -58,6 +70,43 @@ class AsyncClient:
     ) -> Predictions:
         """The predictions for several rows, in their order. Raises as `predict` does; a row may fail alone."""
         return await self._run(calls.predict(model, instances, external_ids, **options))
+
+    async def feedback(
+        self,
+        prediction: Prediction | str | None = None,
+        *,
+        label: str | Sequence[str] | None = None,
+        value: float | None = None,
+        rating: float | None = None,
+        external_id: str | None = None,
+        model: str | None = None,
+        **options: Unpack[FeedbackOptions],
+    ) -> FeedbackResult:
+        """Say what a prediction should have been (`label`, or `value` of a regression), or how good it was (`rating`).
+
+        Name it by itself or by its id, or by your own `external_id` and its `model`. What is accepted is durable.
+        Raises InvalidInput, Conflict where `idempotency_key` was used for something else, or Unavailable.
+        """
+        said = {"label": label, "value": value, "rating": rating}
+        item = calls.feedback_item(prediction, said, external_id, model, options)
+        return (await self._run(calls.feedback(item, uuid4().hex)))[0]
+
+    async def feedback_many(self, items: Iterable[Mapping[str, object]]) -> list[FeedbackResult]:
+        """What became of each item, which has the fields of POST /v1/feedback; one that is wrong keeps no others out.
+
+        Raises ServoloopError: what came before that may be kept.
+        """
+        results: list[FeedbackResult] = []
+        for group in calls.in_groups(items):
+            told = await self._run(calls.feedback_lines(group, uuid4().hex))
+            results += told
+        return results
+
+    async def feedback_events(
+        self, *, limit: int = 100, cursor: str | None = None, **filters: Unpack[FeedbackFilters]
+    ) -> FeedbackPage:
+        """What was said of predictions, the newest first, at most `limit` of it."""
+        return await self._run(calls.feedback_events(limit, cursor, filters))
 
     async def models(self) -> Models:
         """Everything the service has. Raises ServoloopError."""

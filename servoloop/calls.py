@@ -1,21 +1,27 @@
 """Each verb as a call: what to send, and how to read what comes back."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TypedDict
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from servoloop.instances import Instance, form, to_json
 from servoloop.policy import Call
 from servoloop.results import (
     AliasMove,
     Deleted,
+    FeedbackPage,
+    FeedbackResult,
     Model,
+    Prediction,
     Predictions,
     Version,
     VersionChange,
     read_alias_move,
     read_deleted,
+    read_feedback,
+    read_feedback_page,
     read_model,
     read_models,
     read_predictions,
@@ -27,6 +33,7 @@ from servoloop.results import (
 MODELS = Call("GET", "/v1/models", read_models)
 READY = Call("GET", "/readyz", read_ready, answers=(200, 503), retried=False)
 
+_GROUP = 500
 _JSON = {"Content-Type": "application/json"}
 
 
@@ -83,6 +90,81 @@ def predict(
     if request_id is not None:
         headers["X-Request-Id"] = request_id
     return Call("POST", f"{path}/predict", read_predictions, to_json(body), headers)
+
+
+class FeedbackOptions(TypedDict, total=False):
+    """What else is said of feedback: `kind` is label, or rating where there is one, unless it is given; `labelled_at`
+    is when it was found to be so, now unless given; `supersedes` an event that counts no more."""
+
+    kind: str | None
+    source: str | None
+    actor: str | None
+    labelled_at: datetime | None
+    supersedes: str | None
+    idempotency_key: str | None
+
+
+class FeedbackFilters(TypedDict, total=False):
+    """Which events are wanted; `since` (included) and `until` (excluded) are when they were received."""
+
+    model: str | None
+    prediction_id: str | None
+    external_id: str | None
+    kind: str | None
+    source: str | None
+    since: datetime | None
+    until: datetime | None
+
+
+def feedback_item(
+    prediction: Prediction | str | None,
+    said: Mapping[str, object],
+    external_id: str | None,
+    model: str | None,
+    options: FeedbackOptions,
+) -> dict[str, object]:
+    """Raises ValueError for a time without its zone."""
+    prediction_id = prediction.prediction_id if isinstance(prediction, Prediction) else prediction
+    item = {"prediction_id": prediction_id, "external_id": external_id, "model": model, **said, **options}
+    return {name: _written(value) for name, value in item.items() if value is not None}
+
+
+def feedback(item: Mapping[str, object], key: str) -> Call[tuple[FeedbackResult, ...]]:
+    """`key`: sent again under it, the same is kept once, so that it may be tried again."""
+    return Call("POST", "/v1/feedback", read_feedback, to_json(item), {**_JSON, "Idempotency-Key": key})
+
+
+def feedback_lines(items: Iterable[Mapping[str, object]], key: str) -> Call[tuple[FeedbackResult, ...]]:
+    """Several items, each with its own outcome."""
+    lines = [to_json({name: _written(value) for name, value in item.items()}) for item in items]
+    headers = {"Content-Type": "application/x-ndjson", "Idempotency-Key": key}
+    return Call("POST", "/v1/feedback", read_feedback, b"\n".join(lines), headers)
+
+
+def feedback_events(limit: int, cursor: str | None, filters: FeedbackFilters) -> Call[FeedbackPage]:
+    wanted = {**filters, "limit": str(limit), "cursor": cursor}
+    query = urlencode({name: _written(value) for name, value in wanted.items() if value is not None})
+    return Call("GET", f"/v1/feedback?{query}", read_feedback_page)
+
+
+def in_groups(items: Iterable[Mapping[str, object]]) -> Iterator[list[Mapping[str, object]]]:
+    """So many together as one request takes."""
+    group: list[Mapping[str, object]] = []
+    for item in items:
+        group.append(item)
+        if len(group) == _GROUP:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _written(value: object) -> object:
+    if not isinstance(value, datetime):
+        return value
+    if value.tzinfo is None:
+        raise ValueError(f"a time needs its zone, got {value.isoformat()}")
+    return value.isoformat()
 
 
 def model(name: str) -> Call[Model]:

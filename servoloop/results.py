@@ -175,6 +175,59 @@ class AliasMove:
     revision: int
 
 
+@dataclass(frozen=True, slots=True)
+class FeedbackResult:
+    """What became of one item of feedback.
+
+    `status`: joined; pending, where its prediction is not known yet; duplicate, where it was sent before; conflict,
+    where its key was used for something else; or rejected. `event_id` is the first one's where it is a duplicate.
+    """
+
+    status: str
+    event_id: str | None
+    prediction_id: str | None
+    error: str | None
+
+    @property
+    def accepted(self) -> bool:
+        """Whether it is durable now."""
+        return self.status in ("joined", "pending", "duplicate")
+
+
+@dataclass(frozen=True, slots=True)
+class FeedbackEvent:
+    """Something that was said of a prediction; times as RFC 3339 has them.
+
+    `status`: joined, pending, or orphaned, where its prediction did not become known in time.
+    """
+
+    event_id: str
+    prediction_id: str | None
+    model: str | None
+    external_id: str | None
+    kind: str
+    label: str | Sequence[str] | None
+    value: float | None
+    rating: float | None
+    source: str
+    trust: int
+    actor: str | None
+    principal: str
+    labelled_at: str
+    received_at: str
+    supersedes: str | None
+    idempotency_key: str | None
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class FeedbackPage:
+    """Some events, the newest first; `next_cursor` asks for those after them, None where there are no more."""
+
+    events: tuple[FeedbackEvent, ...]
+    next_cursor: str | None
+
+
 def read_ready(response: httpx.Response) -> bool:
     """Like every reader here, raises ValueError, KeyError, TypeError or AttributeError for what it is not."""
     return response.json()["ready"] is True
@@ -211,6 +264,17 @@ def read_deleted(response: httpx.Response) -> Deleted:
 def read_alias_move(response: httpx.Response) -> AliasMove:
     """Of PUT /v1/models/{model}/aliases/{alias}."""
     return _pick(AliasMove, response.json())
+
+
+def read_feedback(response: httpx.Response) -> tuple[FeedbackResult, ...]:
+    """Of POST /v1/feedback."""
+    return tuple(_pick(FeedbackResult, result) for result in response.json()["results"])
+
+
+def read_feedback_page(response: httpx.Response) -> FeedbackPage:
+    """Of GET /v1/feedback."""
+    document = response.json()
+    return FeedbackPage(tuple(_pick(FeedbackEvent, event) for event in document["events"]), document["next_cursor"])
 
 
 def read_predictions(response: httpx.Response) -> Predictions:

@@ -14,7 +14,7 @@ from service.domain import Deadline, Execution, Precision, Ref
 from service.engine.core import Engine
 from service.engine.runner import Fill, Runner
 from service.registry.fleet import EngineInfo, Standing, View
-from service.store.base import Record
+from service.store.base import Input, Record
 from service.wire.inference import Outputs
 from service.wire.report import Wanted
 
@@ -131,9 +131,11 @@ class FakeLog:
     """Remembers what was recorded."""
 
     records: list[Record] = field(default_factory=list)
+    inputs: list[Input] = field(default_factory=list)
 
-    def record(self, records: Iterable[Record]) -> None:
+    def record(self, records: Iterable[Record], inputs: Iterable[Input]) -> None:
         self.records += records
+        self.inputs += inputs
 
 
 def sample(registry: CollectorRegistry, name: str, labels: Mapping[str, str] | None = None) -> float:

@@ -10,10 +10,13 @@ from uuid_utils import uuid7
 
 from service.domain import Ref, Wish
 from service.registry.catalog import Catalog
-from service.store.base import AliasMove, Found, Record, WishChange
+from service.store.base import AliasMove, Found, Input, Record, Tag, WishChange
 from service.store.databases import Location, Part
+from service.store.feedback import FeedbackEvent, Outcome
 from service.store.migrate import migrate
 from service.store.sql_control import SqlControl
+from service.store.sql_erasure import SqlErasure
+from service.store.sql_feedback import SqlFeedback
 from service.store.sql_predictions import SqlPredictions
 
 
@@ -24,14 +27,25 @@ class OpenStore:
     location: Location
     control: SqlControl
     predictions: SqlPredictions
+    feedback: SqlFeedback
+    erasure: SqlErasure
     engines: Sequence[Engine]
 
     def close(self) -> None:
         for engine in self.engines:
             engine.dispose()
 
-    def record(self, records: Iterable[Record]) -> None:
-        self.predictions.append(list(records))
+    def record(self, records: Iterable[Record], inputs: Iterable[Input] = ()) -> None:
+        self.predictions.append(list(records), list(inputs))
+
+    async def add(self, events: Sequence[FeedbackEvent]) -> list[Outcome]:
+        return self.feedback.add(events, self.control.contracts())
+
+    async def erase(self, ids: Sequence[str]) -> int:
+        return self.erasure.erase(ids)
+
+    async def erase_tagged(self, tag: Tag, model: str | None, *, after: str = "", limit: int) -> tuple[int, str | None]:
+        return self.erasure.erase_tagged(tag, model, after=after, limit=limit)
 
     async def move_alias(
         self, model: str, alias: str, version: int, *, actor: str, reason: str, expected: int | None = None
@@ -54,7 +68,9 @@ def open_store(location: Location | Path) -> OpenStore:
         location = Location(location)
     migrate(location)
     control, predictions = location.writer(Part.CONTROL), location.writer(Part.PREDICTIONS)
-    return OpenStore(location, SqlControl(control), SqlPredictions(predictions), [control, predictions])
+    feedback = SqlFeedback(predictions)
+    log = SqlPredictions(predictions, feedback)
+    return OpenStore(location, SqlControl(control), log, feedback, SqlErasure(predictions), [control, predictions])
 
 
 def found_in(catalog: Catalog) -> Found:
@@ -67,7 +83,7 @@ def found_in(catalog: Catalog) -> Found:
 def open_seen(folder: Path, catalog: Catalog) -> OpenStore:
     """A store in this folder that has seen every version of the catalog."""
     opened = open_store(folder)
-    opened.control.crown_new_models(found_in(catalog))
+    opened.control.crown_new_models(found_in(catalog), catalog.contracts())
     return opened
 
 
@@ -84,5 +100,24 @@ def a_record(*, made: float | None = None, **fields: Any) -> Record:
         principal="anonymous",
         request_id="request-1",
         tags={},
+    )
+    return usual._replace(**fields)
+
+
+def an_event(**fields: Any) -> FeedbackEvent:
+    """An event with a new id: somebody says that a prediction, which `fields` name, should have been a bag."""
+    usual = FeedbackEvent(
+        str(uuid7()),
+        prediction_id=None,
+        model=None,
+        external_id=None,
+        kind="label",
+        value="Bag",
+        source="user",
+        trust=1,
+        actor=None,
+        principal="anonymous",
+        labelled_at=1000,
+        received_at=2000,
     )
     return usual._replace(**fields)

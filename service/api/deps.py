@@ -1,6 +1,6 @@
 """What routes work with."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Protocol
 
@@ -10,11 +10,12 @@ from prometheus_client import CollectorRegistry
 from service.api.buffers import BodyBudget
 from service.api.draining import Draining
 from service.domain import Address, Ref, Wish
+from service.learning.intake import Intake
 from service.registry.catalog import Catalog
 from service.registry.fleet import Fleet
 from service.serving.pipeline import Pipeline
 from service.serving.router import Target
-from service.store.base import AliasMove, ControlReader, PredictionReader, State, WishChange
+from service.store.base import AliasMove, ControlReader, FeedbackReader, PredictionReader, State, Tag, WishChange
 from service.store.following import StateFollower
 from service.wire.statistics import Statistics
 
@@ -47,6 +48,12 @@ class Changes(Protocol):
 
     async def delete_model(self, model: str, versions: Collection[int]) -> None: ...
 
+    async def erase(self, ids: Sequence[str]) -> int: ...
+
+    async def erase_tagged(
+        self, tag: Tag, model: str | None, *, after: str = "", limit: int
+    ) -> tuple[int, str | None]: ...
+
 
 @dataclass(slots=True)
 class ReadinessMemory:
@@ -70,6 +77,14 @@ def _always() -> bool:
 
 
 @dataclass(frozen=True, slots=True)
+class FeedbackParts:
+    """Who takes feedback, and where what was taken can be read."""
+
+    intake: Intake
+    events: FeedbackReader
+
+
+@dataclass(frozen=True, slots=True)
 class Services:
     """Everything that routes use."""
 
@@ -85,6 +100,7 @@ class Services:
     follower: StateFollower
     control: ControlReader
     predictions: PredictionReader
+    feedback: FeedbackParts
     bodies: BodyBudget
     fleet: Fleet
     changes: Changes

@@ -1,7 +1,7 @@
 """A request whose body is still to be read, whichever way it came."""
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import AsyncIterator, Collection
 from typing import Self
 
 from starlette.datastructures import QueryParams
@@ -9,11 +9,48 @@ from starlette.datastructures import QueryParams
 from service.api.buffers import BodyBudget
 from service.api.compression import decompressed
 from service.api.exchange import Exchange
-from service.errors import BodyTooLarge, ClientLeft, MalformedBody, UnsupportedMediaType
+from service.errors import BodyTooLarge, BodyTooSlow, ClientLeft, MalformedBody, UnsupportedMediaType
 from service.serving.parameters import Query
 
 # Under a server other than ours, a watch is a task, which is started only for those who wait.
 _WATCH_AFTER_SECONDS = 0.005
+
+
+async def body_in_chunks(exchange: Exchange, limit: int | None, *, patience: float) -> AsyncIterator[bytes]:
+    """A body as it comes, of which nobody holds more than a piece; `patience`: seconds for each.
+
+    Raises BodyTooLarge, BodyTooSlow, UnsupportedMediaType or ClientLeft.
+    """
+    check_encoding(exchange, ())
+    if limit is not None and int(exchange.headers.get(b"content-length", b"0")) > limit:
+        raise BodyTooLarge(limit)
+    size, more = 0, True
+    while more:
+        try:
+            async with asyncio.timeout(patience):
+                message = await exchange.receive()
+        except TimeoutError:
+            raise BodyTooSlow from None
+        if message["type"] == "http.disconnect":
+            raise ClientLeft
+        chunk = message.get("body", b"")
+        more = message.get("more_body", False)
+        size += len(chunk)
+        if limit is not None and size > limit:
+            raise BodyTooLarge(limit)
+        yield chunk
+
+
+def check_encoding(exchange: Exchange, encodings: Collection[str]) -> str | None:
+    """In what a body is compressed; None where it isn't. Raises UnsupportedMediaType unless it is one of these."""
+    encoding = exchange.header(b"content-encoding")
+    if encoding == "identity":
+        return None
+    if encoding is not None and encoding not in encodings:
+        what = f"{encoding[:50]!r} is not read"
+        expected = "a body that is not compressed" + "".join(f", or {one}" for one in encodings)
+        raise UnsupportedMediaType(what, field="Content-Encoding", expected=expected)
+    return encoding
 
 
 class IncomingRequest:
@@ -109,13 +146,7 @@ class IncomingRequest:
 
     def _check_head(self) -> str | None:
         """In what the body is compressed; None where it isn't."""
-        encoding = self._exchange.header(b"content-encoding")
-        if encoding == "identity":
-            encoding = None
-        if encoding is not None and encoding not in self._encodings:
-            what = f"{encoding[:50]!r} is not read"
-            expected = "a body that is not compressed" + "".join(f", or {one}" for one in self._encodings)
-            raise UnsupportedMediaType(what, field="Content-Encoding", expected=expected)
+        encoding = check_encoding(self._exchange, self._encodings)
         if int(self._exchange.headers.get(b"content-length", b"0")) > self._limit:
             raise BodyTooLarge(self._limit)
         return encoding

@@ -1,21 +1,20 @@
 """The shapes of bodies and answers, for /docs and for clients that generate code from it."""
 
-import re
 from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Field
 
 from models.inputs import InputContract
 from models.manifest import NAME_PATTERN, Metric, Target
 from service.domain import Precision
+from service.learning.instants import Instant
 from service.registry.fleet import VersionState
 from service.serving.parameters import Parameters, Text
+from service.store.feedback import EventKind, EventState
 
 _VERSION = r"^[1-9][0-9]{0,8}$"
-_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]")
 
 
 class Scored(BaseModel):
@@ -109,16 +108,6 @@ class ModelList(BaseModel):
     broken: Annotated[list[BrokenInfo], Field(description="checkpoints that can't be served, and why")]
 
 
-def _written_out(value: Any) -> Any:
-    """Pydantic takes a number too: seconds since 1970, or milliseconds, whichever it finds likelier."""
-    if isinstance(value, str) and not _DATE.match(value):
-        raise PydanticCustomError("datetime_parsing", "Input should be a date and a time: 2026-01-31T08:00:00Z")
-    return value
-
-
-_Instant = Annotated[AwareDatetime, BeforeValidator(_written_out)]
-
-
 class PredictionFilters(BaseModel):
     """Which predictions are wanted."""
 
@@ -126,8 +115,8 @@ class PredictionFilters(BaseModel):
 
     model: Annotated[str | None, Field(pattern=NAME_PATTERN)] = None
     version: Annotated[int | None, Field(ge=1, lt=10**9)] = None
-    since: Annotated[_Instant | None, Field(description="made at this time or later: 2026-01-31T08:00:00Z")] = None
-    until: Annotated[_Instant | None, Field(description="made before this time")] = None
+    since: Annotated[Instant | None, Field(description="made at this time or later: 2026-01-31T08:00:00Z")] = None
+    until: Annotated[Instant | None, Field(description="made before this time")] = None
     external_id: Text | None = None
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
     cursor: Annotated[UUID | None, Field(description="next_cursor of the page before")] = None
@@ -148,6 +137,9 @@ class PredictionRecord(BaseModel):
     key: str | None
     tags: dict[str, str]
     prediction: Annotated[dict[str, Any], Field(description="label and probability, labels, value, or error")]
+    probabilities: Annotated[
+        list[float] | None, Field(description="of all labels, in their order, where there are more than two")
+    ]
     latency_ms: float
     principal: str
     request_id: str
@@ -155,6 +147,83 @@ class PredictionRecord(BaseModel):
 
 class PredictionPage(BaseModel):
     predictions: list[PredictionRecord]
+    next_cursor: Annotated[str | None, Field(description="null where there are no more")]
+
+
+class ErasureFilters(BaseModel):
+    """Which predictions shall be deleted."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    tag: Annotated[Text, Field(description="name:value, as it was given with the predictions", examples=["user:7"])]
+    model: Annotated[str | None, Field(pattern=NAME_PATTERN)] = None
+    cursor: Annotated[UUID | None, Field(description="next_cursor of the answer before")] = None
+
+
+class Erased(BaseModel):
+    deleted: Annotated[int, Field(description="predictions, shadows among them")]
+    next_cursor: Annotated[str | None, Field(description="null where all were looked through")] = None
+
+
+class FeedbackResult(BaseModel):
+    """What became of one item."""
+
+    index: Annotated[int, Field(description="its place among the items that were sent, from 0")]
+    event_id: Annotated[str | None, Field(description="the first one's where it is a duplicate; null where rejected")]
+    prediction_id: str | None
+    status: Annotated[
+        Literal["joined", "pending", "duplicate", "conflict", "rejected"],
+        Field(description="pending: the prediction is not known yet; conflict: its key was used for something else"),
+    ]
+    error: str | None
+
+
+class FeedbackAnswer(BaseModel):
+    accepted: Annotated[int, Field(description="how many are durable now: joined, pending or duplicates")]
+    results: list[FeedbackResult]
+    omitted: Annotated[int, Field(description="problems beyond the first 10,000")] = 0
+
+
+class FeedbackEventFilters(BaseModel):
+    """Which events are wanted."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: Annotated[str | None, Field(pattern=NAME_PATTERN)] = None
+    prediction_id: UUID | None = None
+    external_id: Text | None = None
+    kind: EventKind | None = None
+    source: Text | None = None
+    since: Annotated[Instant | None, Field(description="received at this time or later: 2026-01-31T08:00:00Z")] = None
+    until: Annotated[Instant | None, Field(description="received before this time")] = None
+    limit: Annotated[int, Field(ge=1, le=1000)] = 100
+    cursor: Annotated[UUID | None, Field(description="next_cursor of the page before")] = None
+
+
+class FeedbackEventInfo(BaseModel):
+    """Something that was said of a prediction."""
+
+    event_id: str
+    prediction_id: str | None
+    model: Annotated[str | None, Field(description="null while the prediction is not known")]
+    external_id: str | None
+    kind: EventKind
+    label: str | list[str] | None = None
+    value: float | None = None
+    rating: float | None = None
+    source: str
+    trust: Annotated[int, Field(description="of the source, when it was received")]
+    actor: str | None
+    principal: str
+    labelled_at: datetime
+    received_at: datetime
+    supersedes: str | None
+    idempotency_key: str | None
+    status: EventState
+
+
+class FeedbackEventPage(BaseModel):
+    events: list[FeedbackEventInfo]
     next_cursor: Annotated[str | None, Field(description="null where there are no more")]
 
 

@@ -6,6 +6,7 @@ import typer
 
 from service.cli.asking import alias, models, predict
 from service.cli.checkpoints import register, train, verify
+from service.cli.feedback import app as feedback
 from service.cli.optimizing import optimize
 from service.cli.serving import serve
 from service.cli.versions import delete, load, reload, unload
@@ -18,6 +19,7 @@ app = typer.Typer(
 )
 for command in (serve, predict, models, alias, load, unload, reload, delete, register, verify, optimize):
     app.command()(command)
+app.add_typer(feedback, name="feedback")
 # Its arguments, --help among them, are those of the training.
 app.command(
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},

@@ -8,7 +8,7 @@ from service.errors import StoreUnavailable
 from service.process.aside import in_daemon_thread
 from service.registry.catalog import Catalog
 from service.registry.scanner import Scanner
-from service.store.base import Aliases, Found
+from service.store.base import Aliases, Contracts, Found
 
 log = logging.getLogger(__name__)
 
@@ -18,7 +18,7 @@ _RETRY_SECONDS = 0.1
 class Crowning(Protocol):
     """How the store is told of what was found. Raises StoreUnavailable."""
 
-    async def crown_new_models(self, found: Found) -> Aliases: ...
+    async def crown_new_models(self, found: Found, contracts: Contracts) -> Aliases: ...
 
 
 class Stock:
@@ -61,6 +61,6 @@ class Stock:
         return True
 
     async def _crown(self, catalog: Catalog) -> Aliases:
-        aliases = await self._crowning.crown_new_models(catalog.digests())
+        aliases = await self._crowning.crown_new_models(catalog.digests(), catalog.contracts())
         self.catalog, self.number = catalog, self._scanner.number
         return aliases

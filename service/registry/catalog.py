@@ -9,6 +9,7 @@ from models.manifest import BrokenCheckpoint, Manifest, parse_version
 from service.domain import CHAMPION, Address, Ref
 from service.errors import NotReady, UnknownAlias, UnknownModel, UnknownVersion
 from service.store.base import Aliases
+from service.store.feedback import ModelContract
 
 NOT_HERE_YET = "this process has not read its files yet"
 CHANGED = "its files changed while the service runs; register them as a new version, or restart the service"
@@ -124,6 +125,11 @@ class Catalog:
             name: {number: version.manifest.digest for number, version in model.versions.items()}
             for name, model in self.models.items()
         }
+
+    def contracts(self) -> dict[str, ModelContract]:
+        """Model -> what all its versions share, as far as feedback is checked against it."""
+        manifests = {name: model.example.manifest for name, model in self.models.items()}
+        return {name: ModelContract(manifest.task, tuple(manifest.labels)) for name, manifest in manifests.items()}
 
     def model(self, name: str) -> Model:
         """Raises UnknownModel."""

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from service.serving.postprocess import Prediction
+from service.serving.postprocess import Prediction, Probabilities
 from service.wire.inference import Outputs
 
 
@@ -12,6 +12,7 @@ class Computed(NamedTuple):
 
     outputs: Outputs
     predictions: Sequence[Prediction]
+    probabilities: Probabilities | None
     prediction_ids: Sequence[str]
 
 

@@ -18,13 +18,14 @@ from service.serving import codec
 from service.serving.admission import Admission
 from service.serving.allowance import Allowance
 from service.serving.answer import Computed, Encoded
+from service.serving.capture import Capture
 from service.serving.codec import Body, Parsed
 from service.serving.offloading import Offloader
 from service.serving.parameters import Query
-from service.serving.postprocess import predictions_of
+from service.serving.postprocess import interpret
 from service.serving.recording import records_of
 from service.serving.router import Router, Target
-from service.store.base import Record
+from service.store.base import Input, Record
 from service.telemetry.instruments import HttpTelemetry, VersionMeasures
 from service.wire.inference import Outputs
 
@@ -44,8 +45,8 @@ class Engines(Protocol):
 class Log(Protocol):
     """What remembers predictions."""
 
-    def record(self, records: Iterable[Record]) -> None:
-        """Takes no time and never fails."""
+    def record(self, records: Iterable[Record], inputs: Iterable[Input]) -> None:
+        """Takes no time and never fails. `inputs`: of some of the records, to be kept with them."""
         ...
 
 
@@ -93,9 +94,10 @@ Raises MalformedHeader, MalformedBody, UnsupportedMediaType, UnprocessableInput 
 
 
 class Prepared(NamedTuple):
-    """What was asked, rows for an engine, and by when."""
+    """What was asked, the rows as they came, the rows for an engine, and by when."""
 
     parsed: Parsed
+    rows: RawRows | Tensors
     tensors: Tensors
     deadline: Deadline
 
@@ -108,6 +110,7 @@ class Pipeline:
         router: Router,
         engines: Engines,
         log: Log,
+        capture: Capture,
         telemetry: HttpTelemetry,
         threads: Executor,
         limits: Limits,
@@ -116,6 +119,7 @@ class Pipeline:
         self._router = router
         self._engines = engines
         self._log = log
+        self._capture = capture
         self._telemetry = telemetry
         self._offloader = Offloader(threads, limits.max_waiting_decodes, clock)
         self._admission = Admission(limits.max_requests)
@@ -142,17 +146,18 @@ class Pipeline:
             # Only now: clients that send slowly take nobody's place.
             with self._admission.of(target.ref):
                 body = Body(data, incoming.content_type, incoming.query, incoming.json_length)
-                parsed, tensors, deadline = await self._prepare(body, parse, target, deadline, caller, measures)
+                parsed, rows, tensors, deadline = await self._prepare(body, parse, target, deadline, caller, measures)
                 wanted = parsed.parameters
                 outputs = await self._engines.infer(target.ref, tensors, deadline, wanted.priority)
             _account(target.ref, outputs, measures)
             began = self._clock()
-            predictions = predictions_of(outputs, target.manifest, wanted)
-            ids = [str(uuid7()) for _ in predictions]
-            answer = parsed.encode(target.ref, Computed(outputs, predictions, ids))
+            predictions, probabilities = interpret(outputs, target.manifest, wanted)
+            computed = Computed(outputs, predictions, probabilities, [str(uuid7()) for _ in predictions])
+            answer = parsed.encode(target.ref, computed)
             encoded = self._clock()
             measures.encode.observe(encoded - began)
-            self._log.record(records_of(ids, predictions, target, wanted, caller, encoded - caller.arrived))
+            records = records_of(computed, target, wanted, caller, encoded - caller.arrived)
+            self._log.record(records, self._capture.inputs(rows, computed, target))
             return answer
 
     async def _read(self, incoming: Incoming, deadline: Deadline) -> bytes:
@@ -185,13 +190,13 @@ class Pipeline:
         decoded = self._clock()
         measures.parse.observe(decoded - began)
         if isinstance(rows, Tensors):
-            return Prepared(parsed, rows, deadline)
+            return Prepared(parsed, rows, rows, deadline)
         if is_small:
             tensors = _preprocess(rows, target)
         else:
             tensors = await in_thread(lambda _: _preprocess(rows, target), ref, "preprocessing", deadline)
         measures.preprocess.observe(self._clock() - decoded)
-        return Prepared(parsed, tensors, deadline)
+        return Prepared(parsed, rows, tensors, deadline)
 
     def _check(self, ref: Ref, where: str, deadline: Deadline) -> None:
         """Of work that is done here: raises DeadlineExceeded once its time is up."""

@@ -1,7 +1,7 @@
 """From a network's numbers to what a caller reads, by task."""
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,20 +12,42 @@ from service.errors import PredictionFailed, QuarantinedInput
 from service.wire.inference import Outputs
 
 Prediction = dict[str, Any]
+Probabilities = list[list[float]]
+"""Of all labels, in a list for each row; of binary tasks those of both."""
+
+
+class Interpretation(NamedTuple):
+    """What the network's numbers mean: a prediction for each row, and the probabilities behind it.
+
+    `probabilities` is None for tasks that have none; a row that failed has an empty list.
+    """
+
+    predictions: list[Prediction]
+    probabilities: Probabilities | None
+
 
 # Of as many, one row's softmax takes plain Python less than numpy's six calls. Rows do not count here: a row's numbers
 # must not depend, to the last bit, on how many others were asked for with it.
 _FEW_LABELS = 32
 
 
-def predictions_of(outputs: Outputs, manifest: Manifest, parameters: PredictParameters) -> list[Prediction]:
+def interpret(outputs: Outputs, manifest: Manifest, parameters: PredictParameters) -> Interpretation:
     """A prediction for each row, or, in its place, why that row has none."""
     values = outputs.values
     if not outputs.failures:
         return postprocess(values, manifest, parameters)
     good = [index for index in range(len(values)) if index not in outputs.failures]
-    answered = dict(zip(good, postprocess(values[good], manifest, parameters), strict=True))
-    return [answered.get(index) or {"error": _row_error(outputs, index)} for index in range(len(values))]
+    answered, behind = postprocess(values[good], manifest, parameters)
+    places = dict(zip(good, range(len(good)), strict=True))
+    predictions = [
+        answered[places[index]] if index in places else {"error": _row_error(outputs, index)}
+        for index in range(len(values))
+    ]
+    if behind is None:
+        return Interpretation(predictions, None)
+    return Interpretation(
+        predictions, [behind[places[index]] if index in places else [] for index in range(len(values))]
+    )
 
 
 def _row_error(outputs: Outputs, index: int) -> dict[str, str]:
@@ -33,7 +55,7 @@ def _row_error(outputs: Outputs, index: int) -> dict[str, str]:
     return {"type": kind, "detail": outputs.failures[index]}
 
 
-def postprocess(outputs: Array, manifest: Manifest, parameters: PredictParameters) -> list[Prediction]:
+def postprocess(outputs: Array, manifest: Manifest, parameters: PredictParameters) -> Interpretation:
     """One prediction a row of `outputs`, (n, k) float32.
 
     multiclass: softmax; binary: sigmoid, and the second label from `threshold` on; `probability` is always that of the
@@ -41,29 +63,32 @@ def postprocess(outputs: Array, manifest: Manifest, parameters: PredictParameter
     """
     match manifest.task:
         case "multiclass":
-            return _labelled(softmax(outputs), outputs.argmax(axis=1).tolist(), manifest, parameters)
+            rows = softmax(outputs)
+            return Interpretation(_labelled(rows, outputs.argmax(axis=1).tolist(), manifest, parameters), rows)
         case "binary":
             positive = sigmoid(outputs[:, 0])
-            probabilities = np.stack([1 - positive, positive], axis=1).tolist()
-            return _labelled(probabilities, (positive >= manifest.threshold).astype(int).tolist(), manifest, parameters)
+            rows = np.stack([1 - positive, positive], axis=1).tolist()
+            chosen = (positive >= manifest.threshold).astype(int).tolist()
+            return Interpretation(_labelled(rows, chosen, manifest, parameters), rows)
         case "multilabel":
-            return [_multilabel(row, manifest, parameters) for row in sigmoid(outputs).tolist()]
+            rows = sigmoid(outputs).tolist()
+            return Interpretation([_multilabel(row, manifest, parameters) for row in rows], rows)
         case "regression":
             assert manifest.target is not None
             values = outputs[:, 0].astype(np.float64) * manifest.target.std + manifest.target.mean
-            return [{"value": value} for value in values.tolist()]
+            return Interpretation([{"value": value} for value in values.tolist()], None)
         case "embedding":
-            return [{"embedding": row} for row in outputs.tolist()]
+            return Interpretation([{"embedding": row} for row in outputs.tolist()], None)
 
 
-def softmax(logits: Array) -> list[list[float]]:
+def softmax(logits: Array) -> Probabilities:
     """Probabilities of (n, k) logits."""
     if logits.shape[1] <= _FEW_LABELS:
         return [_softmax(row) for row in logits.tolist()]
     # The ufuncs themselves: for few rows, the methods that stand for them take as long again.
     shifted = logits.astype(np.float64) - np.maximum.reduce(logits, axis=1, keepdims=True)
     exponentials = np.exp(shifted)
-    probabilities: list[list[float]] = (exponentials / np.add.reduce(exponentials, axis=1, keepdims=True)).tolist()
+    probabilities: Probabilities = (exponentials / np.add.reduce(exponentials, axis=1, keepdims=True)).tolist()
     return probabilities
 
 
@@ -83,7 +108,7 @@ def sigmoid(logits: Array) -> Array:
 
 
 def _labelled(
-    rows: list[list[float]], chosen: list[int], manifest: Manifest, parameters: PredictParameters
+    rows: Probabilities, chosen: list[int], manifest: Manifest, parameters: PredictParameters
 ) -> list[Prediction]:
     labels = manifest.labels
     predictions: list[Prediction] = [

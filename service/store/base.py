@@ -11,12 +11,18 @@ from typing import Any, Literal, NamedTuple, Protocol
 from uuid_utils import UUID
 
 from service.domain import CHAMPION, Loading, Precision, Ref, Wish
+from service.store.feedback import FeedbackEvent, FeedbackFilters, FeedbackPage, ModelContract, Outcome
 
 Aliases = dict[str, dict[str, int]]
 """Model -> alias -> version."""
 
 Found = Mapping[str, Mapping[int, str]]
 """Model -> version -> digest of its weights: what lies on disk."""
+
+Contracts = Mapping[str, ModelContract]
+"""Model -> what all its versions share."""
+
+NO_CONTRACTS: Contracts = {}
 
 Role = Literal["answered", "shadow"]
 
@@ -88,11 +94,39 @@ class Record(NamedTuple):
     propensity: float = 1.0
     external_id: str | None = None
     key: str | None = None
+    scores: str | None = None
+    """The probabilities of all labels, where there are more than two: float32, little-endian, in base64."""
 
     @property
     def time(self) -> float:
         """When it was made, in seconds since 1970 and exact to the millisecond: its id says so."""
         return milliseconds_of(self.id) / 1000
+
+
+Chosen = Literal["uniform", "uncertain"]
+Form = Literal["npy", "text", "prepared"]
+
+
+class Input(NamedTuple):
+    """The row that a prediction was made of, as it came: a text in UTF-8, or a .npy file.
+
+    `prepared`: the row came prepared, as the version's network takes it. `probability` is that of its being kept, given
+    what came before it; `chosen` says whether it was drawn, or kept because the model was unsure.
+    """
+
+    prediction_id: str
+    model: str
+    form: Form
+    chosen: Chosen
+    probability: float
+    data: bytes
+
+
+class Tag(NamedTuple):
+    """What callers give with their predictions."""
+
+    name: str
+    value: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +159,10 @@ class ControlReader(Protocol):
 
     def history(self, model: str, *, limit: int = 100) -> list[AliasMove]:
         """The moves of a model's aliases, the newest first."""
+        ...
+
+    def contracts(self) -> Contracts:
+        """What every model that was ever seen asks of feedback."""
         ...
 
 
@@ -165,10 +203,10 @@ class Control(ControlReader, Protocol):
         """The files of a deleted version are gone."""
         ...
 
-    def crown_new_models(self, found: Found) -> Aliases:
+    def crown_new_models(self, found: Found, contracts: Contracts = NO_CONTRACTS) -> Aliases:
         """Remember the versions found on disk, and make the lowest of a model without a champion its champion.
 
-        Versions that were deleted are none, whatever lies there.
+        Versions that were deleted are none, whatever lies there. What their models' versions share is remembered too.
         """
         ...
 
@@ -182,21 +220,76 @@ class PredictionReader(Protocol):
 
     def get(self, prediction_id: str) -> Record | None: ...
 
+    def input(self, prediction_id: str) -> Input | None: ...
+
     def list(self, filters: Filters, *, limit: int, cursor: str | None = None) -> Page: ...
 
 
 class Predictions(PredictionReader, Protocol):
     """What the recorder alone may do."""
 
-    def append(self, records: Sequence[Record]) -> None:
-        """Make records durable, all or none; those whose id is there already are left as they are.
+    def append(self, records: Sequence[Record], inputs: Sequence[Input] = ()) -> int:
+        """Make records durable, all or none, with the inputs of some of them; what is there already stays as it is.
 
-        Raises StoreUnavailable where trying again later may help.
+        What was said of them before counts from then on: how many events waited for them. Raises StoreUnavailable
+        where trying again later may help.
         """
         ...
 
     def delete_older_than(self, time: float, *, limit: int) -> int:
         """Delete up to `limit` records that were made before `time`, the oldest first; how many there were."""
+        ...
+
+    def delete_inputs(self, older_than: float, max_bytes: int, *, limit: int) -> int:
+        """Delete up to `limit` inputs, the oldest first, that came before `older_than` or while there are more bytes
+        of them than `max_bytes`; how many there were."""
+        ...
+
+
+class FeedbackReader(Protocol):
+    """Each verb raises StoreUnavailable while the store can't be read."""
+
+    def list(self, filters: FeedbackFilters, *, limit: int, cursor: str | None = None) -> FeedbackPage: ...
+
+
+class Feedback(FeedbackReader, Protocol):
+    """What the recorder alone may do. Each verb is one transaction, and raises StoreUnavailable."""
+
+    def add(self, events: Sequence[FeedbackEvent], contracts: Contracts) -> list[Outcome]:
+        """Make events durable, all or none of those that are accepted; what became of each, in their order.
+
+        What is there already is left as it is; labels that a model does not have are rejected.
+        """
+        ...
+
+    def orphan_older_than(self, time: float, *, limit: int) -> int:
+        """Give up on up to `limit` events that were received before `time` and have no prediction; how many there were.
+
+        Should it still come, they are joined all the same.
+        """
+        ...
+
+    def delete_older_than(self, time: float, *, limit: int) -> int:
+        """Delete up to `limit` events received before `time`, the oldest first, and what is known of predictions made
+        before it; how many events there were."""
+        ...
+
+
+class Erasure(Protocol):
+    """What the recorder alone may do."""
+
+    def erase(self, ids: Sequence[str]) -> int:
+        """Delete these predictions and those computed beside them, with all that is kept of them; how many there were.
+
+        Raises StoreUnavailable.
+        """
+        ...
+
+    def erase_tagged(self, tag: Tag, model: str | None, *, after: str = "", limit: int) -> tuple[int, str | None]:
+        """Look through `limit` predictions whose ids follow `after`, and delete those with this tag, as `erase` does.
+
+        How many there were, and where to go on; None where all were looked through. Raises StoreUnavailable.
+        """
         ...
 
 

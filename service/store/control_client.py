@@ -1,14 +1,14 @@
-"""Changes of control state, asked of the recorder."""
+"""Changes of what is in the store, asked of the recorder."""
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from service.domain import Ref, Wish
 from service.errors import StoreUnavailable
-from service.store.base import Aliases, AliasMove, Found, WishChange
+from service.store.base import NO_CONTRACTS, Aliases, AliasMove, Contracts, Found, Tag, WishChange
 from service.store.messages import Facts, crown_facts, error_of, move_of, wish_facts, wish_of
 from service.wire.frames import Frame, Kind
 from service.wire.link import Link
@@ -50,10 +50,21 @@ class ControlClient:
         """As `Control.note_removed`."""
         await self._ask({"verb": "note_removed", "ref": str(ref)})
 
-    async def crown_new_models(self, found: Found) -> Aliases:
+    async def crown_new_models(self, found: Found, contracts: Contracts = NO_CONTRACTS) -> Aliases:
         """As `Control.crown_new_models`."""
-        aliases: Aliases = (await self._ask(crown_facts(found)))["aliases"]
+        aliases: Aliases = (await self._ask(crown_facts(found, contracts)))["aliases"]
         return aliases
+
+    async def erase(self, ids: Sequence[str]) -> int:
+        """As `Erasure.erase`."""
+        erased: int = (await self._ask({"verb": "erase", "ids": list(ids)}))["erased"]
+        return erased
+
+    async def erase_tagged(self, tag: Tag, model: str | None, *, after: str = "", limit: int) -> tuple[int, str | None]:
+        """As `Erasure.erase_tagged`."""
+        facts = {"verb": "erase_tagged", "tag": list(tag), "model": model, "after": after, "limit": limit}
+        answer = await self._ask(facts)
+        return answer["erased"], answer["after"]
 
     async def _ask(self, facts: dict[str, Any]) -> Facts:
         loop = asyncio.get_running_loop()

@@ -1,15 +1,24 @@
 """What is said to the recorder and what it answers, as JSON facts in frames.
 
-RECORD    {"records": [[a Record's fields in their order], ...]}, under a number
+RECORD    {"records": [[a Record's fields in their order], ...]}, under a number; with inputs of some of them also
+          "inputs": [[an Input's fields, its size instead of its data], ...], and their data one after another
 RECORDED  the same number, {"refused": how many}: all others of that number are durable
+FEEDBACK  {"events": [[a FeedbackEvent's fields in their order], ...]}, under a number
+NOTED     the same number, {"outcomes": [[an Outcome's fields in their order], ...]}: what is accepted is durable; or
+          FAILED, with the error's facts
 CHANGE    {"verb": "move_alias" | "change_wish" | "delete_version" | "delete_model" | "note_removed" |
           "crown_new_models", ...}
-CHANGED   {"move": ...}, {"wish": ...}, {"aliases": ...} or {}; or FAILED, with the error's facts
+          or {"verb": "erase", "ids": [...]} | {"verb": "erase_tagged", "tag": [name, value], "model", "after", "limit"}
+CHANGED   {"move": ...}, {"wish": ...}, {"aliases": ...}, {"erased": how many, "after"?} or {}; or FAILED, with the
+          error's facts
 """
 
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
+
+import numpy as np
+import orjson
 
 from service.domain import Loading, Precision, Ref, Wish
 from service.errors import (
@@ -22,15 +31,46 @@ from service.errors import (
     VersionInUse,
     VersionUnloaded,
 )
-from service.store.base import AliasMove, Control, Found, WishChange
+from service.store.base import AliasMove, Contracts, Control, Erasure, Found, Input, Tag, WishChange
+from service.store.feedback import ModelContract
+from service.store.record_queue import Group
+from service.wire.frames import Frame, Kind
 
 Facts = Mapping[str, Any]
 
 
-def crown_facts(found: Found) -> dict[str, Any]:
+def record_frame(group: Group) -> Frame:
+    """The RECORD of what is sent together."""
+    meta: dict[str, Any] = {"records": [orjson.Fragment(offer.record) for offer in group.offers]}
+    kept = [offer.input for offer in group.offers if offer.input is not None]
+    if not kept:
+        return Frame(Kind.RECORD, group.number, meta)
+    meta["inputs"] = [[*one[:-1], len(one.data)] for one in kept]
+    data = np.frombuffer(b"".join([one.data for one in kept]), np.uint8)
+    return Frame(Kind.RECORD, group.number, meta, [data])
+
+
+def inputs_in(frame: Frame) -> list[Input]:
+    """Those of a RECORD. Raises BrokenContract, TypeError or ValueError."""
+    described = frame.meta.get("inputs", [])
+    if not described:
+        return []
+    [data] = frame.arrays
+    sizes = [one[-1] for one in described]
+    if data.dtype != np.uint8 or sum(sizes) != data.size or min(sizes) < 0:
+        raise BrokenContract("inputs", expected=f"{sum(sizes)} bytes", got=data.size)
+    inputs, start = [], 0
+    for *fields, size in described:
+        inputs.append(Input._make((*fields, data[start : start + size].tobytes())))
+        start += size
+    return inputs
+
+
+def crown_facts(found: Found, contracts: Contracts) -> dict[str, Any]:
     """The CHANGE that crowns the first versions of new models."""
+    shared = {model: [contract.task, contract.labels] for model, contract in contracts.items()}
     table = {model: {str(version): digest for version, digest in numbers.items()} for model, numbers in found.items()}
-    return {"verb": "crown_new_models", "found": table}
+    return {"verb": "crown_new_models", "found": table, "contracts": shared}
 
 
 def wish_facts(ref: Ref, change: WishChange) -> dict[str, Any]:
@@ -38,7 +78,7 @@ def wish_facts(ref: Ref, change: WishChange) -> dict[str, Any]:
     return {"verb": "change_wish", "ref": str(ref), "change": asdict(change)}
 
 
-def apply(control: Control, facts: Facts) -> dict[str, Any]:
+def apply(control: Control, erasure: Erasure, facts: Facts) -> dict[str, Any]:
     """Do what a CHANGE says; what CHANGED answers. Raises what the verb raises."""
     match facts:
         case {"verb": "move_alias", "model": model, "alias": alias, "version": version, **more}:
@@ -55,9 +95,15 @@ def apply(control: Control, facts: Facts) -> dict[str, Any]:
         case {"verb": "note_removed", "ref": name}:
             control.note_removed(Ref.parse(name))
             return {}
-        case {"verb": "crown_new_models", "found": table}:
+        case {"verb": "crown_new_models", "found": table, "contracts": shared}:
             found = {model: {int(text): digest for text, digest in numbers.items()} for model, numbers in table.items()}
-            return {"aliases": control.crown_new_models(found)}
+            contracts = {model: ModelContract(task, tuple(labels)) for model, (task, labels) in shared.items()}
+            return {"aliases": control.crown_new_models(found, contracts)}
+        case {"verb": "erase", "ids": ids}:
+            return {"erased": erasure.erase(ids)}
+        case {"verb": "erase_tagged", "tag": tag, "model": model, "after": after, "limit": limit}:
+            erased, last = erasure.erase_tagged(Tag(*tag), model, after=after, limit=limit)
+            return {"erased": erased, "after": last}
         case _:
             raise BrokenContract("CHANGE", expected="a verb and its facts", got=facts.get("verb"))
 

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import orjson
 
-from service.store.base import Record
-from service.store.record_queue import LogPolicy, RecordQueue
+from service.store.base import Input, Record
+from service.store.messages import record_frame
+from service.store.record_queue import LogPolicy, Offer, RecordQueue
 from service.telemetry.instruments import HttpTelemetry
-from service.wire.frames import Frame, Kind
+from service.wire.frames import Frame
 from service.wire.link import KeptLink
 
 log = logging.getLogger(__name__)
@@ -52,15 +53,19 @@ class PredictionLog:
         await self._flush()
         await self._link.stop()
 
-    def record(self, records: Iterable[Record]) -> None:
-        """Never waits and never fails: what can't be kept is dropped, and counted."""
+    def record(self, records: Iterable[Record], inputs: Iterable[Input] = ()) -> None:
+        """Never waits and never fails: what can't be kept is dropped, and counted; inputs before records."""
+        kept = {one.prediction_id: one for one in inputs} if inputs else {}
+        if kept and not self._queue.has_room_for_inputs:
+            self._telemetry.inputs_dropped.inc(len(kept))
+            kept = {}
         for record in records:
             try:
                 encoded = orjson.dumps(tuple(record))
             except TypeError:
                 self._drop("unencodable")
                 continue
-            if not self._queue.offer(encoded):
+            if not self._queue.offer(Offer(encoded, kept.get(record.id) if kept else None)):
                 self._drop("queue_full")
         if self._link.is_open and self._queue.has_full_group:
             self._send()
@@ -78,8 +83,7 @@ class PredictionLog:
         if not self._link.is_open:
             return
         for group in self._queue.take():
-            records = [orjson.Fragment(record) for record in group.records]
-            self._link.send(Frame(Kind.RECORD, group.number, meta={"records": records}))
+            self._link.send(record_frame(group))
 
     def _receive(self, frame: Frame) -> None:
         refused = frame.meta["refused"]

@@ -3,6 +3,9 @@
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple, dataclass
+from typing import NamedTuple
+
+from service.store.base import Input
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +27,23 @@ class LogPolicy:
             raise ValueError(f"the log's bounds must be positive, got {self}")
 
 
+class Offer(NamedTuple):
+    """A record, encoded, and the input that is kept with it."""
+
+    record: bytes
+    input: Input | None = None
+
+    @property
+    def num_bytes(self) -> int:
+        return len(self.record) + (0 if self.input is None else len(self.input.data))
+
+
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Records sent together, encoded; `offered` is when the oldest was, on the queue's clock."""
+    """What is sent together; `offered` is when the oldest was, on the queue's clock."""
 
     number: int
-    records: Sequence[bytes]
+    offers: Sequence[Offer]
     offered: float
 
 
@@ -39,7 +53,7 @@ class RecordQueue:
     def __init__(self, policy: LogPolicy, clock: Callable[[], float]) -> None:
         self._policy = policy
         self._clock = clock
-        self._waiting: deque[tuple[bytes, float]] = deque()
+        self._waiting: deque[tuple[Offer, float]] = deque()
         self._sent: dict[int, Group] = {}
         self._unsent: deque[Group] = deque()
         self._next_number = 0
@@ -50,15 +64,20 @@ class RecordQueue:
         """Records that are not acknowledged."""
         return self._num_records
 
-    def offer(self, record: bytes) -> bool:
+    def offer(self, offer: Offer) -> bool:
         """Take a record in, or say that there is no room for it."""
         policy = self._policy
-        if self._num_records >= policy.max_records or self._num_bytes + len(record) > policy.max_bytes:
+        if self._num_records >= policy.max_records or self._num_bytes + offer.num_bytes > policy.max_bytes:
             return False
-        self._waiting.append((record, self._clock()))
+        self._waiting.append((offer, self._clock()))
         self._num_records += 1
-        self._num_bytes += len(record)
+        self._num_bytes += offer.num_bytes
         return True
+
+    @property
+    def has_room_for_inputs(self) -> bool:
+        """Half of the room is for records alone: they are what must not be lost."""
+        return 2 * self._num_bytes <= self._policy.max_bytes
 
     @property
     def has_full_group(self) -> bool:
@@ -77,8 +96,8 @@ class RecordQueue:
         """Let go of a group; None where it is not under way."""
         group = self._sent.pop(number, None)
         if group is not None:
-            self._num_records -= len(group.records)
-            self._num_bytes -= sum(map(len, group.records))
+            self._num_records -= len(group.offers)
+            self._num_bytes -= sum(offer.num_bytes for offer in group.offers)
         return group
 
     def lose(self) -> None:
@@ -90,4 +109,4 @@ class RecordQueue:
         count = min(len(self._waiting), self._policy.max_group_records)
         taken = [self._waiting.popleft() for _ in range(count)]
         self._next_number += 1
-        return Group(self._next_number, [record for record, _ in taken], taken[0][1])
+        return Group(self._next_number, [offer for offer, _ in taken], taken[0][1])

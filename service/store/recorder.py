@@ -21,12 +21,14 @@ from service.store.databases import Location, Part
 from service.store.migrate import migrate
 from service.store.server import RecorderServer, Retention
 from service.store.sql_control import SqlControl
+from service.store.sql_erasure import SqlErasure
+from service.store.sql_feedback import SqlFeedback
 from service.store.sql_predictions import SqlPredictions
 from service.telemetry.instruments import RecorderTelemetry
 
 log = logging.getLogger(__name__)
 
-_SECONDS_A_DAY = 86_400.0
+_SECONDS_AN_HOUR, _SECONDS_A_DAY = 3_600.0, 86_400.0
 
 
 def main() -> None:
@@ -44,10 +46,17 @@ def main() -> None:
         # The supervisor starts another one in a moment.
         log.error("the store can't be reached", extra={"reason": error.reason})
         sys.exit(1)
-    predictions = SqlPredictions(location.writer(Part.PREDICTIONS))
+    engine = location.writer(Part.PREDICTIONS)
+    feedback = SqlFeedback(engine)
+    predictions = SqlPredictions(engine, feedback)
     telemetry = RecorderTelemetry(CollectorRegistry())
-    retention = Retention(settings.retention_days * _SECONDS_A_DAY)
-    server = RecorderServer(control, predictions, telemetry, retention)
+    retention = Retention(
+        keep=settings.retention_days * _SECONDS_A_DAY,
+        pending=settings.pending_feedback_hours * _SECONDS_AN_HOUR,
+        keep_inputs=settings.input_retention_days * _SECONDS_A_DAY,
+        max_input_bytes=settings.max_input_bytes,
+    )
+    server = RecorderServer(control, predictions, feedback, SqlErasure(engine), telemetry, retention)
     settle()
     uvloop.run(_serve(socket.socket(fileno=arguments.listen_fd), server))
 

@@ -23,9 +23,10 @@ from sqlalchemy import (
 
 from service.domain import CHAMPION, Loading, Precision, Ref, Wish
 from service.errors import AliasMoved, UnknownModel, UnknownVersion, VersionInUse, VersionUnloaded
-from service.store.base import Aliases, AliasMove, Found, State, WishChange, champions
+from service.store.base import NO_CONTRACTS, Aliases, AliasMove, Contracts, Found, State, WishChange, champions
 from service.store.databases import Location, Part, snapshot, sqlite_value, transaction
-from service.store.tables import alias_history, aliases, revision, versions, wishes
+from service.store.feedback import ModelContract
+from service.store.tables import alias_history, aliases, contracts, revision, versions, wishes
 
 T = TypeVar("T")
 
@@ -77,6 +78,10 @@ class SqlControl:
     def history(self, model: str, *, limit: int = 100) -> list[AliasMove]:
         with transaction(self._engine) as connection:
             return _moves(connection, _MOVES.where(alias_history.c.model == model).limit(limit))
+
+    def contracts(self) -> dict[str, ModelContract]:
+        with transaction(self._engine) as connection:
+            return _contracts(connection)
 
     def move_alias(
         self, model: str, alias: str, version: int, *, actor: str, reason: str, expected: int | None = None
@@ -141,9 +146,10 @@ class SqlControl:
             if connection.execute(update(versions).where(is_waiting).values(removed=self._milliseconds())).rowcount:
                 _raise_to(connection, number + 1)
 
-    def crown_new_models(self, found: Found) -> Aliases:
+    def crown_new_models(self, found: Found, shared: Contracts = NO_CONTRACTS) -> Aliases:
         with transaction(self._engine) as connection:
             number = _lock(connection)
+            _note_contracts(connection, shared)
             there = _without(found, _deleted(connection))
             changed = self._remember(connection, there)
             crowned = champions(_aliases(connection), {model: list(numbers) for model, numbers in there.items()})
@@ -285,6 +291,20 @@ def _without(found: Found, deleted: Set[Ref]) -> Found:
         model: {version: digest for version, digest in numbers.items() if Ref(model, version) not in deleted}
         for model, numbers in found.items()
     }
+
+
+def _contracts(connection: Connection) -> dict[str, ModelContract]:
+    rows = connection.execute(select(contracts))
+    return {row.model: ModelContract(row.task, tuple(row.labels)) for row in rows}
+
+
+def _note_contracts(connection: Connection, shared: Contracts) -> None:
+    known = _contracts(connection)
+    changed = {model: contract for model, contract in shared.items() if known.get(model) != contract}
+    if changed:
+        connection.execute(delete(contracts).where(contracts.c.model.in_(changed)))
+        rows = [{"model": model, **contract._asdict()} for model, contract in changed.items()]
+        connection.execute(insert(contracts), rows)
 
 
 def _wish_of(connection: Connection, ref: Ref) -> Wish:

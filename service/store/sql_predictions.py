@@ -1,32 +1,70 @@
 """The prediction log in SQL, the same for SQLite and PostgreSQL."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
-from sqlalchemy import JSON, ColumnElement, Engine, RowMapping, bindparam, column, delete, func, select
+from sqlalchemy import JSON, ColumnElement, Connection, Engine, RowMapping, bindparam, column, delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from service.store.base import Filters, Page, Record, lowest_id, milliseconds_of
+from service.store.base import Filters, Input, Page, Record, lowest_id, milliseconds_of
 from service.store.databases import sqlite_transaction, transaction
+from service.store.sql_inputs import SQLITE_INSERT, SqlInputs, rows_of
 from service.store.tables import predictions
+
+
+class Joining(Protocol):
+    """What was said of predictions before they were there."""
+
+    def concerns(self, records: Sequence[Record]) -> bool:
+        """Whether anything may have been."""
+        ...
+
+    def join(self, connection: Connection, records: Sequence[Record]) -> int:
+        """Let it count for these, which the connection's transaction has just written; how many events waited."""
+        ...
 
 
 class SqlPredictions:
     """Over an engine that may only read, the verbs that change something fail."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, joining: Joining | None = None) -> None:
+        """`joining`: over the same engine; without it, what was said of predictions before they were there is lost."""
         self._engine = engine
-        self._insert = _insert_in_postgres if engine.dialect.name == "postgresql" else _insert_in_sqlite
+        self._joining = joining
+        self._inputs = SqlInputs(engine)
+        self._is_sqlite = engine.dialect.name == "sqlite"
 
-    def append(self, records: Sequence[Record]) -> None:
-        if records:
-            self._insert(self._engine, records)
+    def append(self, records: Sequence[Record], inputs: Sequence[Input] = ()) -> int:
+        waited = self._append(records, inputs) if records else 0
+        self._inputs.count(inputs)
+        return waited
+
+    def _append(self, records: Sequence[Record], inputs: Sequence[Input]) -> int:
+        joining = self._joining if self._joining is not None and self._joining.concerns(records) else None
+        if self._is_sqlite and joining is None:
+            with sqlite_transaction(self._engine) as driver:
+                driver.executemany(_SQLITE, _rows(records))
+                if inputs:
+                    driver.executemany(SQLITE_INSERT, rows_of(inputs))
+            return 0
+        with transaction(self._engine) as connection:
+            if self._is_sqlite:
+                connection.exec_driver_sql(_SQLITE, _rows(records))
+            else:
+                rows = [{"time": milliseconds_of(record.id), **record._asdict()} for record in records]
+                connection.execute(_POSTGRES, {"rows": rows})
+            if inputs:
+                self._inputs.write(connection, inputs)
+            return 0 if joining is None else joining.join(connection, records)
 
     def get(self, prediction_id: str) -> Record | None:
         with transaction(self._engine) as connection:
             row = connection.execute(select(predictions).where(predictions.c.id == prediction_id)).one_or_none()
         return None if row is None else _record(row._mapping)
+
+    def input(self, prediction_id: str) -> Input | None:
+        return self._inputs.get(prediction_id)
 
     def list(self, filters: Filters, *, limit: int, cursor: str | None = None) -> Page:
         conditions = _conditions(filters)
@@ -44,6 +82,9 @@ class SqlPredictions:
         portion = oldest.order_by(predictions.c.id).limit(limit)
         with transaction(self._engine) as connection:
             return connection.execute(delete(predictions).where(predictions.c.id.in_(portion))).rowcount
+
+    def delete_inputs(self, older_than: float, max_bytes: int, *, limit: int) -> int:
+        return self._inputs.delete(older_than, max_bytes, limit=limit)
 
 
 def _conditions(filters: Filters) -> list[ColumnElement[bool]]:
@@ -79,16 +120,8 @@ _POSTGRES = (
 )
 
 
-def _insert_in_sqlite(engine: Engine, records: Sequence[Record]) -> None:
-    rows = [_row(record) for record in records]
-    with sqlite_transaction(engine) as driver:
-        driver.executemany(_SQLITE, rows)
-
-
-def _insert_in_postgres(engine: Engine, records: Sequence[Record]) -> None:
-    rows = [{"time": milliseconds_of(record.id), **record._asdict()} for record in records]
-    with transaction(engine) as connection:
-        connection.execute(_POSTGRES, {"rows": rows})
+def _rows(records: Sequence[Record]) -> list[tuple[Any, ...]]:
+    return [_row(record) for record in records]
 
 
 def _row(record: Record) -> tuple[Any, ...]:
@@ -109,6 +142,7 @@ def _row(record: Record) -> tuple[Any, ...]:
         record.latency,
         record.principal,
         record.request_id,
+        record.scores,
     )
 
 

@@ -4,13 +4,46 @@ Times are whole milliseconds since 1970. Ids are UUIDv7 as text: their order is 
 serves the newest-first lists and the retention without an index of its own.
 """
 
-from sqlalchemy import JSON, BigInteger, Column, Float, Index, Integer, MetaData, String, Table, Text
+from typing import Any
+
+import orjson
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Dialect,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 
 CONTROL = MetaData()
 PREDICTIONS = MetaData()
 
 _JSON = JSON().with_variant(JSONB(), "postgresql")
+
+
+class _Value(TypeDecorator[Any]):
+    """Any JSON but null, as text: in a column of type JSON, SQLite would make a number of the text of one."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
+        return None if value is None else orjson.dumps(value).decode()
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
+        return None if value is None else orjson.loads(value)
+
 
 # One row, which every change locks first: changes queue up behind it, on PostgreSQL too.
 revision = Table(
@@ -64,6 +97,15 @@ alias_history = Table(
     Index("alias_history_by_model", "model", "id"),
 )
 
+# What all versions of a model share; it stays when they are gone, because feedback comes later.
+contracts = Table(
+    "contracts",
+    CONTROL,
+    Column("model", String(64), primary_key=True),
+    Column("task", String(16), nullable=False),
+    Column("labels", _JSON, nullable=False),
+)
+
 predictions = Table(
     "predictions",
     PREDICTIONS,
@@ -82,14 +124,89 @@ predictions = Table(
     Column("latency", Float, nullable=False),
     Column("principal", String(256), nullable=False),
     Column("request_id", String(128), nullable=False),
+    # Probabilities of all labels, where there are more than two: float32, little-endian, in base64.
+    Column("scores", Text),
     Index("predictions_by_model", "model", "id"),
 )
-# Most predictions carry no id of the caller's: they cost nothing here.
-_named = predictions.c.external_id.is_not(None)
-Index(
-    "predictions_by_external_id",
-    predictions.c.external_id,
-    predictions.c.id,
-    sqlite_where=_named,
-    postgresql_where=_named,
+
+# What predictions were made of, for some of them.
+inputs = Table(
+    "inputs",
+    PREDICTIONS,
+    Column("prediction_id", String(36), primary_key=True),
+    Column("model", String(64), nullable=False),
+    Column("form", String(16), nullable=False),
+    Column("chosen", String(16), nullable=False),
+    Column("probability", Float, nullable=False),
+    Column("digest", String(32), nullable=False),
+    Column("size", Integer, nullable=False),
+    Column("data", LargeBinary, nullable=False),
 )
+
+# Events as they came. `model` is filled in once the prediction is known.
+feedback = Table(
+    "feedback",
+    PREDICTIONS,
+    Column("id", String(36), primary_key=True),
+    Column("prediction_id", String(36)),
+    Column("model", String(64)),
+    Column("external_id", String(256)),
+    Column("kind", String(16), nullable=False),
+    Column("value", _Value),
+    Column("source", String(256), nullable=False),
+    Column("trust", SmallInteger, nullable=False),
+    Column("actor", String(256)),
+    Column("principal", String(256), nullable=False),
+    Column("labelled_at", BigInteger, nullable=False),
+    Column("received_at", BigInteger, nullable=False),
+    Column("supersedes", String(36)),
+    Column("idempotency_key", String(256)),
+    Column("digest", String(32), nullable=False),
+    Index("feedback_by_model", "model", "id"),
+)
+
+# Events whose prediction is not there: not yet, or never.
+unresolved = Table(
+    "unresolved",
+    PREDICTIONS,
+    Column("event_id", String(36), primary_key=True),
+    Column("prediction_id", String(36)),
+    Column("model", String(64)),
+    Column("external_id", String(256)),
+    Column("orphaned", Boolean, nullable=False),
+)
+
+# What is known of each prediction that somebody said something of: made from its events, and made anew at each one.
+# `changed` grows with every commit that changes rows here, so that who follows the table finds what is new to it.
+truths = Table(
+    "truths",
+    PREDICTIONS,
+    Column("prediction_id", String(36), primary_key=True),
+    Column("model", String(64), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("label", _Value),
+    Column("label_event", String(36)),
+    Column("labelled_at", BigInteger),
+    Column("received_at", BigInteger),
+    Column("rating", Float),
+    Column("rating_event", String(36)),
+    Column("num_events", Integer, nullable=False),
+    Column("changed", BigInteger, nullable=False),
+    Index("truths_by_change", "changed", "prediction_id"),
+)
+
+
+def _index_where_given(name: str, *columns: "Column[Any]") -> None:
+    """An index of the rows in which the first of its columns is not null: the others cost nothing here."""
+    given = columns[0].is_not(None)
+    Index(name, *columns, sqlite_where=given, postgresql_where=given)
+
+
+_index_where_given("predictions_by_external_id", predictions.c.external_id, predictions.c.id)
+_index_where_given("predictions_by_pair", predictions.c.paired_with)
+_index_where_given("feedback_by_prediction", feedback.c.prediction_id)
+_index_where_given("feedback_by_external_id", feedback.c.external_id, feedback.c.model)
+_index_where_given("feedback_by_idempotency_key", feedback.c.idempotency_key, feedback.c.principal)
+_index_where_given("unresolved_by_prediction", unresolved.c.prediction_id)
+_index_where_given("unresolved_by_external_id", unresolved.c.external_id, unresolved.c.model)

@@ -111,6 +111,11 @@ class HttpTelemetry:
             ["reason"],
             registry=registry,
         )
+        self.inputs_dropped = Counter(
+            "servoloop_inputs_dropped",
+            "Inputs that were chosen to be kept, and let go because too much waits to be durable.",
+            registry=registry,
+        )
         self.log_queued = Gauge(
             "servoloop_log_queued_records",
             "Predictions that are not durable yet.",
@@ -257,6 +262,26 @@ class RecorderTelemetry:
         self.written = Counter("servoloop_log_written_records", "Predictions made durable.", registry=registry)
         self.expired = Counter(
             "servoloop_log_expired_records", "Predictions deleted because they were too old.", registry=registry
+        )
+        self.inputs = Counter("servoloop_inputs_written", "Inputs of predictions made durable.", registry=registry)
+        self.expired_inputs = Counter(
+            "servoloop_inputs_expired",
+            "Inputs deleted because they were too old, or the oldest of too many.",
+            registry=registry,
+        )
+        self.feedback = Counter(
+            "servoloop_feedback_events",
+            "Feedback: joined, pending, duplicate, conflict, rejected, or joined_later: what had been pending.",
+            ["outcome"],
+            registry=registry,
+        )
+        self.orphaned = Counter(
+            "servoloop_feedback_orphaned_events",
+            "Feedback whose prediction did not become known in time.",
+            registry=registry,
+        )
+        self.expired_feedback = Counter(
+            "servoloop_feedback_expired_events", "Feedback deleted because it was too old.", registry=registry
         )
         self.group_records = Histogram(
             "servoloop_log_group_records",

@@ -1,6 +1,7 @@
 """README and docs name every variable, option and metric, as they are, and none besides."""
 
 import inspect
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ def stated(default: Any) -> str:
             return "none"
         case Path() if default == SHIPPED_CHECKPOINTS:
             return "the four"
+        case dict():
+            return f"`{json.dumps(default)}`"
         case bool():
             return f"`{default}`".lower()
         case int() if default and default % MIB == 0:

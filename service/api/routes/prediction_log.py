@@ -1,17 +1,31 @@
 """Predictions that were made: one by its id, or many by filters."""
 
 import asyncio
+import time
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Path, Query, Response
 
 from service.api.deps import UseServices
-from service.api.schemas import PredictionFilters, PredictionPage, PredictionRecord, says_problem
-from service.errors import UnknownPrediction
-from service.store.base import Filters, Record
+from service.api.schemas import (
+    Erased,
+    ErasureFilters,
+    PredictionFilters,
+    PredictionPage,
+    PredictionRecord,
+    says_problem,
+)
+from service.errors import UnknownInput, UnknownPrediction, UnprocessableInput
+from service.serving.recording import scores_in
+from service.store.base import Filters, Record, Tag
 
 router = APIRouter(tags=["predictions"])
+
+_FORMS = {"text": "text/plain", "npy": "application/x-npy", "prepared": "application/x-npy"}
+_ERASING_SECONDS = 5.0
+# At a time: meanwhile the recorder writes nothing else.
+_LOOKED_THROUGH = 5_000
 
 _UNAVAILABLE: dict[int | str, dict[str, Any]] = {
     503: says_problem("The store can't be read just now: try again after Retry-After seconds")
@@ -30,6 +44,77 @@ async def get_prediction(
     if record is None:
         raise UnknownPrediction(str(prediction_id))
     return _shown(record)
+
+
+@router.get(
+    "/v1/predictions/{prediction_id}/input",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "The row, as it came",
+            "content": {
+                media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in _FORMS.values()
+            },
+        },
+        404: says_problem("No input is kept of such a prediction"),
+        422: says_problem("This is no id"),
+        **_UNAVAILABLE,
+    },
+)
+async def get_input(
+    prediction_id: Annotated[UUID, Path(description="As the answer gave it.")], services: UseServices
+) -> Response:
+    """The row that a prediction was made of, where it was kept: a text, or a .npy file."""
+    kept = await asyncio.to_thread(services.predictions.input, str(prediction_id))
+    if kept is None:
+        raise UnknownInput(str(prediction_id))
+    headers = {
+        "X-Input-Form": kept.form,
+        "X-Input-Chosen": kept.chosen,
+        "X-Input-Probability": repr(kept.probability),
+    }
+    return Response(kept.data, headers=headers, media_type=_FORMS[kept.form])
+
+
+_ERASING: dict[int | str, dict[str, Any]] = {
+    422: says_problem("The id or a filter is malformed"),
+    503: says_problem("The store does not answer: some of it may be deleted; ask again"),
+}
+
+
+@router.delete(
+    "/v1/predictions/{prediction_id}", responses={404: says_problem("There is no such prediction"), **_ERASING}
+)
+async def erase_prediction(
+    prediction_id: Annotated[UUID, Path(description="As the answer gave it.")], services: UseServices
+) -> Erased:
+    """Delete a prediction with all that is kept of it: its input, what was said of it, and what follows from that."""
+    deleted = await services.changes.erase([str(prediction_id)])
+    if not deleted:
+        raise UnknownPrediction(str(prediction_id))
+    return Erased(deleted=deleted)
+
+
+@router.delete("/v1/predictions", responses=_ERASING)
+async def erase_predictions(wanted: Annotated[ErasureFilters, Query()], services: UseServices) -> Erased:
+    """Delete predictions with a tag, and all that is kept of them.
+
+    What looks through a large log answers after a few seconds: ask again with `next_cursor` as `cursor`, until that is
+    null.
+    """
+    name, colon, value = wanted.tag.partition(":")
+    if not (name and colon and value):
+        raise UnprocessableInput("this is no tag", field="query.tag", expected="name:value, as in user:7")
+    deleted, cursor = 0, str(wanted.cursor) if wanted.cursor else ""
+    until = time.monotonic() + _ERASING_SECONDS
+    while True:
+        count, last = await services.changes.erase_tagged(
+            Tag(name, value), wanted.model, after=cursor, limit=_LOOKED_THROUGH
+        )
+        deleted += count
+        if last is None or time.monotonic() > until:
+            return Erased(deleted=deleted, next_cursor=last)
+        cursor = last
 
 
 @router.get("/v1/predictions", responses={422: says_problem("A filter is malformed"), **_UNAVAILABLE})
@@ -61,6 +146,7 @@ def _shown(record: Record) -> PredictionRecord:
         key=record.key,
         tags=dict(record.tags),
         prediction=dict(record.outputs),
+        probabilities=None if record.scores is None else list(scores_in(record.scores)),
         latency_ms=1000 * record.latency,
         principal=record.principal,
         request_id=record.request_id,

@@ -42,7 +42,7 @@ def parsed(request: InferRequest, target: Target, max_rows: int, write: Write) -
 
     def encode(ref: Ref, computed: Computed) -> Encoded:
         check_answered(ref, computed.outputs)
-        tensors = output_tensors(wanted, computed.outputs.values, computed.predictions, target.manifest)
+        tensors = output_tensors(wanted, computed, target.manifest)
         return write(ref, request, tensors, computed.prediction_ids)
 
     return Parsed(request.parameters, rows, encode, hold_picture=spec.datatype == BYTES and spec.name == "image")

@@ -11,12 +11,11 @@ from models.manifest import Manifest
 from models.preprocess.tensors import Array
 from service.domain import Ref
 from service.errors import PredictionFailed, QuarantinedInput, UnprocessableInput
-from service.serving.answer import Encoded
+from service.serving.answer import Computed, Encoded
 from service.serving.inference_protocol.datatypes import BYTES
 from service.serving.inference_protocol.http_body import JSON_LENGTH
 from service.serving.inference_protocol.request import AskedOutput, InferRequest
 from service.serving.interface import Interface
-from service.serving.postprocess import Prediction, sigmoid, softmax
 from service.wire.inference import Outputs
 
 _OCTETS = b"application/octet-stream"
@@ -49,11 +48,9 @@ def wanted_outputs(request: InferRequest, interface: Interface) -> Sequence[Aske
     return request.outputs
 
 
-def output_tensors(
-    wanted: Sequence[AskedOutput], values: Array, predictions: Sequence[Prediction], manifest: Manifest
-) -> list[OutputTensor]:
-    """`values` (n, k) float32 are what the network gave, every row of them; `predictions` what they mean."""
-    return [_tensor(asked, _elements(asked.name, values, predictions, manifest), manifest) for asked in wanted]
+def output_tensors(wanted: Sequence[AskedOutput], computed: Computed, manifest: Manifest) -> list[OutputTensor]:
+    """What was computed of rows of which none failed."""
+    return [_tensor(asked, _elements(asked.name, computed), manifest) for asked in wanted]
 
 
 def check_answered(ref: Ref, outputs: Outputs) -> None:
@@ -94,28 +91,16 @@ def encode_answer(
     return Encoded(b"".join([text, *binary]), _OCTETS, headers)
 
 
-def _elements(name: str, values: Array, predictions: Sequence[Prediction], manifest: Manifest) -> Array | list[str]:
+def _elements(name: str, computed: Computed) -> Array | list[str]:
     match name:
         case "probabilities":
-            return probabilities(values, manifest)
+            return np.array(computed.probabilities, np.float32)
         case "label":
-            return [prediction["label"] for prediction in predictions]
+            return [prediction["label"] for prediction in computed.predictions]
         case "value":
-            return np.array([[prediction["value"]] for prediction in predictions], np.float64)
+            return np.array([[prediction["value"]] for prediction in computed.predictions], np.float64)
         case _:
-            return values
-
-
-def probabilities(values: Array, manifest: Manifest) -> Array:
-    """(n, labels) float32, those of a binary task too."""
-    match manifest.task:
-        case "multiclass":
-            return np.array(softmax(values), np.float32)
-        case "binary":
-            positive = sigmoid(values[:, 0])
-            return np.stack([1 - positive, positive], axis=1).astype(np.float32)
-        case _:
-            return sigmoid(values).astype(np.float32)
+            return computed.outputs.values
 
 
 def _tensor(asked: AskedOutput, elements: Array | list[str], manifest: Manifest) -> OutputTensor:

@@ -10,9 +10,12 @@ from prometheus_client import CollectorRegistry
 
 from service.api.app import create_app
 from service.api.buffers import BodyBudget
-from service.api.deps import Services, Terms
+from service.api.deps import FeedbackParts, Services, Terms
+from service.learning.intake import Intake
+from service.learning.items import Listener
 from service.registry.catalog import Catalog
 from service.registry.scanner import scan
+from service.serving.capture import Capture, CapturePolicy, Sampler
 from service.serving.pipeline import Limits, Pipeline
 from service.serving.router import Router
 from service.store.following import StateFollower
@@ -81,7 +84,7 @@ def services(
 ) -> Services:
     telemetry = HttpTelemetry(CollectorRegistry())
     limits = Limits(MAX_ROWS, default_timeout=10, max_timeout=120)
-    pipeline = Pipeline(router, engine, store, telemetry, threads, limits)
+    pipeline = Pipeline(router, engine, store, Capture(Sampler(CapturePolicy())), telemetry, threads, limits)
     follower = StateFollower(store.control, router.use_state)
     return Services(
         pipeline,
@@ -94,6 +97,7 @@ def services(
         follower,
         store.control,
         store.predictions,
+        FeedbackParts(Intake(Listener({"expert": 2}), store), store.feedback),
         BodyBudget(MAX_BUFFERED_BYTES),
         fleet=supervised.fleet,
         changes=supervised,

@@ -1,7 +1,7 @@
 """An engine that counts, one end of a connection, and what every answer must be."""
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -15,7 +15,7 @@ from service.api.schemas import PredictAnswer
 from service.domain import Deadline, Execution, Loading, Precision, Ref, Wish
 from service.registry.catalog import Catalog
 from service.registry.fleet import Standing, VersionState
-from service.store.base import AliasMove, WishChange
+from service.store.base import AliasMove, Tag, WishChange
 from service.wire.inference import Outputs
 from service.wire.statistics import Statistics
 from tests.fakes import FakeFleet
@@ -99,6 +99,12 @@ class Supervised:
         await self.store.delete_model(model, versions)
         for ref in [ref for ref in self.fleet.view.versions if ref.model == model]:
             self._show(ref, None)
+
+    async def erase(self, ids: Sequence[str]) -> int:
+        return await self.store.erase(ids)
+
+    async def erase_tagged(self, tag: Tag, model: str | None, *, after: str = "", limit: int) -> tuple[int, str | None]:
+        return await self.store.erase_tagged(tag, model, after=after, limit=limit)
 
     def _show(self, ref: Ref, standing: Standing | None) -> None:
         if self.slow:

@@ -63,6 +63,7 @@ async def test_a_prediction_is_found_by_its_id_with_all_that_is_known_of_it(
         "key": "user-7",
         "tags": tags,
         "prediction": {name: second[name] for name in ("label", "index", "probability")},
+        "probabilities": None,
         "principal": "anonymous",
         "request_id": "request-7",
     }
@@ -73,6 +74,14 @@ async def test_a_routing_key_in_the_header_is_kept_too(client: httpx.AsyncClient
     found = (await client.get(f"/v1/predictions/{answer['prediction_ids'][0]}")).json()
     assert found["key"] == "from-header"
     assert found["prediction"] == answer["predictions"][0]
+
+
+async def test_the_probabilities_of_all_labels_are_kept(client: httpx.AsyncClient) -> None:
+    pixels = [[7] * 28] * 28
+    answer = await predict(client, "clothes", [pixels], return_probabilities=True)
+    found = (await client.get(f"/v1/predictions/{answer['prediction_ids'][0]}")).json()
+    expected = list(answer["predictions"][0]["probabilities"].values())
+    assert found["probabilities"] == pytest.approx(expected, rel=1e-6)
 
 
 async def test_long_vectors_are_not_kept(client: httpx.AsyncClient) -> None:

@@ -16,12 +16,15 @@ from typer.testing import CliRunner, Result
 
 from service.api.app import create_app
 from service.api.buffers import BodyBudget
-from service.api.deps import Services, Terms
+from service.api.deps import FeedbackParts, Services, Terms
 from service.cli.app import app
 from service.domain import Ref
+from service.learning.intake import Intake
+from service.learning.items import Listener
 from service.registry.catalog import Broken, Catalog
 from service.registry.fleet import Standing, VersionState
 from service.registry.scanner import scan
+from service.serving.capture import Capture, CapturePolicy, Sampler
 from service.serving.pipeline import Limits, Pipeline
 from service.serving.router import Router
 from service.store.following import StateFollower
@@ -82,11 +85,11 @@ def running(catalog: Catalog, folder: Path) -> Iterator[str]:
     engine = CountingEngine(catalog, ready)
     telemetry = HttpTelemetry(CollectorRegistry())
     store = open_store(folder)
-    store.control.crown_new_models(found_in(catalog))
+    store.control.crown_new_models(found_in(catalog), catalog.contracts())
     router = Router(catalog)
     with ThreadPoolExecutor(1) as threads, socket.create_server(("127.0.0.1", 0)) as listener:
         limits = Limits(8, default_timeout=10, max_timeout=120)
-        pipeline = Pipeline(router, engine, store, telemetry, threads, limits)
+        pipeline = Pipeline(router, engine, store, Capture(Sampler(CapturePolicy())), telemetry, threads, limits)
         follower = StateFollower(store.control, router.use_state)
         fleet = FakeFleet()
         for ref in ready:
@@ -103,6 +106,7 @@ def running(catalog: Catalog, folder: Path) -> Iterator[str]:
             follower,
             store.control,
             store.predictions,
+            FeedbackParts(Intake(Listener({"expert": 2}), store), store.feedback),
             BodyBudget(400_000),
             fleet=fleet,
             changes=Supervised(store, fleet, engine=engine),

@@ -25,7 +25,7 @@ from service.reconciling.stock import Stock
 from service.registry.fleet import Standing, VersionState, View
 from service.registry.scanner import Scanner
 from service.serving.fleet_client import FleetClient
-from service.store.base import Aliases, Found
+from service.store.base import Aliases, Contracts, Found
 from service.telemetry.instruments import EngineTelemetry, SupervisorTelemetry
 from service.watch.history import History
 from service.watch.keeper import EngineKeeper
@@ -201,10 +201,10 @@ class Changes:
         self._control = store.control
         self.fails: list[Exception] = []
 
-    async def crown_new_models(self, found: Found) -> Aliases:
+    async def crown_new_models(self, found: Found, contracts: Contracts) -> Aliases:
         if self.fails:
             raise self.fails.pop()
-        return self._control.crown_new_models(found)
+        return self._control.crown_new_models(found, contracts)
 
     async def note_removed(self, ref: Ref) -> None:
         self._control.note_removed(ref)

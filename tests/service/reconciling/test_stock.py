@@ -9,7 +9,7 @@ import pytest
 from service.errors import StoreUnavailable
 from service.reconciling.stock import Stock
 from service.registry.scanner import Scanner
-from service.store.base import Aliases, Found
+from service.store.base import Aliases, Contracts, Found
 from tests import checkpoints
 from tests.patience import PATIENCE
 
@@ -21,7 +21,7 @@ class Recorder:
         self.fails = list(fails)
         self.told: list[dict[str, list[int]]] = []
 
-    async def crown_new_models(self, found: Found) -> Aliases:
+    async def crown_new_models(self, found: Found, contracts: Contracts) -> Aliases:
         if self.fails:
             raise self.fails.pop()
         self.told.append({model: sorted(versions) for model, versions in found.items()})

@@ -255,7 +255,7 @@ def test_pictures_are_noticed_before_they_are_decoded(sent: Body, contract: Any,
 
 
 def test_an_answer_names_model_version_and_each_prediction() -> None:
-    computed = Computed(Outputs(np.zeros((1, 1), np.float32), {}, 0.0, 0.0), [{"value": 1.5}], ["id-1"])
+    computed = Computed(Outputs(np.zeros((1, 1), np.float32), {}, 0.0, 0.0), [{"value": 1.5}], None, ["id-1"])
     answer = encode(Ref("fashion", 12), computed)
     assert (answer.media_type, answer.headers) == (b"application/json", ())
     assert orjson.loads(answer.body) == {

@@ -25,6 +25,7 @@ from service.errors import (
     UnprocessableInput,
 )
 from service.registry.scanner import scan
+from service.serving.capture import Capture, CapturePolicy, Sampler
 from service.serving.pipeline import Limits, Pipeline
 from service.serving.router import Router
 from service.telemetry.instruments import HttpTelemetry
@@ -71,7 +72,8 @@ class Journey:
         limits = Limits(max_rows=4, default_timeout=10.0, max_timeout=60.0, max_requests=MAX_REQUESTS)
         self.log = FakeLog()
         telemetry = HttpTelemetry(registry)
-        self.pipeline = Pipeline(router, self.engines, self.log, telemetry, threads, limits, self.clock)
+        capture = Capture(Sampler(CapturePolicy(), self.clock))
+        self.pipeline = Pipeline(router, self.engines, self.log, capture, telemetry, threads, limits, self.clock)
 
     async def predict(self, data: Any, model: str = "rent", *, header: float | None = None, **query: str) -> Any:
         return await self.send(Sent(data, **query), model, header=header)
@@ -381,3 +383,12 @@ async def test_a_picture_is_decoded_in_a_thread_however_small_its_file(journey: 
 async def test_a_large_body_is_parsed_and_prepared_in_threads(journey: Journey, threads: Threads) -> None:
     await journey.send(Sent(orjson.dumps({"instances": FLATS}) + b" " * 70_000))
     assert threads.num_handed_over == 3
+
+
+async def test_inputs_are_kept_as_they_came_beside_their_records(journey: Journey) -> None:
+    await journey.predict({"instances": [[50, 2], [60, 3]]})
+    await journey.predict({"instances": ["good"]}, "mood")
+    assert [one.prediction_id for one in journey.log.inputs] == [one.id for one in journey.log.records]
+    first, second, text = journey.log.inputs
+    assert [np.load(io.BytesIO(one.data)).tolist() for one in (first, second)] == [[50, 2], [60, 3]]
+    assert (text.form, text.data, text.model) == ("text", b"good", "mood")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from models.manifest import WEIGHTS, Manifest
 from models.preprocess.tensors import Array
 from service.domain import PredictParameters
-from service.serving.postprocess import Prediction, postprocess, predictions_of, sigmoid, softmax
+from service.serving.postprocess import Prediction, interpret, postprocess, sigmoid, softmax
 from service.wire.inference import Outputs
 
 PLAIN = PredictParameters()
@@ -31,7 +31,7 @@ def manifest(task: str, labels: list[str], **more: Any) -> Manifest:
 
 
 def predict(outputs: Any, described: Manifest, parameters: PredictParameters = PLAIN) -> list[Prediction]:
-    return postprocess(np.array(outputs, np.float32), described, parameters)
+    return postprocess(np.array(outputs, np.float32), described, parameters).predictions
 
 
 def logit(probability: float) -> float:
@@ -197,9 +197,11 @@ def test_a_failed_row_has_its_reason_in_its_place() -> None:
     values = np.log(np.array([[0.2, 0.5, 0.3], [np.nan] * 3, [0.7, 0.1, 0.2], [np.nan] * 3], np.float32))
     failures = {1: "not finite", 3: "an engine ended while it ran this"}
     outputs = Outputs(values, failures, queue_seconds=0.0, compute_seconds=0.0, quarantined=frozenset({3}))
-    predictions = predictions_of(outputs, MULTICLASS, PLAIN)
+    predictions, probabilities = interpret(outputs, MULTICLASS, PLAIN)
     assert [prediction.get("label") for prediction in predictions] == ["bag", None, "ankle boot", None]
     assert predictions[1] == {"error": {"type": "prediction_failed", "detail": "not finite"}}
     assert predictions[3] == {
         "error": {"type": "quarantined_input", "detail": "an engine ended while it ran this"},
     }
+    assert probabilities is not None
+    assert [[round(one, 6) for one in row] for row in probabilities] == [[0.2, 0.5, 0.3], [], [0.7, 0.1, 0.2], []]

@@ -1,9 +1,12 @@
 """The store on both databases: each test that asks for `location` runs on SQLite and on PostgreSQL."""
 
+import socket
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 from sqlalchemy import create_engine, make_url, text
 
@@ -11,6 +14,8 @@ from service.settings import Settings
 from service.store.databases import Location, Part
 from service.store.sql_control import SqlControl
 from tests import postgres
+from tests.fakes import ManualClock
+from tests.service.store.recording import DAY, Gate, Place
 from tests.stores import OpenStore, open_store
 
 
@@ -58,3 +63,16 @@ def reader(store: OpenStore, location: Location) -> Iterator[SqlControl]:
     engine = location.reader(Part.CONTROL)
     yield SqlControl(engine)
     engine.dispose()
+
+
+@pytest.fixture
+def place(tmp_path: Path, registry: CollectorRegistry) -> Iterator[Place]:
+    store = open_store(tmp_path)
+    with tempfile.TemporaryDirectory(prefix="sl-") as folder, socket.socket(socket.AF_UNIX) as listener:
+        path = Path(folder) / "r.sock"
+        listener.bind(str(path))
+        listener.listen()
+        gate = Gate(store)
+        gate.open.set()
+        yield Place(path, listener, gate, registry, ManualClock(now=1000 * DAY))
+    store.close()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from sqlalchemy.exc import DataError, InternalError
+from sqlalchemy.exc import DataError, InternalError, ProgrammingError
 
 from service.errors import AliasMoved, StoreUnavailable, UnknownModel, UnknownVersion
 from service.store.base import Filters
@@ -18,7 +18,7 @@ from tests.stores import OpenStore, a_record, open_store
 # SQLite calls it a file that can't be written just now, PostgreSQL a transaction that may only read.
 REFUSED = (StoreUnavailable, InternalError)
 # Neither is taken for a store that is away: trying again would not help.
-MISTYPED = (sqlite3.ProgrammingError, DataError)
+MISTYPED = (sqlite3.ProgrammingError, ProgrammingError, DataError)
 FOUND = {"fashion": {1: "a" * 64, 2: "b" * 64}, "mood": {3: "c" * 64}}
 
 

@@ -5,10 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import orjson
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import inspect, text
+from sqlalchemy import Engine, inspect, text
 
 from service.domain import Ref
 from service.errors import Misconfigured
@@ -17,14 +18,14 @@ from service.store.base import State
 from service.store.databases import Location, Part, transaction
 from service.store.migrate import MIGRATIONS, metadata_of, migrate, upgrade
 from service.store.sql_control import read_versions
-from tests.stores import OpenStore, open_store
+from tests.stores import OpenStore, a_record, an_event, open_store
 
 HALF_DONE = """
 import sqlalchemy as sa
 from alembic import op
 
-revision = "c003"
-down_revision = "c002"
+revision = "c004"
+down_revision = "c003"
 
 
 def upgrade() -> None:
@@ -36,8 +37,8 @@ ALTERED = """
 import sqlalchemy as sa
 from alembic import op
 
-revision = "c003"
-down_revision = "c002"
+revision = "c004"
+down_revision = "c003"
 
 
 def upgrade() -> None:
@@ -59,7 +60,7 @@ def with_another(folder: Path, code: str) -> Path:
     """The control part's migrations, and one more."""
     for script in (MIGRATIONS / Part.CONTROL).glob("*.py"):
         (folder / script.name).write_bytes(script.read_bytes())
-    (folder / "c003_more.py").write_text(code)
+    (folder / "c004_more.py").write_text(code)
     return folder
 
 
@@ -106,7 +107,7 @@ def test_two_processes_that_start_at_once_make_the_tables_once(settings: Setting
         process.stdin.flush()
     ended = [(process.communicate()[1].decode(), process.returncode) for process in processes]
     assert ended == [("", 0)] * 3
-    assert revision_in(location) == "c002"
+    assert revision_in(location) == "c003"
 
 
 def test_a_newer_schema_is_refused(store: OpenStore, location: Location) -> None:
@@ -114,7 +115,7 @@ def test_a_newer_schema_is_refused(store: OpenStore, location: Location) -> None
     with transaction(engine) as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = 'c999'"))
     engine.dispose()
-    with pytest.raises(Misconfigured, match=r"the control store's schema is c999, which is newer .* \(c002\)"):
+    with pytest.raises(Misconfigured, match=r"the control store's schema is c999, which is newer .* \(c003\)"):
         migrate(location)
     assert revision_in(location) == "c999"
 
@@ -151,12 +152,17 @@ def test_a_table_can_be_altered_with_its_rows(store: OpenStore, location: Locati
     assert [tuple(row) for row in rows] == [("fashion", "champion", 1, "none")]
 
 
+def made_by_the_first_release(location: Location, part: Part, script: str, folder: Path) -> Engine:
+    """The tables of a part as its first migration makes them."""
+    folder.mkdir()
+    (folder / script).write_bytes((MIGRATIONS / part / script).read_bytes())
+    engine = location.writer(part)
+    upgrade(engine, part, folder)
+    return engine
+
+
 def test_a_store_of_the_first_release_keeps_what_it_has(location: Location, tmp_path: Path) -> None:
-    first = "c001_control_state.py"
-    (tmp_path / "first").mkdir()
-    (tmp_path / "first" / first).write_bytes((MIGRATIONS / Part.CONTROL / first).read_bytes())
-    engine = location.writer(Part.CONTROL)
-    upgrade(engine, Part.CONTROL, tmp_path / "first")
+    engine = made_by_the_first_release(location, Part.CONTROL, "c001_control_state.py", tmp_path / "first")
     with transaction(engine) as connection:
         connection.execute(text("INSERT INTO versions VALUES ('fashion', 4, 'abc', 1), ('mood', 1, 'abc', 1)"))
         connection.execute(text("INSERT INTO aliases VALUES ('fashion', 'champion', 4)"))
@@ -169,11 +175,29 @@ def test_a_store_of_the_first_release_keeps_what_it_has(location: Location, tmp_
     opened.close()
 
 
+def test_a_prediction_log_of_the_first_release_keeps_what_it_has(location: Location, tmp_path: Path) -> None:
+    engine = made_by_the_first_release(location, Part.PREDICTIONS, "p001_prediction_log.py", tmp_path / "first")
+    record = a_record(external_id="order-1")
+    row = (
+        f"('{record.id}', 1, 'fashion', 1, '{record.digest}', 'answered', NULL, 1.0, 'order-1', NULL, "
+        f"'{{}}', '{orjson.dumps(record.outputs).decode()}', 0.002, 'anonymous', 'request-1')"
+    ).replace(":", "\\:")
+    with transaction(engine) as connection:
+        connection.execute(text(f"INSERT INTO predictions VALUES {row}"))
+    engine.dispose()
+    opened = open_store(location)
+    assert opened.predictions.get(record.id) == record
+    assert opened.feedback.add([an_event(prediction_id=record.id)], {})[0].status == "joined"
+    opened.close()
+
+
 def test_migrations_are_shipped() -> None:
     names = {path.relative_to(MIGRATIONS).as_posix() for path in MIGRATIONS.rglob("*.py")}
     assert {
         "env.py",
         "control/c001_control_state.py",
         "control/c002_wishes_and_deletion.py",
+        "control/c003_contracts.py",
         "predictions/p001_prediction_log.py",
+        "predictions/p002_feedback.py",
     } <= names

@@ -1,6 +1,6 @@
 import pytest
 
-from service.store.record_queue import LogPolicy, RecordQueue
+from service.store.record_queue import LogPolicy, Offer, RecordQueue
 from tests.fakes import ManualClock
 
 
@@ -14,40 +14,48 @@ def queue_of(clock: ManualClock, **bounds: int) -> RecordQueue:
 
 
 def taken(queue: RecordQueue) -> list[tuple[int, list[bytes]]]:
-    return [(group.number, list(group.records)) for group in queue.take()]
+    return [(group.number, [offer.record for offer in group.offers]) for group in queue.take()]
 
 
 def test_what_is_offered_is_taken_once_in_order(clock: ManualClock) -> None:
     queue = queue_of(clock)
-    assert all(queue.offer(record) for record in (b"a", b"b", b"c"))
+    assert all(queue.offer(Offer(record)) for record in (b"a", b"b", b"c"))
     assert taken(queue) == [(1, [b"a", b"b", b"c"])]
     assert taken(queue) == []
 
 
 def test_no_more_records_are_held_than_the_bound_until_some_are_durable(clock: ManualClock) -> None:
     queue = queue_of(clock, max_records=2)
-    assert [queue.offer(b"a"), queue.offer(b"b"), queue.offer(b"c")] == [True, True, False]
+    assert [queue.offer(Offer(b"a")), queue.offer(Offer(b"b")), queue.offer(Offer(b"c"))] == [True, True, False]
     taken(queue)
-    assert not queue.offer(b"c")
+    assert not queue.offer(Offer(b"c"))
     queue.acknowledge(1)
     assert len(queue) == 0
-    assert queue.offer(b"c")
+    assert queue.offer(Offer(b"c"))
 
 
 def test_no_more_bytes_are_held_than_the_bound(clock: ManualClock) -> None:
     queue = queue_of(clock, max_bytes=10)
-    assert [queue.offer(bytes(6)), queue.offer(bytes(5)), queue.offer(bytes(4))] == [True, False, True]
+    assert [queue.offer(Offer(bytes(6))), queue.offer(Offer(bytes(5))), queue.offer(Offer(bytes(4)))] == [
+        True,
+        False,
+        True,
+    ]
     assert len(queue) == 2
-    assert not queue.offer(b"c")
+    assert not queue.offer(Offer(b"c"))
     taken(queue)
     queue.acknowledge(1)
-    assert [queue.offer(bytes(11)), queue.offer(bytes(10)), queue.offer(b"c")] == [False, True, False]
+    assert [queue.offer(Offer(bytes(11))), queue.offer(Offer(bytes(10))), queue.offer(Offer(b"c"))] == [
+        False,
+        True,
+        False,
+    ]
 
 
 def test_a_group_holds_so_many_records_and_so_many_groups_are_under_way(clock: ManualClock) -> None:
     queue = queue_of(clock, max_group_records=2, max_groups_sent=2)
     for record in (b"a", b"b", b"c", b"d", b"e"):
-        queue.offer(record)
+        queue.offer(Offer(record))
     assert taken(queue) == [(1, [b"a", b"b"]), (2, [b"c", b"d"])]
     assert taken(queue) == []
     queue.acknowledge(2)
@@ -56,14 +64,14 @@ def test_a_group_holds_so_many_records_and_so_many_groups_are_under_way(clock: M
 
 def test_a_group_that_is_worth_a_commit_is_known_until_as_many_are_under_way_as_may_be(clock: ManualClock) -> None:
     queue = queue_of(clock, full_group_records=2, max_groups_sent=1)
-    queue.offer(b"a")
+    queue.offer(Offer(b"a"))
     assert not queue.has_full_group
-    queue.offer(b"b")
+    queue.offer(Offer(b"b"))
     assert queue.has_full_group
     taken(queue)
     assert not queue.has_full_group
-    queue.offer(b"c")
-    queue.offer(b"d")
+    queue.offer(Offer(b"c"))
+    queue.offer(Offer(b"d"))
     assert not queue.has_full_group
     queue.acknowledge(1)
     assert queue.has_full_group
@@ -72,7 +80,7 @@ def test_a_group_that_is_worth_a_commit_is_known_until_as_many_are_under_way_as_
 def test_what_was_under_way_when_the_connection_was_lost_is_sent_again_first(clock: ManualClock) -> None:
     queue = queue_of(clock, max_group_records=1, max_groups_sent=2)
     for record in (b"a", b"b", b"c"):
-        queue.offer(record)
+        queue.offer(Offer(record))
     before = taken(queue)
     queue.lose()
     assert len(queue) == 3
@@ -83,7 +91,7 @@ def test_what_was_under_way_when_the_connection_was_lost_is_sent_again_first(clo
 
 def test_an_acknowledgement_of_what_is_not_under_way_means_nothing(clock: ManualClock) -> None:
     queue = queue_of(clock)
-    queue.offer(b"a")
+    queue.offer(Offer(b"a"))
     [group] = queue.take()
     queue.lose()
     assert queue.acknowledge(group.number) is None
@@ -95,9 +103,9 @@ def test_an_acknowledgement_of_what_is_not_under_way_means_nothing(clock: Manual
 
 def test_a_group_knows_when_its_oldest_record_was_offered(clock: ManualClock) -> None:
     queue = queue_of(clock)
-    queue.offer(b"a")
+    queue.offer(Offer(b"a"))
     clock.advance(3.0)
-    queue.offer(b"b")
+    queue.offer(Offer(b"b"))
     [group] = queue.take()
     assert group.offered == clock() - 3.0
 

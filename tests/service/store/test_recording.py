@@ -1,17 +1,10 @@
 """Both ends of the recorder's socket: the log in an http process, and the server that commits."""
 
 import asyncio
-import socket
-import tempfile
-import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
-from prometheus_client import CollectorRegistry
 
 from service.domain import Loading, Precision, Ref, Wish
 from service.errors import (
@@ -23,108 +16,15 @@ from service.errors import (
     VersionInUse,
     VersionUnloaded,
 )
-from service.store.base import Filters, Record, WishChange
+from service.store.base import Filters, WishChange
 from service.store.control_client import ControlClient
-from service.store.prediction_log import PredictionLog
 from service.store.record_queue import LogPolicy
-from service.store.server import RecorderServer, Retention
-from service.telemetry.instruments import HttpTelemetry, RecorderTelemetry
 from service.wire.frames import Frame, Kind
 from service.wire.link import Link
-from tests.fakes import ManualClock, sample
+from tests.fakes import sample
 from tests.patience import PATIENCE
-from tests.stores import OpenStore, a_record, open_store
-
-DAY = 86_400.0
-
-
-@dataclass
-class Gate:
-    """A log that waits at a gate before it writes, and may fail first."""
-
-    store: OpenStore
-    open: threading.Event = field(default_factory=threading.Event)
-    reached: threading.Event = field(default_factory=threading.Event)
-    groups: list[int] = field(default_factory=list)
-    fail: list[Exception] = field(default_factory=list)
-
-    def append(self, records: Sequence[Record]) -> None:
-        self.reached.set()
-        assert self.open.wait(30)
-        if self.fail:
-            raise self.fail.pop(0)
-        if any(record.principal == "poison" for record in records):
-            raise ValueError("this can't be written")
-        self.store.predictions.append(records)
-        self.groups.append(len(records))
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.store.predictions, name)
-
-
-@dataclass
-class Place:
-    """A socket that outlives the recorders that serve it, and what they have in common."""
-
-    path: Path
-    listener: socket.socket
-    gate: Gate
-    registry: CollectorRegistry
-    clock: ManualClock
-
-    def __post_init__(self) -> None:
-        self.http_telemetry = HttpTelemetry(self.registry)
-        self.telemetry = RecorderTelemetry(self.registry)
-
-    @asynccontextmanager
-    async def recorder(self) -> AsyncIterator[RecorderServer]:
-        retention = Retention(keep=90 * DAY, every=60.0, portion=2)
-        server = RecorderServer(self.gate.store.control, self.gate, self.telemetry, retention, self.clock)
-        links: list[Link] = []
-
-        def connection() -> Link:
-            links.append(server.connection())
-            return links[-1]
-
-        loop = asyncio.get_running_loop()
-        listening = await loop.create_unix_server(connection, sock=self.listener.dup())
-        running = asyncio.create_task(server.run())
-        try:
-            yield server
-        finally:
-            server.stop()
-            await running
-            listening.close()
-            for link in links:
-                link.close()
-
-    def log(self, policy: LogPolicy | None = None) -> PredictionLog:
-        return PredictionLog(self.path, self.http_telemetry, policy)
-
-    def dropped(self, reason: str) -> float:
-        return sample(self.registry, "servoloop_log_dropped_records_total", {"reason": reason})
-
-    def written(self) -> set[str]:
-        return {record.id for record in self.gate.store.predictions.list(Filters(), limit=1000).records}
-
-
-@pytest.fixture
-def place(tmp_path: Path, registry: CollectorRegistry) -> Iterator[Place]:
-    store = open_store(tmp_path)
-    with tempfile.TemporaryDirectory(prefix="sl-") as folder, socket.socket(socket.AF_UNIX) as listener:
-        path = Path(folder) / "r.sock"
-        listener.bind(str(path))
-        listener.listen()
-        gate = Gate(store)
-        gate.open.set()
-        yield Place(path, listener, gate, registry, ManualClock(now=1000 * DAY))
-    store.close()
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not condition():
-            await asyncio.sleep(0.002)
+from tests.service.store.recording import DAY, Place, until
+from tests.stores import a_record
 
 
 async def test_what_is_recorded_becomes_durable_and_its_lag_is_measured(place: Place) -> None:

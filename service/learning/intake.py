@@ -1,0 +1,121 @@
+"""Takes what is said of predictions, and has it kept."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from typing import Any, Protocol
+
+import orjson
+
+from service.domain import Principal
+from service.errors import FeedbackConflict, MalformedBody, UnprocessableInput
+from service.learning.items import EXAMPLE, Listener, Told
+from service.process.tasks import stop_tasks
+from service.store.feedback import FeedbackEvent, Outcome
+
+MAX_LINE_BYTES = 64 << 10
+
+_GROUP = 500
+
+
+class Keeping(Protocol):
+    """Who makes events durable."""
+
+    async def add(self, events: Sequence[FeedbackEvent]) -> list[Outcome]: ...
+
+
+class Intake:
+    """Takes items, in groups of which each is made durable together."""
+
+    def __init__(self, listener: Listener, keeping: Keeping) -> None:
+        self._listener = listener
+        self._keeping = keeping
+
+    async def take(self, documents: Sequence[Any], principal: Principal, key: str | None = None) -> list[Outcome]:
+        """What became of each item. `key`: under which all of it is kept once. Raises StoreUnavailable."""
+        outcomes: list[Outcome] = []
+        for start in range(0, len(documents), _GROUP):
+            told = [
+                self._listener.tell(document, principal, None if key is None else f"{key}#{start + number}")
+                for number, document in enumerate(documents[start : start + _GROUP])
+            ]
+            outcomes += await self._keep(told)
+        return outcomes
+
+    async def take_one(self, document: Any, principal: Principal, key: str | None = None) -> Outcome:
+        """What became of one item. Raises UnprocessableInput, FeedbackConflict or StoreUnavailable."""
+        told = self._listener.tell(document, principal, key)
+        if told.error is not None:
+            raise UnprocessableInput(told.error, field=told.field or "body", expected=f"something like {EXAMPLE}")
+        [outcome] = await self._keep([told])
+        if outcome.status == "rejected":
+            raise UnprocessableInput(outcome.error or "", field="label")
+        if outcome.status == "conflict":
+            raise FeedbackConflict(outcome.error or "")
+        return outcome
+
+    async def take_lines(
+        self, chunks: AsyncIterator[bytes], principal: Principal, key: str | None = None
+    ) -> AsyncGenerator[list[Outcome], None]:
+        """What became of items that stream in, one a line. Raises MalformedBody at a line that is too long.
+
+        While a group is made durable, the next one is read.
+        """
+        kept: asyncio.Task[list[Outcome]] | None = None
+        count = 0
+        try:
+            async for lines in _in_groups(chunks):
+                told = [
+                    self._tell_line(line, principal, None if key is None else f"{key}#{number}")
+                    for number, line in enumerate(lines, start=count)
+                ]
+                count += len(lines)
+                if kept is not None:
+                    yield await kept
+                kept = asyncio.create_task(self._keep(told))
+            if kept is not None:
+                yield await kept
+        finally:
+            if kept is not None:
+                await stop_tasks(kept)
+
+    def _tell_line(self, line: bytes, principal: Principal, key: str | None) -> Told:
+        try:
+            return self._listener.tell(orjson.loads(line), principal, key)
+        except orjson.JSONDecodeError as error:
+            return Told(None, f"this is no JSON: {error.msg} (character {error.pos})")
+
+    async def _keep(self, told: Sequence[Told]) -> list[Outcome]:
+        events = [one.event for one in told if one.event is not None]
+        outcomes = iter(await self._keeping.add(events) if events else [])
+        return [one.refused() if one.event is None else next(outcomes) for one in told]
+
+
+async def _in_groups(chunks: AsyncIterator[bytes]) -> AsyncIterator[list[bytes]]:
+    """The lines of a stream that are not empty, so many together as are worth a commit."""
+    lines: list[bytes] = []
+    rest = b""
+    async for chunk in chunks:
+        *whole, rest = (rest + chunk).split(b"\n")
+        if len(rest) > MAX_LINE_BYTES:
+            raise MalformedBody("a line is too long", field="body", expected=f"at most {MAX_LINE_BYTES} bytes a line")
+        lines += [line for line in whole if line.strip()]
+        while len(lines) >= _GROUP:
+            yield lines[:_GROUP]
+            lines = lines[_GROUP:]
+    if rest.strip():
+        lines.append(rest)
+    if lines:
+        yield lines
+
+
+def documents_in(body: bytes) -> list[Any]:
+    """The items of a JSON body: an array of them, or one. Raises MalformedBody."""
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        what = f"this is no JSON: {error.msg} (character {error.pos})"
+        raise MalformedBody(what, field="body", expected=EXAMPLE) from None
+    documents = document if isinstance(document, list) else [document]
+    if not documents:
+        raise MalformedBody("there is nothing in it", field="body", expected=f"at least one of {EXAMPLE}")
+    return documents

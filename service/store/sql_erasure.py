@@ -1,0 +1,72 @@
+"""Predictions deleted on demand, with all that is kept of them."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from sqlalchemy import Connection, Engine, delete, select, tuple_
+
+from service.store.base import Tag
+from service.store.databases import transaction
+from service.store.tables import feedback, inputs, predictions, truths, unresolved
+
+
+class SqlErasure:
+    """Over the recorder's engine. Each verb is one transaction, and raises StoreUnavailable."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def erase(self, ids: Sequence[str]) -> int:
+        """Delete these predictions and those computed beside them; how many there were."""
+        with self._erasing() as connection:
+            return _erase(connection, ids)
+
+    def erase_tagged(self, tag: Tag, model: str | None, *, after: str = "", limit: int) -> tuple[int, str | None]:
+        """Look through `limit` predictions whose ids follow `after`, and delete those with this tag.
+
+        How many there were, and where to go on; None where all were looked through.
+        """
+        columns = predictions.c
+        query = select(columns.id, columns.model, columns.tags).where(columns.id > after).order_by(columns.id)
+        with self._erasing() as connection:
+            found = connection.execute(query.limit(limit)).all()
+            name, value = tag
+            named = [row.id for row in found if row.tags.get(name) == value and model in (None, row.model)]
+            count = _erase(connection, named) if named else 0
+        return count, found[-1].id if len(found) == limit else None
+
+    @contextmanager
+    def _erasing(self) -> Iterator[Connection]:
+        """Zeros what it deletes, where SQLite would leave it in the file until its page is used again."""
+        with transaction(self._engine) as connection:
+            if self._engine.dialect.name != "sqlite":
+                yield connection
+                return
+            connection.exec_driver_sql("PRAGMA secure_delete = ON")
+            try:
+                yield connection
+            finally:
+                connection.exec_driver_sql("PRAGMA secure_delete = OFF")
+
+
+def _erase(connection: Connection, ids: Sequence[str]) -> int:
+    columns = predictions.c
+    beside = connection.scalars(select(columns.id).where(columns.paired_with.in_(ids))).all()
+    all_ids = [*ids, *beside]
+    named = select(columns.external_id, columns.model).where(columns.id.in_(all_ids), columns.external_id.is_not(None))
+    pairs = {(row.external_id, row.model) for row in connection.execute(named)}
+    count: int = connection.execute(delete(predictions).where(columns.id.in_(all_ids))).rowcount
+    connection.execute(delete(inputs).where(inputs.c.prediction_id.in_(all_ids)))
+    connection.execute(delete(truths).where(truths.c.prediction_id.in_(all_ids)))
+    connection.execute(delete(unresolved).where(unresolved.c.prediction_id.in_(all_ids)))
+    connection.execute(delete(feedback).where(feedback.c.prediction_id.in_(all_ids)))
+    if pairs:
+        # What was said by the caller's id stays while another prediction has it.
+        those = tuple_(columns.external_id, columns.model)
+        still = select(columns.external_id, columns.model).where(those.in_(pairs))
+        kept = {(row.external_id, row.model) for row in connection.execute(still)}
+        gone = pairs - kept
+        for table in (unresolved, feedback) if gone else ():
+            is_named = tuple_(table.c.external_id, table.c.model).in_(gone) & table.c.prediction_id.is_(None)
+            connection.execute(delete(table).where(is_named))
+    return count

@@ -1,0 +1,106 @@
+"""Predictions that are deleted on demand, on both databases."""
+
+import sqlite3
+from contextlib import closing
+from typing import Any
+
+import pytest
+from sqlalchemy import Table, select
+from uuid_utils import uuid7
+
+from service.store.base import Input, Record, Tag
+from service.store.control_client import ControlClient
+from service.store.databases import Part, transaction
+from service.store.tables import feedback, inputs, predictions, truths, unresolved
+from tests.service.store.recording import Place
+from tests.stores import OpenStore, a_record, an_event
+
+EVERYWHERE = (predictions, inputs, feedback, truths, unresolved)
+
+
+def rows(store: OpenStore, table: Table) -> int:
+    with transaction(store.engines[1]) as connection:
+        return len(connection.execute(select(table)).all())
+
+
+def append(store: OpenStore, *records: Record) -> None:
+    store.predictions.append(records, [Input(one.id, one.model, "text", "uniform", 1.0, b"said") for one in records])
+
+
+def left(store: OpenStore) -> list[int]:
+    return [rows(store, table) for table in EVERYWHERE]
+
+
+def test_a_prediction_is_deleted_with_all_that_is_kept_of_it(store: OpenStore) -> None:
+    mine, other = a_record(external_id="a"), a_record(external_id="b")
+    shadow = a_record(role="shadow", paired_with=mine.id)
+    append(store, mine, other, shadow)
+    store.feedback.add(
+        [
+            an_event(prediction_id=mine.id),
+            an_event(prediction_id=shadow.id),
+            an_event(model="fashion", external_id="a"),
+            an_event(prediction_id=other.id),
+            an_event(model="fashion", external_id="b"),
+        ],
+        {},
+    )
+    assert left(store) == [3, 3, 5, 3, 0]
+    assert store.erasure.erase([mine.id]) == 2
+    assert left(store) == [1, 1, 2, 1, 0]
+    assert store.predictions.get(other.id) == other
+    assert store.erasure.erase([mine.id, str(uuid7())]) == 0
+
+
+def test_what_was_said_by_the_callers_id_stays_while_another_has_it(store: OpenStore) -> None:
+    first, second = a_record(external_id="a"), a_record(external_id="a")
+    append(store, first, second)
+    store.feedback.add([an_event(model="fashion", external_id="a")], {})
+    store.erasure.erase([first.id])
+    assert left(store) == [1, 1, 1, 1, 0]
+    store.erasure.erase([second.id])
+    assert left(store) == [0] * 5
+
+
+def test_predictions_are_deleted_by_a_tag_portion_by_portion(store: OpenStore) -> None:
+    tags: list[dict[str, Any]] = [{"user": "7"}, {"user": "8"}, {}, {"user": "7", "país": "España"}, {"name": "7"}]
+    records = [a_record(made=1.0 + number, tags=one) for number, one in enumerate(tags)]
+    other = a_record(made=9.0, tags={"user": "7"}, model="mood")
+    append(store, *records, other)
+    portions, after = [], ""
+    while True:
+        count, last = store.erasure.erase_tagged(Tag("user", "7"), "fashion", after=after, limit=2)
+        portions.append(count)
+        if last is None:
+            break
+        after = last
+    assert portions == [1, 1, 0, 0]
+    kept = {one.id for one in (records[1], records[2], records[4], other)}
+    with transaction(store.engines[1]) as connection:
+        assert set(connection.scalars(select(predictions.c.id))) == kept
+    assert store.erasure.erase_tagged(Tag("país", "España"), None, limit=100) == (0, None)
+    assert store.erasure.erase_tagged(Tag("user", "7"), None, limit=100) == (1, None)
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_what_is_deleted_is_overwritten(store: OpenStore) -> None:
+    secret = b"what nobody shall read again"
+    record = a_record()
+    store.predictions.append([record], [Input(record.id, "fashion", "text", "uniform", 1.0, secret)])
+    file = store.location.file(Part.PREDICTIONS)
+    assert secret in file.read_bytes()
+    store.erasure.erase([record.id])
+    assert secret not in file.read_bytes()
+    with closing(sqlite3.connect(file)) as reader:
+        assert reader.execute("SELECT count(*) FROM inputs").fetchone() == (0,)
+
+
+async def test_the_recorder_deletes_what_it_is_told_to(place: Place) -> None:
+    records = [a_record(tags={"user": str(number)}) for number in range(3)]
+    place.gate.store.predictions.append(records)
+    client = ControlClient(place.path)
+    async with place.recorder():
+        assert await client.erase([records[0].id]) == 1
+        assert await client.erase_tagged(Tag("user", "1"), None, limit=1) == (1, records[1].id)
+        assert await client.erase_tagged(Tag("user", "1"), None, after=records[1].id, limit=2) == (0, None)
+    assert place.written() == {records[2].id}
