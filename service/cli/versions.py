@@ -66,7 +66,7 @@ def unload(model: _Model, version: _Version, wait: _Wait = _WAIT_SECONDS, url: U
 
 def delete(
     model: _Model,
-    version: Annotated[int | None, typer.Argument(metavar="[VERSION]", min=1)] = None,
+    version: Annotated[int | None, typer.Argument(metavar="VERSION", min=1)] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
     wait: _Wait = _WAIT_SECONDS,
     url: Url = DEFAULT_URL,
