@@ -16,7 +16,8 @@ ServoloopError
 ├── VersionUnloaded           an operator wants the version unloaded, and something else needs it
 ├── NotRemovable              the versions are not ours to delete
 ├── Unavailable               try again, after `retry_after` seconds: QueueFull, Overloaded, NotReady (NotLoaded),
-│                             NotServing, BuffersFull, DecodersBusy, EngineLost, StoreUnavailable, Stopping
+│                             NotServing, BuffersFull, DecodersBusy, EngineLost, StoreUnavailable, LoopUnavailable,
+│                             Stopping
 ├── DeadlineExceeded
 ├── BodyTooSlow               the request's time was over before its body had arrived
 ├── ClientLeft                nobody waits for the answer any more
@@ -238,6 +239,11 @@ class StoreUnavailable(Unavailable):
     def __init__(self, reason: str) -> None:
         self.reason = reason
         super().__init__(f"the store does not answer: {reason}")
+
+
+class LoopUnavailable(Unavailable):
+    def __init__(self) -> None:
+        super().__init__("the process that measures models does not answer")
 
 
 class Stopping(Unavailable):

@@ -27,6 +27,7 @@ from service.domain import Ref
 from service.errors import Misconfigured, StoreUnavailable
 from service.learning.intake import Intake
 from service.learning.items import Listener
+from service.learning.loop_client import LoopClient
 from service.process.child import child_parser, start_child
 from service.process.folders import RuntimeFolder
 from service.process.lifetime import EXIT_MISCONFIGURED, can_stop, parent_gone, settle
@@ -116,6 +117,7 @@ def compose(settings: Settings, folder: RuntimeFolder, draining: Draining) -> Ap
     versions = VersionFollower(scanner, fleet, router)
     prediction_log = PredictionLog(folder.recorder_socket, telemetry)
     feedback = FeedbackClient(folder.recorder_socket)
+    evaluation = LoopClient(folder.loop_socket)
     intake = Intake(Listener(settings.feedback_trust), feedback)
     max_rows, max_bytes = 2 * settings.max_queued_rows, 2 * settings.max_queued_bytes
 
@@ -144,7 +146,7 @@ def compose(settings: Settings, folder: RuntimeFolder, draining: Draining) -> Ap
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         watch = asyncio.create_task(_stop_with_parent())
-        async with fleet, engines, versions, prediction_log, feedback, follower:
+        async with fleet, engines, versions, prediction_log, feedback, evaluation, follower:
             yield
         watch.cancel()
         supervisor.close()
@@ -172,7 +174,7 @@ def compose(settings: Settings, folder: RuntimeFolder, draining: Draining) -> Ap
         follower,
         control,
         predictions,
-        FeedbackParts(intake, SqlFeedback(log_reader)),
+        FeedbackParts(intake, SqlFeedback(log_reader), evaluation),
         BodyBudget(max(settings.max_buffered_bytes, settings.max_body_bytes)),
         fleet,
         changes,

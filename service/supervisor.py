@@ -40,6 +40,8 @@ log = logging.getLogger(__name__)
 _SAY_AFTER_SECONDS = 5.0
 # A stop takes at most unready_seconds + drain_seconds + this, and then what engines have for theirs.
 _KILL_AFTER_SECONDS = 5.0
+# It only reads, and has nothing to finish.
+_LOOP_SECONDS = 5.0
 
 
 class Supervisor:
@@ -68,6 +70,7 @@ class Supervisor:
             for name in Settings.unknown_variables():
                 log.warning("a variable looks like a setting and is none", extra={"variable": name})
             recorder_socket = stack.enter_context(listen_unix(folder.recorder_socket))
+            loop_socket = stack.enter_context(listen_unix(folder.loop_socket))
             own_socket = stack.enter_context(listen_unix(folder.supervisor_socket))
             loop = asyncio.get_running_loop()
             for signum in (signal.SIGTERM, signal.SIGINT):
@@ -81,6 +84,7 @@ class Supervisor:
             trials = TrialProcess(settings.optimized, computing, settings.optimize_max_busy)
             drain_seconds = settings.drain_seconds
             recorder = Child("recorder", "service.store.recorder", (), (recorder_socket,), environment, drain_seconds)
+            measuring = Child("loop", "service.loop", (), (loop_socket,), environment, _LOOP_SECONDS)
             control = ControlClient(folder.recorder_socket)
             stock = Stock(Scanner(settings.model_roots), control)
             # The engines first, because torch takes longest to import; what they shall load is found meanwhile.
@@ -102,6 +106,7 @@ class Supervisor:
                         wants_every_gpu=settings.wants_every_gpu,
                     )
                     async with reconciler.serving(own_socket), front:
+                        back.keep(measuring)
                         for number, listener in enumerate(listeners):
                             front.keep(_http(number, listener, grpc_address, folder.path, settings, environment))
                         announcing = asyncio.create_task(self._announce(_url(listeners[0]), catalog, on_ready))

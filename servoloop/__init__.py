@@ -18,7 +18,7 @@ ServoloopError
 """
 
 from servoloop.aio import AsyncClient
-from servoloop.calls import FeedbackFilters, FeedbackOptions, Options
+from servoloop.calls import EvaluationOptions, FeedbackFilters, FeedbackOptions, Options
 from servoloop.client import DEFAULT_URL, Client
 from servoloop.errors import (
     ApiError,
@@ -36,9 +36,11 @@ from servoloop.results import (
     Backend,
     Broken,
     Deleted,
+    Evaluation,
     FeedbackEvent,
     FeedbackPage,
     FeedbackResult,
+    Figure,
     Model,
     Models,
     Prediction,
@@ -62,11 +64,14 @@ __all__ = [
     "ConnectionFailed",
     "DeadlineExceeded",
     "Deleted",
+    "Evaluation",
+    "EvaluationOptions",
     "FeedbackEvent",
     "FeedbackFilters",
     "FeedbackOptions",
     "FeedbackPage",
     "FeedbackResult",
+    "Figure",
     "Instance",
     "InvalidInput",
     "Model",

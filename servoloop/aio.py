@@ -10,7 +10,7 @@ from uuid import uuid4
 import httpx
 
 from servoloop import calls
-from servoloop.calls import FeedbackFilters, FeedbackOptions, Options
+from servoloop.calls import EvaluationOptions, FeedbackFilters, FeedbackOptions, Options
 from servoloop.client import DEFAULT_URL, WAIT_SECONDS
 from servoloop.errors import ConnectionFailed
 from servoloop.instances import Instance
@@ -18,6 +18,7 @@ from servoloop.policy import Call, Exchange, Outcome, Policy, may_use_proxy
 from servoloop.results import (
     AliasMove,
     Deleted,
+    Evaluation,
     FeedbackPage,
     FeedbackResult,
     Model,
@@ -107,6 +108,10 @@ class AsyncClient:
     ) -> FeedbackPage:
         """What was said of predictions, the newest first, at most `limit` of it."""
         return await self._run(calls.feedback_events(limit, cursor, filters))
+
+    async def evaluation(self, model: str, **options: Unpack[EvaluationOptions]) -> Evaluation:
+        """How good a model is, by what is known of its predictions. Raises NotFound, InvalidInput or Unavailable."""
+        return await self._run(calls.evaluation(model, options))
 
     async def models(self) -> Models:
         """Everything the service has. Raises ServoloopError."""

@@ -11,6 +11,7 @@ from servoloop.policy import Call
 from servoloop.results import (
     AliasMove,
     Deleted,
+    Evaluation,
     FeedbackPage,
     FeedbackResult,
     Model,
@@ -20,6 +21,7 @@ from servoloop.results import (
     VersionChange,
     read_alias_move,
     read_deleted,
+    read_evaluation,
     read_feedback,
     read_feedback_page,
     read_model,
@@ -145,6 +147,29 @@ def feedback_events(limit: int, cursor: str | None, filters: FeedbackFilters) ->
     wanted = {**filters, "limit": str(limit), "cursor": cursor}
     query = urlencode({name: _written(value) for name, value in wanted.items() if value is not None})
     return Call("GET", f"/v1/feedback?{query}", read_feedback_page)
+
+
+class EvaluationOptions(TypedDict, total=False):
+    """Which predictions are looked at: made within `window` (30m, 24h or 7d), or from `since` to `until`.
+
+    `role`: answered, shadow or all; `slice`: those with this tag, name:value; `matured`: only those that have most of
+    the labels that they will ever get.
+    """
+
+    version: int | str | None
+    window: str | None
+    since: datetime | None
+    until: datetime | None
+    role: str | None
+    slice: str | None
+    matured: bool
+
+
+def evaluation(model: str, options: EvaluationOptions) -> Call[Evaluation]:
+    wanted = {name: _written(value) for name, value in options.items() if value is not None and value is not False}
+    query = urlencode({name: "true" if value is True else value for name, value in wanted.items()})
+    path = f"{_path(model)}/evaluation"
+    return Call("GET", f"{path}?{query}" if query else path, read_evaluation)
 
 
 def in_groups(items: Iterable[Mapping[str, object]]) -> Iterator[list[Mapping[str, object]]]:

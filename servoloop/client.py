@@ -9,13 +9,14 @@ from uuid import uuid4
 import httpx
 
 from servoloop import calls
-from servoloop.calls import FeedbackFilters, FeedbackOptions, Options
+from servoloop.calls import EvaluationOptions, FeedbackFilters, FeedbackOptions, Options
 from servoloop.errors import ConnectionFailed
 from servoloop.instances import Instance
 from servoloop.policy import Call, Exchange, Outcome, Policy, may_use_proxy
 from servoloop.results import (
     AliasMove,
     Deleted,
+    Evaluation,
     FeedbackPage,
     FeedbackResult,
     Model,
@@ -110,6 +111,10 @@ class Client:
     ) -> FeedbackPage:
         """What was said of predictions, the newest first, at most `limit` of it."""
         return self._run(calls.feedback_events(limit, cursor, filters))
+
+    def evaluation(self, model: str, **options: Unpack[EvaluationOptions]) -> Evaluation:
+        """How good a model is, by what is known of its predictions. Raises NotFound, InvalidInput or Unavailable."""
+        return self._run(calls.evaluation(model, options))
 
     def models(self) -> Models:
         """Everything the service has. Raises ServoloopError."""

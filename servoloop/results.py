@@ -228,6 +228,47 @@ class FeedbackPage:
     next_cursor: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A measured figure with its 95 % interval and the rows behind it, or None and the reason why there is none."""
+
+    value: float | None
+    n: int
+    low: float | None = None
+    high: float | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """How good a model is, by what is known of its predictions; None is what its task doesn't have.
+
+    `n` of the `predictions` that were made between `since` and `until` have a label. `label_delay_seconds` are
+    quantiles; what was made before `matured_until` has most of the labels that it will ever get. `confusion_matrix`
+    counts how often each of `labels`, a row, was taken for each other, a column.
+    """
+
+    model: str
+    version: str | None
+    role: str | None
+    slice: str | None
+    since: str | None
+    until: str
+    n: int
+    predictions: int
+    coverage: float | None
+    unknown_labels: int
+    label_delay_seconds: Mapping[str, float]
+    matured_until: str | None
+    metrics: Mapping[str, Figure]
+    rating: Figure
+    per_label: Mapping[str, Mapping[str, Figure]] | None
+    labels: Sequence[str] | None
+    confusion_matrix: Sequence[Sequence[int]] | None
+    reliability: Sequence[Mapping[str, Any]] | None
+    residuals: Mapping[str, Any] | None
+
+
 def read_ready(response: httpx.Response) -> bool:
     """Like every reader here, raises ValueError, KeyError, TypeError or AttributeError for what it is not."""
     return response.json()["ready"] is True
@@ -275,6 +316,35 @@ def read_feedback_page(response: httpx.Response) -> FeedbackPage:
     """Of GET /v1/feedback."""
     document = response.json()
     return FeedbackPage(tuple(_pick(FeedbackEvent, event) for event in document["events"]), document["next_cursor"])
+
+
+def read_evaluation(response: httpx.Response) -> Evaluation:
+    """Of GET /v1/models/{model}/evaluation."""
+    document = response.json()
+    window, confusion, per_label = document["window"], document.get("confusion_matrix"), document.get("per_label")
+    return _pick(
+        Evaluation,
+        {
+            **document,
+            "since": window["from"],
+            "until": window["to"],
+            "metrics": _figures(document["metrics"]),
+            "rating": _figure(document["rating"]),
+            "per_label": per_label and {label: _figures(figures) for label, figures in per_label.items()},
+            "labels": confusion and confusion["labels"],
+            "confusion_matrix": confusion and confusion["counts"],
+            "reliability": document.get("reliability"),
+            "residuals": document.get("residuals"),
+        },
+    )
+
+
+def _figures(document: Mapping[str, Any]) -> dict[str, Figure]:
+    return {name: _figure(figure) for name, figure in document.items()}
+
+
+def _figure(document: Mapping[str, Any]) -> Figure:
+    return Figure(*(document.get(each.name) for each in fields(Figure)))  # type: ignore[arg-type]
 
 
 def read_predictions(response: httpx.Response) -> Predictions:

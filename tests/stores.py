@@ -9,6 +9,9 @@ from sqlalchemy import Engine
 from uuid_utils import uuid7
 
 from service.domain import Ref, Wish
+from service.learning.evaluator import Evaluator
+from service.learning.picture import Form, draw
+from service.learning.questions import Question
 from service.registry.catalog import Catalog
 from service.store.base import AliasMove, Found, Input, Record, Tag, WishChange
 from service.store.databases import Location, Part
@@ -18,6 +21,7 @@ from service.store.sql_control import SqlControl
 from service.store.sql_erasure import SqlErasure
 from service.store.sql_feedback import SqlFeedback
 from service.store.sql_predictions import SqlPredictions
+from service.store.sql_truths import SqlTruths
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,13 @@ class OpenStore:
 
     async def add(self, events: Sequence[FeedbackEvent]) -> list[Outcome]:
         return self.feedback.add(events, self.control.contracts())
+
+    async def evaluate(self, question: Question) -> dict[str, Any]:
+        reader = self.engines[1]
+        return Evaluator(SqlTruths(reader), self.predictions, self.control, keep=1e9).evaluate(question)
+
+    async def draw(self, question: Question, form: Form) -> bytes:
+        return draw(await self.evaluate(question), form)
 
     async def erase(self, ids: Sequence[str]) -> int:
         return self.erasure.erase(ids)
@@ -70,7 +81,9 @@ def open_store(location: Location | Path) -> OpenStore:
     control, predictions = location.writer(Part.CONTROL), location.writer(Part.PREDICTIONS)
     feedback = SqlFeedback(predictions)
     log = SqlPredictions(predictions, feedback)
-    return OpenStore(location, SqlControl(control), log, feedback, SqlErasure(predictions), [control, predictions])
+    return OpenStore(
+        location, SqlControl(control), log, feedback, SqlErasure(predictions, log.counts), [control, predictions]
+    )
 
 
 def found_in(catalog: Catalog) -> Found:

@@ -17,6 +17,7 @@ from service.api.openapi import without_validation_errors
 from service.api.paths import address_in, is_inference_protocol
 from service.api.routes import (
     aliases,
+    evaluation,
     feedback,
     inference,
     inference_metadata,
@@ -72,7 +73,7 @@ def create_app(services: Services, *, lifespan: Lifespan | None = None, access_l
     )
     app.state.services = services
     v1, v2 = (
-        (predictions, prediction_log, feedback, models, versions, aliases),
+        (predictions, prediction_log, feedback, evaluation, models, versions, aliases),
         (inference, inference_statistics, inference_metadata, repository),
     )
     routers = [module.router for module in (*v1, *v2, operations)]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Protocol
+from typing import Annotated, Any, Protocol
 
 from fastapi import Depends, Request
 from prometheus_client import CollectorRegistry
@@ -11,6 +11,8 @@ from service.api.buffers import BodyBudget
 from service.api.draining import Draining
 from service.domain import Address, Ref, Wish
 from service.learning.intake import Intake
+from service.learning.picture import Form
+from service.learning.questions import Question
 from service.registry.catalog import Catalog
 from service.registry.fleet import Fleet
 from service.serving.pipeline import Pipeline
@@ -72,16 +74,25 @@ class Terms:
     caches_answers: bool = False
 
 
+class Evaluation(Protocol):
+    """Who knows how good models are. Raises UnknownModel, StoreUnavailable, LoopUnavailable or NotSupported."""
+
+    async def evaluate(self, question: Question) -> Mapping[str, Any]: ...
+
+    async def draw(self, question: Question, form: Form) -> bytes: ...
+
+
 def _always() -> bool:
     return True
 
 
 @dataclass(frozen=True, slots=True)
 class FeedbackParts:
-    """Who takes feedback, and where what was taken can be read."""
+    """Who takes feedback, where what was taken can be read, and who measures by it."""
 
     intake: Intake
     events: FeedbackReader
+    evaluation: Evaluation
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import typer
 
 from service.cli.asking import alias, models, predict
 from service.cli.checkpoints import register, train, verify
+from service.cli.evaluation import evaluation
 from service.cli.feedback import app as feedback
 from service.cli.optimizing import optimize
 from service.cli.serving import serve
@@ -17,7 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Serve trained checkpoints over HTTP, and ask a running service.",
 )
-for command in (serve, predict, models, alias, load, unload, reload, delete, register, verify, optimize):
+for command in (serve, predict, models, evaluation, alias, load, unload, reload, delete, register, verify, optimize):
     app.command()(command)
 app.add_typer(feedback, name="feedback")
 # Its arguments, --help among them, are those of the training.

@@ -36,9 +36,7 @@ _Format = Annotated[
 
 @app.command()
 def add(
-    prediction_id: Annotated[
-        str | None, typer.Argument(metavar="PREDICTION_ID", help="As the answer gave it.")
-    ] = None,
+    prediction_id: Annotated[str | None, typer.Argument(metavar="PREDICTION_ID", help="As the answer gave it.")] = None,
     label: Annotated[
         list[str] | None, typer.Option(help="What it should have been; of multilabel models, each one.")
     ] = None,

@@ -36,7 +36,7 @@ STATUS: dict[type[ServoloopError], StatusCode] = {
     UnknownPrediction: StatusCode.NOT_FOUND,
     NotSupported: StatusCode.UNIMPLEMENTED,
     AliasMoved: StatusCode.FAILED_PRECONDITION,
-    FeedbackConflict: StatusCode.ALREADY_EXISTS,
+    FeedbackConflict: StatusCode.FAILED_PRECONDITION,
     VersionInUse: StatusCode.FAILED_PRECONDITION,
     VersionUnloaded: StatusCode.FAILED_PRECONDITION,
     NotRemovable: StatusCode.FAILED_PRECONDITION,

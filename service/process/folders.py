@@ -26,6 +26,10 @@ class RuntimeFolder:
         return self.path / "recorder.sock"
 
     @property
+    def loop_socket(self) -> Path:
+        return self.path / "loop.sock"
+
+    @property
     def supervisor_socket(self) -> Path:
         return self.path / "supervisor.sock"
 

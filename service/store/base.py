@@ -141,11 +141,54 @@ class Filters:
 
 
 @dataclass(frozen=True, slots=True)
+class CountFilters:
+    """Which predictions are counted; None counts all. Times in seconds since 1970, to whole minutes: the one of `since`
+    counts, and so does the one that `until` lies in, unless it is where that begins. `slice` is name:value of a tag."""
+
+    model: str
+    version: int | None = None
+    role: Role | None = None
+    since: float | None = None
+    until: float | None = None
+    slice: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
     """Some records, the newest first. `cursor` asks for those after them; None where there are no more."""
 
     records: list[Record]
     cursor: str | None
+
+
+class Position(NamedTuple):
+    """How far somebody followed what is known of predictions."""
+
+    changed: int = 0
+    prediction_id: str = ""
+
+
+class Known(NamedTuple):
+    """What is known of a prediction: no `label` and no `rating` where it was deleted, or all was taken back.
+
+    `received_at` is when the label was, in whole milliseconds since 1970.
+    """
+
+    prediction_id: str
+    model: str
+    version: int
+    role: Role
+    label: Any
+    received_at: int | None
+    rating: float | None
+    changed: int
+    outputs: Mapping[str, Any] | None
+    scores: str | None
+    tags: Mapping[str, str] | None
+
+    @property
+    def position(self) -> Position:
+        return Position(self.changed, self.prediction_id)
 
 
 class ControlReader(Protocol):
@@ -222,6 +265,8 @@ class PredictionReader(Protocol):
 
     def input(self, prediction_id: str) -> Input | None: ...
 
+    def count(self, filters: CountFilters) -> int: ...
+
     def list(self, filters: Filters, *, limit: int, cursor: str | None = None) -> Page: ...
 
 
@@ -250,6 +295,14 @@ class FeedbackReader(Protocol):
     """Each verb raises StoreUnavailable while the store can't be read."""
 
     def list(self, filters: FeedbackFilters, *, limit: int, cursor: str | None = None) -> FeedbackPage: ...
+
+
+class TruthReader(Protocol):
+    """Raises StoreUnavailable while the store can't be read."""
+
+    def changes(self, after: Position, *, limit: int) -> Sequence[Known]:
+        """What is known of predictions, as far as it changed after this position, in the order of changes."""
+        ...
 
 
 class Feedback(FeedbackReader, Protocol):

@@ -101,6 +101,13 @@ def sqlite_transaction(engine: Engine) -> Iterator[sqlite3.Connection]:
         driver.execute("COMMIT")
 
 
+def driver_of(connection: Connection) -> sqlite3.Connection:
+    """What lies under a connection to SQLite."""
+    driver = connection.connection.dbapi_connection
+    assert isinstance(driver, sqlite3.Connection)
+    return driver
+
+
 def sqlite_value(engine: Engine, query: str) -> Any:
     """The one value that a query gives, asked of the driver. Raises StoreUnavailable."""
     with _sqlite_driver(engine) as driver:
@@ -148,9 +155,7 @@ def _sqlite(path: Path, *, read_only: bool) -> Engine:
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
         if read_only:
-            driver = connection.connection.dbapi_connection
-            assert isinstance(driver, sqlite3.Connection)
-            _limit_time(driver)
+            _limit_time(driver_of(connection))
         # A writer takes the lock at once: one that read first could not be let in later.
         connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
 

@@ -24,6 +24,7 @@ from service.domain import Loading, Precision, Ref, Wish
 from service.errors import (
     AliasMoved,
     BrokenContract,
+    NotSupported,
     ServoloopError,
     StoreUnavailable,
     UnknownModel,
@@ -143,6 +144,8 @@ def error_facts(error: ServoloopError) -> dict[str, Any]:
             return {"error": error.kind, **facts}
         case VersionInUse():
             return {"error": error.kind, "ref": str(error.ref), "aliases": error.aliases}
+        case NotSupported():
+            return {"error": error.kind, "what": error.what, "instead": error.instead}
         case VersionUnloaded():
             return {"error": error.kind, "ref": str(error.ref)}
         case StoreUnavailable():
@@ -162,6 +165,8 @@ def error_of(facts: Facts) -> ServoloopError:
             return AliasMoved(model, alias, expected=expected, found=found)
         case {"error": VersionInUse.kind, "ref": name, "aliases": aliases}:
             return VersionInUse(Ref.parse(name), aliases)
+        case {"error": NotSupported.kind, "what": what, "instead": instead}:
+            return NotSupported(what, instead)
         case {"error": VersionUnloaded.kind, "ref": name}:
             return VersionUnloaded(Ref.parse(name))
         case {"error": StoreUnavailable.kind, "reason": reason}:

@@ -3,9 +3,7 @@
 Started by the supervisor.
 """
 
-import asyncio
 import logging
-import signal
 import socket
 import sys
 
@@ -13,9 +11,9 @@ import uvloop
 from prometheus_client import CollectorRegistry
 
 from service.errors import Misconfigured, StoreUnavailable
+from service.process.answering import answer
 from service.process.child import child_parser, start_child
-from service.process.lifetime import EXIT_MISCONFIGURED, parent_gone, settle
-from service.process.tasks import stop_tasks
+from service.process.lifetime import EXIT_MISCONFIGURED, settle
 from service.store.alias_file import import_alias_file
 from service.store.databases import Location, Part
 from service.store.migrate import migrate
@@ -56,22 +54,10 @@ def main() -> None:
         keep_inputs=settings.input_retention_days * _SECONDS_A_DAY,
         max_input_bytes=settings.max_input_bytes,
     )
-    server = RecorderServer(control, predictions, feedback, SqlErasure(engine), telemetry, retention)
+    erasure = SqlErasure(engine, predictions.counts)
+    server = RecorderServer(control, predictions, feedback, erasure, telemetry, retention)
     settle()
-    uvloop.run(_serve(socket.socket(fileno=arguments.listen_fd), server))
-
-
-async def _serve(listener: socket.socket, server: RecorderServer) -> None:
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, server.stop)
-    loop.add_signal_handler(signal.SIGINT, lambda: None)  # the supervisor decides when to stop
-    listening = await loop.create_unix_server(server.connection, sock=listener)
-    orphaned = asyncio.create_task(parent_gone())
-    orphaned.add_done_callback(lambda _: server.stop())
-    async with listening:
-        # A run that fails ends the process with its traceback, and the supervisor starts another.
-        await server.run()
-    await stop_tasks(orphaned)
+    uvloop.run(answer(socket.socket(fileno=arguments.listen_fd), server))
 
 
 if __name__ == "__main__":

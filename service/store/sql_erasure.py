@@ -3,23 +3,27 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from sqlalchemy import Connection, Engine, delete, select, tuple_
+from sqlalchemy import Connection, Engine, delete, select, tuple_, update
 
 from service.store.base import Tag
 from service.store.databases import transaction
+from service.store.sql_counts import SqlCounts
+from service.store.sql_predictions import record_of
+from service.store.sql_truths import next_change
 from service.store.tables import feedback, inputs, predictions, truths, unresolved
 
 
 class SqlErasure:
-    """Over the recorder's engine. Each verb is one transaction, and raises StoreUnavailable."""
+    """Over the recorder's engine, and what counts there. Each verb is a transaction, and raises StoreUnavailable."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, counts: SqlCounts) -> None:
         self._engine = engine
+        self._counts = counts
 
     def erase(self, ids: Sequence[str]) -> int:
         """Delete these predictions and those computed beside them; how many there were."""
         with self._erasing() as connection:
-            return _erase(connection, ids)
+            return _erase(connection, self._counts, ids)
 
     def erase_tagged(self, tag: Tag, model: str | None, *, after: str = "", limit: int) -> tuple[int, str | None]:
         """Look through `limit` predictions whose ids follow `after`, and delete those with this tag.
@@ -32,12 +36,13 @@ class SqlErasure:
             found = connection.execute(query.limit(limit)).all()
             name, value = tag
             named = [row.id for row in found if row.tags.get(name) == value and model in (None, row.model)]
-            count = _erase(connection, named) if named else 0
+            count = _erase(connection, self._counts, named) if named else 0
         return count, found[-1].id if len(found) == limit else None
 
     @contextmanager
     def _erasing(self) -> Iterator[Connection]:
         """Zeros what it deletes, where SQLite would leave it in the file until its page is used again."""
+        self._counts.know()
         with transaction(self._engine) as connection:
             if self._engine.dialect.name != "sqlite":
                 yield connection
@@ -49,15 +54,22 @@ class SqlErasure:
                 connection.exec_driver_sql("PRAGMA secure_delete = OFF")
 
 
-def _erase(connection: Connection, ids: Sequence[str]) -> int:
+def _erase(connection: Connection, counts: SqlCounts, ids: Sequence[str]) -> int:
     columns = predictions.c
-    beside = connection.scalars(select(columns.id).where(columns.paired_with.in_(ids))).all()
-    all_ids = [*ids, *beside]
+    found = connection.execute(select(predictions).where(columns.id.in_(ids) | columns.paired_with.in_(ids)))
+    records = [record_of(row._mapping) for row in found]
+    counts.take_back(connection, records)
+    all_ids = [record.id for record in records]
     named = select(columns.external_id, columns.model).where(columns.id.in_(all_ids), columns.external_id.is_not(None))
     pairs = {(row.external_id, row.model) for row in connection.execute(named)}
     count: int = connection.execute(delete(predictions).where(columns.id.in_(all_ids))).rowcount
     connection.execute(delete(inputs).where(inputs.c.prediction_id.in_(all_ids)))
-    connection.execute(delete(truths).where(truths.c.prediction_id.in_(all_ids)))
+    # Who follows what is known must hear that it is known no more; the row goes once it is as old as predictions get.
+    forgotten = dict.fromkeys(("label", "label_event", "labelled_at", "received_at", "rating", "rating_event"))
+    is_theirs = truths.c.prediction_id.in_(all_ids)
+    connection.execute(
+        update(truths).where(is_theirs).values(**forgotten, num_events=0, changed=next_change(connection))
+    )
     connection.execute(delete(unresolved).where(unresolved.c.prediction_id.in_(all_ids)))
     connection.execute(delete(feedback).where(feedback.c.prediction_id.in_(all_ids)))
     if pairs:

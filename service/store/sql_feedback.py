@@ -6,9 +6,9 @@ that arrive together cost hardly more than one.
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, RowMapping, delete, func, insert, select, text, tuple_, update
+from sqlalchemy import ColumnElement, Connection, Engine, delete, insert, select, text, tuple_, update
 
 from service.store.base import Contracts, Record, lowest_id
 from service.store.databases import transaction
@@ -20,36 +20,11 @@ from service.store.feedback import (
     Outcome,
     StoredEvent,
     misfit,
-    truth_of,
 )
-from service.store.tables import feedback, predictions, truths, unresolved
+from service.store.sql_truths import EVENT, Pair, Subject, event_of, find, resolve, returned
+from service.store.tables import feedback, truths, unresolved
 
 _LOCK = 0x5E12_F00D
-_EVENT = [feedback.c[name] for name in FeedbackEvent._fields]
-
-# Of a prediction, what feedback needs to know.
-_SUBJECT = [predictions.c[name] for name in ("id", "model", "version", "role", "paired_with", "external_id")]
-
-Pair = tuple[str, str]
-"""A caller's id, and the model that it was given to."""
-
-
-class _Prediction(NamedTuple):
-    id: str
-    model: str
-    version: int
-    role: str
-    paired_with: str | None
-    external_id: str | None
-
-    @property
-    def subject(self) -> str:
-        """The prediction that was returned: what is said of it counts for those computed beside it, and the reverse."""
-        return self.paired_with or self.id
-
-    @property
-    def pair(self) -> Pair | None:
-        return None if self.external_id is None else (self.external_id, self.model)
 
 
 class SqlFeedback:
@@ -67,7 +42,7 @@ class SqlFeedback:
             outcomes, accepted = _sorted_out(connection, events)
             named = _named(connection, accepted)
             missing = _missing_subjects(connection, (one for found in named.values() for one in found))
-            joined: list[tuple[FeedbackEvent, list[_Prediction]]] = []
+            joined: list[tuple[FeedbackEvent, list[Subject]]] = []
             waiting: list[tuple[FeedbackEvent, str | None]] = []
             for event in accepted:
                 found = _found(named, event)
@@ -81,7 +56,7 @@ class SqlFeedback:
                     waiting.append((event, found[0].subject if found else event.prediction_id))
                     outcomes[event.id] = Outcome("pending", event.id, event.prediction_id)
             _insert(connection, joined, waiting)
-            _resolve(connection, {one.subject for _, found in joined for one in found})
+            resolve(connection, {one.subject for _, found in joined for one in found})
         self._may_wait = self._may_wait or bool(waiting)
         return [outcomes[event.id] for event in events]
 
@@ -91,10 +66,10 @@ class SqlFeedback:
 
     def join(self, connection: Connection, records: Sequence[Record]) -> int:
         """Let what was said of these before count for them, who were just written; how many events waited."""
-        there = [_Prediction(*(getattr(record, name) for name in _Prediction._fields)) for record in records]
+        there = [Subject(*(getattr(record, name) for name in Subject._fields)) for record in records]
         self._lock(connection)
         waited, subjects = _joined_now(connection, there)
-        _resolve(connection, subjects | _spoken_of(connection, there))
+        resolve(connection, subjects | _spoken_of(connection, there))
         self._may_wait = connection.execute(select(unresolved.c.event_id).limit(1)).first() is not None
         return waited
 
@@ -103,14 +78,14 @@ class SqlFeedback:
         if cursor is not None:
             conditions.append(feedback.c.id < cursor)
         query = (
-            select(*_EVENT, unresolved.c.orphaned)
+            select(*EVENT, unresolved.c.orphaned)
             .outerjoin(unresolved, unresolved.c.event_id == feedback.c.id)
             .where(*conditions)
             .order_by(feedback.c.id.desc())
             .limit(limit + 1)
         )
         with transaction(self._engine) as connection:
-            found = [StoredEvent(_event(row._mapping), _state(row.orphaned)) for row in connection.execute(query)]
+            found = [StoredEvent(event_of(row._mapping), _state(row.orphaned)) for row in connection.execute(query)]
         page = found[:limit]
         return FeedbackPage(page, page[-1].event.id if len(found) > limit else None)
 
@@ -182,20 +157,20 @@ def _by_key(connection: Connection, events: Sequence[FeedbackEvent]) -> dict[Pai
     keys = {(event.idempotency_key, event.principal) for event in events if event.idempotency_key is not None}
     if not keys:
         return {}
-    query = select(*_EVENT).where(tuple_(feedback.c.idempotency_key, feedback.c.principal).in_(keys))
-    found = [_event(row._mapping) for row in connection.execute(query)]
+    query = select(*EVENT).where(tuple_(feedback.c.idempotency_key, feedback.c.principal).in_(keys))
+    found = [event_of(row._mapping) for row in connection.execute(query)]
     return {(event.idempotency_key or "", event.principal): event for event in found}
 
 
 # ---- events and predictions find each other --------------------------------------------------------------------------
 
 
-def _named(connection: Connection, events: Iterable[FeedbackEvent]) -> dict[Any, list[_Prediction]]:
+def _named(connection: Connection, events: Iterable[FeedbackEvent]) -> dict[Any, list[Subject]]:
     """The predictions that events name: by their id, and those that were returned by the caller's id and model."""
     ids = {event.prediction_id for event in events if event.prediction_id is not None}
     pairs = {pair for event in events if (pair := _pair(event)) is not None}
-    named: dict[Any, list[_Prediction]] = defaultdict(list)
-    for one in _predictions(connection, ids=ids, pairs=pairs):
+    named: dict[Any, list[Subject]] = defaultdict(list)
+    for one in find(connection, ids=ids, pairs=pairs):
         named[one.id].append(one)
         if one.pair in pairs:
             named[one.pair].append(one)
@@ -209,44 +184,26 @@ def _pair(event: FeedbackEvent) -> Pair | None:
     return event.external_id, event.model
 
 
-def _found(named: dict[Any, list[_Prediction]], event: FeedbackEvent) -> list[_Prediction]:
+def _found(named: dict[Any, list[Subject]], event: FeedbackEvent) -> list[Subject]:
     return named.get(event.prediction_id or _pair(event), [])
 
 
-def _predictions(
-    connection: Connection, *, ids: Iterable[str] = (), pairs: Iterable[Pair] = (), beside: Iterable[str] = ()
-) -> list[_Prediction]:
-    """Predictions with one of these ids, those returned under one of these pairs, and those computed beside others."""
-    found = {}
-    columns = predictions.c
-    conditions = (
-        (columns.id.in_(ids), ids),
-        (tuple_(columns.external_id, columns.model).in_(pairs) & columns.paired_with.is_(None), pairs),
-        (columns.paired_with.in_(beside), beside),
-    )
-    for condition, wanted in conditions:
-        if wanted:
-            for row in connection.execute(select(*_SUBJECT).where(condition).order_by(columns.id)):
-                found[row.id] = _Prediction(*row)
-    return list(found.values())
-
-
-def _misfit(event: FeedbackEvent, found: Sequence[_Prediction], contracts: Contracts) -> str | None:
+def _misfit(event: FeedbackEvent, found: Sequence[Subject], contracts: Contracts) -> str | None:
     models = {one.model for one in found} or ({event.model} if event.model is not None else set())
     checked = (misfit(event.kind, event.value, contracts[model]) for model in models if model in contracts)
     return next((wrong for wrong in checked if wrong is not None), None)
 
 
-def _missing_subjects(connection: Connection, there: Iterable[_Prediction]) -> set[str]:
+def _missing_subjects(connection: Connection, there: Iterable[Subject]) -> set[str]:
     """The predictions that others were computed beside, and that are not there yet: feedback waits for them."""
     wanted = {one.paired_with for one in there if one.paired_with is not None}
-    return wanted - {one.id for one in _predictions(connection, ids=wanted)}
+    return wanted - {one.id for one in find(connection, ids=wanted)}
 
 
-def _joined_now(connection: Connection, there: Sequence[_Prediction]) -> tuple[int, set[str]]:
+def _joined_now(connection: Connection, there: Sequence[Subject]) -> tuple[int, set[str]]:
     """Let events that waited for these predictions wait no more: how many, and the subjects they speak of."""
     by_id = {one.id: one for one in there}
-    by_pair = _returned(there)
+    by_pair = returned(there)
     missing = _missing_subjects(connection, there)
     columns = unresolved.c
     query = select(columns.event_id, columns.prediction_id, columns.external_id, columns.model)
@@ -270,18 +227,9 @@ def _joined_now(connection: Connection, there: Sequence[_Prediction]) -> tuple[i
     return sum(map(len, waited.values())), subjects
 
 
-def _returned(there: Iterable[_Prediction]) -> dict[Pair, list[_Prediction]]:
-    """Predictions that were returned, by the caller's id; it may have given one to several."""
-    by_pair: dict[Pair, list[_Prediction]] = defaultdict(list)
-    for one in there:
-        if one.pair is not None and one.paired_with is None:
-            by_pair[one.pair].append(one)
-    return by_pair
-
-
-def _spoken_of(connection: Connection, there: Sequence[_Prediction]) -> set[str]:
+def _spoken_of(connection: Connection, there: Sequence[Subject]) -> set[str]:
     """The subjects among these of which something was said before they were there: by the caller's id, or of a pair."""
-    pairs = _returned(there)
+    pairs = returned(there)
     shadows = {one.paired_with for one in there if one.paired_with is not None}
     found: set[str] = set()
     if pairs:
@@ -296,12 +244,9 @@ def _spoken_of(connection: Connection, there: Sequence[_Prediction]) -> set[str]
     return found
 
 
-# ---- what follows ----------------------------------------------------------------------------------------------------
-
-
 def _insert(
     connection: Connection,
-    joined: Sequence[tuple[FeedbackEvent, Sequence[_Prediction]]],
+    joined: Sequence[tuple[FeedbackEvent, Sequence[Subject]]],
     waiting: Sequence[tuple[FeedbackEvent, str | None]],
 ) -> None:
     rows = [event._replace(model=found[-1].model)._asdict() for event, found in joined]
@@ -322,52 +267,6 @@ def _insert(
         connection.execute(insert(unresolved), awaited)
 
 
-def _resolve(connection: Connection, subjects: set[str]) -> None:
-    """Make what is known of these predictions anew, and of those computed beside them."""
-    if not subjects:
-        return
-    groups: dict[str, list[_Prediction]] = defaultdict(list)
-    for one in _predictions(connection, ids=subjects, beside=subjects):
-        groups[one.subject].append(one)
-    events = _events_of(connection, groups)
-    changed = connection.execute(select(func.coalesce(func.max(truths.c.changed), 0) + 1)).scalar_one()
-    rows = []
-    for subject, group in groups.items():
-        truth = truth_of(events[subject])
-        known = {
-            "label": truth.label.value if truth.label else None,
-            "label_event": truth.label.id if truth.label else None,
-            "labelled_at": truth.label.labelled_at if truth.label else None,
-            "received_at": truth.label.received_at if truth.label else None,
-            "rating": truth.rating.value if truth.rating else None,
-            "rating_event": truth.rating.id if truth.rating else None,
-            "num_events": len(events[subject]),
-            "changed": changed,
-        }
-        rows += [
-            {"prediction_id": one.id, "model": one.model, "version": one.version, "role": one.role, **known}
-            for one in group
-        ]
-    if rows:
-        connection.execute(delete(truths).where(truths.c.prediction_id.in_([row["prediction_id"] for row in rows])))
-        connection.execute(insert(truths), rows)
-
-
-def _events_of(connection: Connection, groups: dict[str, list[_Prediction]]) -> dict[str, list[FeedbackEvent]]:
-    """Every event of each subject, whichever of its predictions it names and however."""
-    by_id = {one.id: subject for subject, group in groups.items() for one in group}
-    by_pair = _returned(one for group in groups.values() for one in group)
-    events: dict[str, list[FeedbackEvent]] = defaultdict(list)
-    for row in connection.execute(select(*_EVENT).where(feedback.c.prediction_id.in_(by_id))):
-        events[by_id[row.prediction_id]].append(_event(row._mapping))
-    if by_pair:
-        is_named = tuple_(feedback.c.external_id, feedback.c.model).in_(by_pair) & feedback.c.prediction_id.is_(None)
-        for row in connection.execute(select(*_EVENT).where(is_named)):
-            for one in by_pair[row.external_id, row.model]:
-                events[one.subject].append(_event(row._mapping))
-    return events
-
-
 # ---- reading ---------------------------------------------------------------------------------------------------------
 
 
@@ -383,10 +282,6 @@ def _conditions(filters: FeedbackFilters) -> list[ColumnElement[bool]]:
     if filters.until is not None:
         conditions.append(columns.id < lowest_id(filters.until))
     return conditions
-
-
-def _event(row: RowMapping) -> FeedbackEvent:
-    return FeedbackEvent(**{name: row[name] for name in FeedbackEvent._fields})
 
 
 def _state(orphaned: bool | None) -> EventState:

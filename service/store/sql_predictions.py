@@ -7,8 +7,9 @@ import orjson
 from sqlalchemy import JSON, ColumnElement, Connection, Engine, RowMapping, bindparam, column, delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from service.store.base import Filters, Input, Page, Record, lowest_id, milliseconds_of
-from service.store.databases import sqlite_transaction, transaction
+from service.store.base import CountFilters, Filters, Input, Page, Record, lowest_id, milliseconds_of
+from service.store.databases import driver_of, sqlite_transaction, transaction
+from service.store.sql_counts import SqlCounts, fresh_by_driver, once
 from service.store.sql_inputs import SQLITE_INSERT, SqlInputs, rows_of
 from service.store.tables import predictions
 
@@ -33,6 +34,7 @@ class SqlPredictions:
         self._engine = engine
         self._joining = joining
         self._inputs = SqlInputs(engine)
+        self.counts = SqlCounts(engine)
         self._is_sqlite = engine.dialect.name == "sqlite"
 
     def append(self, records: Sequence[Record], inputs: Sequence[Input] = ()) -> int:
@@ -41,19 +43,24 @@ class SqlPredictions:
         return waited
 
     def _append(self, records: Sequence[Record], inputs: Sequence[Input]) -> int:
+        self.counts.know()
         joining = self._joining if self._joining is not None and self._joining.concerns(records) else None
         if self._is_sqlite and joining is None:
             with sqlite_transaction(self._engine) as driver:
-                driver.executemany(_SQLITE, _rows(records))
+                fresh = fresh_by_driver(driver, _SQLITE, _rows(records), records)
+                self.counts.write_by_driver(driver, fresh)
                 if inputs:
                     driver.executemany(SQLITE_INSERT, rows_of(inputs))
             return 0
         with transaction(self._engine) as connection:
             if self._is_sqlite:
-                connection.exec_driver_sql(_SQLITE, _rows(records))
+                driver = driver_of(connection)
+                fresh = fresh_by_driver(driver, _SQLITE, _rows(records), records)
             else:
                 rows = [{"time": milliseconds_of(record.id), **record._asdict()} for record in records]
-                connection.execute(_POSTGRES, {"rows": rows})
+                new = set(connection.scalars(_POSTGRES, {"rows": rows}))
+                fresh = once(records, new)
+            self.counts.write(connection, fresh)
             if inputs:
                 self._inputs.write(connection, inputs)
             return 0 if joining is None else joining.join(connection, records)
@@ -61,7 +68,7 @@ class SqlPredictions:
     def get(self, prediction_id: str) -> Record | None:
         with transaction(self._engine) as connection:
             row = connection.execute(select(predictions).where(predictions.c.id == prediction_id)).one_or_none()
-        return None if row is None else _record(row._mapping)
+        return None if row is None else record_of(row._mapping)
 
     def input(self, prediction_id: str) -> Input | None:
         return self._inputs.get(prediction_id)
@@ -73,7 +80,7 @@ class SqlPredictions:
         # One more than asked for, to know whether there are more.
         query = select(predictions).where(*conditions).order_by(predictions.c.id.desc()).limit(limit + 1)
         with transaction(self._engine) as connection:
-            found = [_record(row._mapping) for row in connection.execute(query)]
+            found = [record_of(row._mapping) for row in connection.execute(query)]
         page = found[:limit]
         return Page(page, page[-1].id if len(found) > limit else None)
 
@@ -81,7 +88,11 @@ class SqlPredictions:
         oldest = select(predictions.c.id).where(predictions.c.id < lowest_id(time))
         portion = oldest.order_by(predictions.c.id).limit(limit)
         with transaction(self._engine) as connection:
+            self.counts.delete_older_than(connection, time)
             return connection.execute(delete(predictions).where(predictions.c.id.in_(portion))).rowcount
+
+    def count(self, filters: CountFilters) -> int:
+        return self.counts.count(filters)
 
     def delete_inputs(self, older_than: float, max_bytes: int, *, limit: int) -> int:
         return self._inputs.delete(older_than, max_bytes, limit=limit)
@@ -117,6 +128,7 @@ _POSTGRES = (
     postgresql.insert(predictions)
     .from_select(_COLUMNS, select(_ROWS.render_derived(with_types=True)))
     .on_conflict_do_nothing(index_elements=["id"])
+    .returning(predictions.c.id)
 )
 
 
@@ -146,5 +158,5 @@ def _row(record: Record) -> tuple[Any, ...]:
     )
 
 
-def _record(row: RowMapping) -> Record:
+def record_of(row: RowMapping) -> Record:
     return Record(**{name: row[name] for name in Record._fields})

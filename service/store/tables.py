@@ -129,6 +129,18 @@ predictions = Table(
     Index("predictions_by_model", "model", "id"),
 )
 
+# How many were made, by minute since 1970; a slice is those with one tag, the empty one all.
+prediction_counts = Table(
+    "prediction_counts",
+    PREDICTIONS,
+    Column("model", String(64), primary_key=True),
+    Column("slice", String(600), primary_key=True),
+    Column("minute", Integer, primary_key=True, autoincrement=False),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("role", String(16), primary_key=True),
+    Column("count", BigInteger, nullable=False),
+)
+
 # What predictions were made of, for some of them.
 inputs = Table(
     "inputs",
@@ -194,6 +206,14 @@ truths = Table(
     Column("num_events", Integer, nullable=False),
     Column("changed", BigInteger, nullable=False),
     Index("truths_by_change", "changed", "prediction_id"),
+)
+
+# One row: the number of the last commit that changed what is known. Its rows may be deleted, so they don't tell it.
+truth_changes = Table(
+    "truth_changes",
+    PREDICTIONS,
+    Column("id", Integer, primary_key=True),
+    Column("number", BigInteger, nullable=False),
 )
 
 

@@ -41,8 +41,8 @@ class Kind(IntEnum):
     The engine answers every request of an INFER, every LOAD and UNLOAD exactly once, with RESULT, LOADED, UNLOADED or
     FAILED; INFER and RESULT hold many, with ids of their own (service.wire.inference), the others one. COUNTED answers
     COUNT. The recorder answers every RECORD with RECORDED once its rows are durable, every FEEDBACK with NOTED or
-    FAILED, and every CHANGE with CHANGED or FAILED. The supervisor sends a VIEW to every http process at each change,
-    and takes WANT from them.
+    FAILED, and every CHANGE with CHANGED or FAILED; the loop every EVALUATE with EVALUATED or FAILED. The supervisor
+    sends a VIEW to every http process at each change, and takes WANT from them.
     """
 
     INFER = 1
@@ -62,6 +62,8 @@ class Kind(IntEnum):
     CHANGED = 19
     FEEDBACK = 20
     NOTED = 21
+    EVALUATE = 24
+    EVALUATED = 25
     VIEW = 32
     WANT = 33
 

@@ -148,7 +148,7 @@ async def test_told_to_stop_it_answers_what_it_accepted_and_leaves_nothing(new_h
     write_models(home)
     with Service(home, shipped_checkpoints="") as service:
         service.wait_ready()
-        assert len(service.children_alive()) == 3
+        assert len(service.children_alive()) == 4
         async with clients(service) as client:
             accepted = [asyncio.create_task(client.post(**SLOW)) for _ in range(3)]
             await soon(lambda: service.metric("servoloop_queue_rows", model="marathon") >= 1, "a request waits")
@@ -182,7 +182,7 @@ def test_when_the_supervisor_is_killed_its_children_end_by_themselves(new_home: 
     write_models(home)
     with Service(home, shipped_checkpoints="") as service:
         service.wait_ready()
-        assert len(service.children_alive()) == 3
+        assert len(service.children_alive()) == 4
         service.kill()
         assert service.exit_code() == -signal.SIGKILL
         until(lambda: not service.children_alive(), "the children ended by themselves")

@@ -13,7 +13,13 @@ from prometheus_client.metrics import MetricWrapperBase
 from service.cli.serving import serve
 from service.registry.fleet import VersionState
 from service.settings import SHIPPED_CHECKPOINTS, Settings
-from service.telemetry.instruments import EngineTelemetry, HttpTelemetry, RecorderTelemetry, SupervisorTelemetry
+from service.telemetry.instruments import (
+    EngineTelemetry,
+    HttpTelemetry,
+    LoopTelemetry,
+    RecorderTelemetry,
+    SupervisorTelemetry,
+)
 from service.watch.evidence import Cause
 from tests.pages import PAGES, ROOT, names, section, table
 
@@ -63,7 +69,7 @@ def test_every_option_of_serve_is_named_and_stands_for_a_variable() -> None:
 
 def instruments() -> dict[str, set[str]]:
     """Of all processes: name -> labels."""
-    owners = [kind(CollectorRegistry()) for kind in (HttpTelemetry, EngineTelemetry, RecorderTelemetry)]
+    owners = [kind(CollectorRegistry()) for kind in (HttpTelemetry, EngineTelemetry, RecorderTelemetry, LoopTelemetry)]
     found = {}
     for owner in [*owners, SupervisorTelemetry(CollectorRegistry())]:
         for instrument in vars(owner).values():

@@ -97,7 +97,7 @@ def services(
         follower,
         store.control,
         store.predictions,
-        FeedbackParts(Intake(Listener({"expert": 2}), store), store.feedback),
+        FeedbackParts(Intake(Listener({"expert": 2}), store), store.feedback, store),
         BodyBudget(MAX_BUFFERED_BYTES),
         fleet=supervised.fleet,
         changes=supervised,

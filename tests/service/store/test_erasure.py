@@ -8,9 +8,10 @@ import pytest
 from sqlalchemy import Table, select
 from uuid_utils import uuid7
 
-from service.store.base import Input, Record, Tag
+from service.store.base import Input, Position, Record, Tag
 from service.store.control_client import ControlClient
 from service.store.databases import Part, transaction
+from service.store.sql_truths import SqlTruths
 from service.store.tables import feedback, inputs, predictions, truths, unresolved
 from tests.service.store.recording import Place
 from tests.stores import OpenStore, a_record, an_event
@@ -19,8 +20,10 @@ EVERYWHERE = (predictions, inputs, feedback, truths, unresolved)
 
 
 def rows(store: OpenStore, table: Table) -> int:
+    """Of what is known, what is left when it is known no more does not count."""
+    query = select(table) if table is not truths else select(table).where(truths.c.num_events > 0)
     with transaction(store.engines[1]) as connection:
-        return len(connection.execute(select(table)).all())
+        return len(connection.execute(query).all())
 
 
 def append(store: OpenStore, *records: Record) -> None:
@@ -50,6 +53,17 @@ def test_a_prediction_is_deleted_with_all_that_is_kept_of_it(store: OpenStore) -
     assert left(store) == [1, 1, 2, 1, 0]
     assert store.predictions.get(other.id) == other
     assert store.erasure.erase([mine.id, str(uuid7())]) == 0
+
+
+def test_who_follows_what_is_known_hears_that_it_is_known_no_more(store: OpenStore) -> None:
+    record = a_record()
+    append(store, record)
+    store.feedback.add([an_event(prediction_id=record.id)], {})
+    following = SqlTruths(store.engines[1])
+    [known] = following.changes(Position(), limit=10)
+    store.erasure.erase([record.id])
+    [gone] = following.changes(known.position, limit=10)
+    assert (gone.prediction_id, gone.label, gone.rating, gone.outputs, gone.tags) == (record.id, *[None] * 4)
 
 
 def test_what_was_said_by_the_callers_id_stays_while_another_has_it(store: OpenStore) -> None:

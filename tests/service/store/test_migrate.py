@@ -14,7 +14,7 @@ from sqlalchemy import Engine, inspect, text
 from service.domain import Ref
 from service.errors import Misconfigured
 from service.settings import Settings
-from service.store.base import State
+from service.store.base import CountFilters, State
 from service.store.databases import Location, Part, transaction
 from service.store.migrate import MIGRATIONS, metadata_of, migrate, upgrade
 from service.store.sql_control import read_versions
@@ -187,6 +187,7 @@ def test_a_prediction_log_of_the_first_release_keeps_what_it_has(location: Locat
     engine.dispose()
     opened = open_store(location)
     assert opened.predictions.get(record.id) == record
+    assert opened.predictions.count(CountFilters("fashion", 1, "answered", until=60)) == 1
     assert opened.feedback.add([an_event(prediction_id=record.id)], {})[0].status == "joined"
     opened.close()
 
@@ -200,4 +201,5 @@ def test_migrations_are_shipped() -> None:
         "control/c003_contracts.py",
         "predictions/p001_prediction_log.py",
         "predictions/p002_feedback.py",
+        "predictions/p003_evaluation.py",
     } <= names

@@ -1,0 +1,175 @@
+"""The predictions of one model of which something is known, in memory, and what that says of the model."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from models import metrics
+from models.metrics import Array, Estimate
+from service.learning.table import Column, Table, keys_of
+from service.learning.tasks import LABELLED, UNKNOWN_LABEL, Figures, task_of
+from service.store.base import Known, Role, milliseconds_of
+from service.store.feedback import ModelContract
+
+_ROLES: tuple[Role, ...] = ("answered", "shadow")
+_NAN = float("nan")
+# Tags may hold ids: of a model, so many names and values are told apart.
+_MOST_SLICES = 256
+_DELAYS = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
+# What is older than this share of the label delays has most of the labels that it will ever get.
+_MATURE_SHARE = 0.95
+_LATEST_LABELS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which predictions are looked at; None is all. Times in seconds since 1970, `until` excluded; `slice`: a tag's
+    name:value."""
+
+    version: int | None = None
+    role: Role | None = "answered"
+    since: float | None = None
+    until: float | None = None
+    slice: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What is known of predictions. `n` are those with a usable label, `unknown_labels` those whose label is none of
+    the model's; `label_delay` is in seconds, by quantile."""
+
+    n: int
+    unknown_labels: int
+    figures: Figures
+    rating: Estimate
+    label_delay: Mapping[str, float]
+
+
+class LiveModel:
+    """Follows what is known of a model's predictions: each may be taken again, with another label or without."""
+
+    def __init__(self, contract: ModelContract) -> None:
+        self.contract = contract
+        self._task = task_of(contract)
+        self._tags: dict[str, int] = {}
+        self._tag_sets: dict[frozenset[int], int] = {frozenset(): 0}
+        common = {
+            "time": Column("i8"),
+            "version": Column("i4"),
+            "role": Column("i1"),
+            "tags": Column("i4"),
+            "state": Column("i1"),
+            "received": Column("i8"),
+            "rating": Column("f4", empty=_NAN),
+        }
+        self._table = Table({**common, **self._task.columns()})
+
+    def __len__(self) -> int:
+        return int(self._table["there"].sum())
+
+    def take(self, known: Sequence[Known]) -> None:
+        """Rows of this model, in the order in which they became known."""
+        # A prediction may come twice: what is known last counts.
+        latest = list({one.prediction_id: one for one in known}.values())
+        kept: list[Known] = []
+        gone: list[Known] = []
+        for one in latest:
+            is_gone = one.outputs is None or (one.label is None and one.rating is None)
+            (gone if is_gone else kept).append(one)
+        if kept:
+            self._table.put(keys_of([one.prediction_id for one in kept]), self._values(kept))
+        if gone:
+            self._table.remove(keys_of([one.prediction_id for one in gone]))
+
+    def forget_before(self, time: float) -> None:
+        """Let go of predictions that were made before this time, in seconds since 1970."""
+        self._table.compact(self._table["time"] >= round(time * 1000))
+
+    def report(self, selection: Selection) -> Report:
+        """All that is known of these predictions."""
+        table, chosen = self._table, self._chosen(selection)
+        rows = table.chosen(chosen & (table["state"] == LABELLED))
+        delays = (table["received"][rows] - table["time"][rows]) / 1000
+        ratings = table["rating"][table.chosen(chosen)]
+        return Report(
+            n=len(rows),
+            unknown_labels=int((chosen & (table["state"] == UNKNOWN_LABEL)).sum()),
+            figures=self._task.figures(table, rows),
+            rating=metrics.mean(ratings[~np.isnan(ratings)].astype(np.float64)),
+            label_delay={name: float(np.quantile(delays, at)) for name, at in _DELAYS.items()} if len(rows) else {},
+        )
+
+    def over_time(self, selection: Selection, edges: Sequence[float]) -> tuple[str, list[Estimate]]:
+        """The figure by which the model is followed, between each two edges, in seconds since 1970."""
+        table = self._table
+        rows = table.chosen(self._chosen(selection) & (table["state"] == LABELLED))
+        name, values = self._task.over_time(table, rows)
+        at = np.searchsorted(edges, table["time"][rows] / 1000, side="right") - 1
+        estimates = []
+        for index in range(len(edges) - 1):
+            those = values[at == index]
+            is_share = those.dtype == bool
+            estimates.append(metrics.proportion(int(those.sum()), len(those)) if is_share else metrics.mean(those))
+        return name, estimates
+
+    @property
+    def maturity(self) -> float | None:
+        """Seconds after which a prediction has most of the labels that it will ever get, by what came lately.
+
+        None where nothing is known.
+        """
+        table = self._table
+        rows = np.flatnonzero(table["there"] & (table["state"] == LABELLED))
+        if not len(rows):
+            return None
+        received = table["received"][rows]
+        if len(rows) > _LATEST_LABELS:
+            rows = rows[np.argpartition(received, -_LATEST_LABELS)[-_LATEST_LABELS:]]
+        return float(np.quantile((table["received"][rows] - table["time"][rows]) / 1000, _MATURE_SHARE))
+
+    @property
+    def versions(self) -> list[int]:
+        """Those of whose predictions something is known."""
+        return [int(one) for one in np.unique(self._table["version"][self._table["there"]])]
+
+    @property
+    def slices(self) -> list[str]:
+        """Of the predictions that something is known of: name:value."""
+        return sorted(self._tags)
+
+    def _values(self, known: Sequence[Known]) -> dict[str, Array]:
+        return {
+            "time": np.array([milliseconds_of(one.prediction_id) for one in known], np.int64),
+            "version": np.array([one.version for one in known], np.int32),
+            "role": np.array([_ROLES.index(one.role) for one in known], np.int8),
+            "tags": np.array([self._tag_set(one.tags or {}) for one in known], np.int32),
+            "received": np.array([one.received_at or 0 for one in known], np.int64),
+            "rating": np.array([_NAN if one.rating is None else one.rating for one in known], np.float32),
+            **self._task.values(known),
+        }
+
+    def _tag_set(self, tags: Mapping[str, str]) -> int:
+        numbers = []
+        for tag in (f"{name}:{value}" for name, value in tags.items()):
+            if tag not in self._tags and len(self._tags) < _MOST_SLICES:
+                self._tags[tag] = len(self._tags)
+            if tag in self._tags:
+                numbers.append(self._tags[tag])
+        return self._tag_sets.setdefault(frozenset(numbers), len(self._tag_sets))
+
+    def _chosen(self, selection: Selection) -> Array:
+        table = self._table
+        chosen: Array = table["there"].copy()
+        if selection.version is not None:
+            chosen &= table["version"] == selection.version
+        if selection.role is not None:
+            chosen &= table["role"] == _ROLES.index(selection.role)
+        if selection.since is not None:
+            chosen &= table["time"] >= round(selection.since * 1000)
+        if selection.until is not None:
+            chosen &= table["time"] < round(selection.until * 1000)
+        if selection.slice:
+            tag = self._tags.get(selection.slice, -1)
+            chosen &= np.isin(table["tags"], [number for tags, number in self._tag_sets.items() if tag in tags])
+        return chosen

@@ -1,0 +1,101 @@
+"""The loop process's end of its socket: answers how good models are, and keeps up with what becomes known."""
+
+import asyncio
+import contextlib
+import functools
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import numpy as np
+
+from service.errors import BrokenContract, ServoloopError, StoreUnavailable
+from service.learning.evaluator import Evaluator
+from service.learning.picture import draw
+from service.learning.questions import Question
+from service.process.tasks import Background
+from service.store.messages import Facts, error_facts
+from service.telemetry.instruments import LoopTelemetry
+from service.wire.frames import Frame, Kind
+from service.wire.link import Link
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+_EVERY_SECONDS = 1.0
+_SHOWN_EVERY_SECONDS = 15.0
+
+
+def _answer(evaluator: Evaluator, number: int, facts: Facts) -> Frame:
+    asked = dict(facts)
+    form = asked.pop("picture", None)
+    evaluation = evaluator.evaluate(Question.from_facts(asked))
+    if form is None:
+        return Frame(Kind.EVALUATED, number, {"evaluation": evaluation})
+    return Frame(Kind.EVALUATED, number, arrays=[np.frombuffer(draw(evaluation, form), np.uint8)])
+
+
+class LoopServer:
+    """Everything that measures runs on one thread, one thing at a time."""
+
+    def __init__(self, evaluator: Evaluator, telemetry: LoopTelemetry, every: float = _SHOWN_EVERY_SECONDS) -> None:
+        """`every`: how often what is measured is shown, in seconds."""
+        self._evaluator = evaluator
+        self._telemetry = telemetry
+        self._every = every
+        self._questions = Background()
+        self._stopping = asyncio.Event()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="evaluation")
+
+    def connection(self) -> Link:
+        """A protocol for one connection."""
+        link: Link
+
+        def receive(frame: Frame) -> None:
+            if frame.kind is not Kind.EVALUATE:
+                raise BrokenContract("kind of frame", expected="EVALUATE", got=frame.kind)
+            self._questions.start(self._answer(link, frame.request_id, frame.meta))
+
+        link = Link(receive)
+        return link
+
+    async def run(self) -> None:
+        """Keep up until told to stop."""
+        is_reachable = True
+        show_at = 0.0
+        while not self._stopping.is_set():
+            try:
+                await self._on_thread(self._evaluator.catch_up)
+                if time.monotonic() >= show_at:
+                    self._telemetry.show(await self._on_thread(self._evaluator.standings))
+                    show_at = time.monotonic() + self._every
+                is_reachable = True
+            except StoreUnavailable as error:
+                if is_reachable:
+                    log.error("what is known of predictions can't be followed", extra={"reason": error.reason})
+                is_reachable = False
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_EVERY_SECONDS):
+                    await self._stopping.wait()
+        await self._questions.drain()
+        self._thread.shutdown()
+
+    def stop(self) -> None:
+        """Let `run` end."""
+        self._stopping.set()
+
+    async def _answer(self, link: Link, number: int, facts: Facts) -> None:
+        try:
+            answer = await self._on_thread(functools.partial(_answer, self._evaluator, number, facts))
+        except ServoloopError as error:
+            answer = Frame(Kind.FAILED, number, error_facts(error))
+        except Exception:  # the answer says that it failed, the log says why
+            log.exception("an evaluation failed")
+            answer = Frame(Kind.FAILED, number, {"error": "internal"})
+        link.send(answer)
+
+    async def _on_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)

@@ -1,0 +1,50 @@
+"""The loop process, which measures what is served: `python -m service.loop --listen-fd N --slot loop`.
+
+Started by the supervisor. It only reads the store, and is never in the way of serving: it runs at a lower priority.
+"""
+
+import logging
+import os
+import socket
+import sys
+
+import uvloop
+from prometheus_client import CollectorRegistry
+
+from service.errors import Misconfigured
+from service.learning.evaluator import Evaluator
+from service.learning.server import LoopServer
+from service.process.answering import answer
+from service.process.child import child_parser, start_child
+from service.process.lifetime import EXIT_MISCONFIGURED, settle
+from service.store.databases import Location, Part
+from service.store.sql_control import SqlControl
+from service.store.sql_predictions import SqlPredictions
+from service.store.sql_truths import SqlTruths
+from service.telemetry.instruments import LoopTelemetry
+
+log = logging.getLogger(__name__)
+
+_NICENESS = 10
+_SECONDS_A_DAY = 86_400.0
+
+
+def main() -> None:
+    """Serve the inherited listening socket until told to stop, or until the parent is gone."""
+    arguments, settings = start_child(child_parser())
+    os.nice(_NICENESS)
+    try:
+        location = Location.of(settings)
+        engine, control = location.reader(Part.PREDICTIONS), location.reader(Part.CONTROL)
+    except Misconfigured as error:
+        log.error("the loop process can't start", extra={"reason": str(error)})
+        sys.exit(EXIT_MISCONFIGURED)
+    keep = settings.retention_days * _SECONDS_A_DAY
+    evaluator = Evaluator(SqlTruths(engine), SqlPredictions(engine), SqlControl(control), keep)
+    server = LoopServer(evaluator, LoopTelemetry(CollectorRegistry()))
+    settle()
+    uvloop.run(answer(socket.socket(fileno=arguments.listen_fd), server))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+"""What is known of predictions in SQL: made from their events, and followed by who measures it."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from sqlalchemy import Connection, Engine, RowMapping, delete, insert, select, tuple_, update
+
+from service.store.base import Known, Position
+from service.store.databases import transaction
+from service.store.feedback import FeedbackEvent, truth_of
+from service.store.tables import feedback, predictions, truth_changes, truths
+
+EVENT = [feedback.c[name] for name in FeedbackEvent._fields]
+_KNOWN = [
+    *(
+        truths.c[name]
+        for name in ("prediction_id", "model", "version", "role", "label", "received_at", "rating", "changed")
+    ),
+    *(predictions.c[name] for name in ("outputs", "scores", "tags")),
+]
+# Of a prediction, what feedback needs to know.
+_SUBJECT = [predictions.c[name] for name in ("id", "model", "version", "role", "paired_with", "external_id")]
+
+Pair = tuple[str, str]
+"""A caller's id, and the model that it was given to."""
+
+
+class Subject(NamedTuple):
+    id: str
+    model: str
+    version: int
+    role: str
+    paired_with: str | None
+    external_id: str | None
+
+    @property
+    def subject(self) -> str:
+        """The prediction that was returned: what is said of it counts for those computed beside it, and the reverse."""
+        return self.paired_with or self.id
+
+    @property
+    def pair(self) -> Pair | None:
+        return None if self.external_id is None else (self.external_id, self.model)
+
+
+class SqlTruths:
+    """Over an engine that may only read."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def changes(self, after: Position, *, limit: int) -> Sequence[Known]:
+        columns = truths.c
+        query = (
+            select(*_KNOWN)
+            .outerjoin(predictions, predictions.c.id == columns.prediction_id)
+            .where(tuple_(columns.changed, columns.prediction_id) > tuple_(*after))
+            .order_by(columns.changed, columns.prediction_id)
+            .limit(limit)
+        )
+        with transaction(self._engine) as connection:
+            return [Known(*row) for row in connection.execute(query)]
+
+
+def resolve(connection: Connection, subjects: set[str]) -> None:
+    """Make what is known of these predictions anew, and of those computed beside them."""
+    if not subjects:
+        return
+    groups: dict[str, list[Subject]] = defaultdict(list)
+    for one in find(connection, ids=subjects, beside=subjects):
+        groups[one.subject].append(one)
+    events = _events_of(connection, groups)
+    rows = []
+    for subject, group in groups.items():
+        truth = truth_of(events[subject])
+        known = {
+            "label": truth.label.value if truth.label else None,
+            "label_event": truth.label.id if truth.label else None,
+            "labelled_at": truth.label.labelled_at if truth.label else None,
+            "received_at": truth.label.received_at if truth.label else None,
+            "rating": truth.rating.value if truth.rating else None,
+            "rating_event": truth.rating.id if truth.rating else None,
+            "num_events": len(events[subject]),
+        }
+        rows += [
+            {"prediction_id": one.id, "model": one.model, "version": one.version, "role": one.role, **known}
+            for one in group
+        ]
+    if rows:
+        changed = next_change(connection)
+        connection.execute(delete(truths).where(truths.c.prediction_id.in_([row["prediction_id"] for row in rows])))
+        connection.execute(insert(truths), [{**row, "changed": changed} for row in rows])
+
+
+def next_change(connection: Connection) -> int:
+    """The number of a transaction that changes what is known."""
+    raised = update(truth_changes).values(number=truth_changes.c.number + 1).returning(truth_changes.c.number)
+    number: int = connection.execute(raised).scalar_one()
+    return number
+
+
+def _events_of(connection: Connection, groups: dict[str, list[Subject]]) -> dict[str, list[FeedbackEvent]]:
+    """Every event of each subject, whichever of its predictions it names and however."""
+    by_id = {one.id: subject for subject, group in groups.items() for one in group}
+    by_pair = returned(one for group in groups.values() for one in group)
+    events: dict[str, list[FeedbackEvent]] = defaultdict(list)
+    for row in connection.execute(select(*EVENT).where(feedback.c.prediction_id.in_(by_id))):
+        events[by_id[row.prediction_id]].append(event_of(row._mapping))
+    if by_pair:
+        is_named = tuple_(feedback.c.external_id, feedback.c.model).in_(by_pair) & feedback.c.prediction_id.is_(None)
+        for row in connection.execute(select(*EVENT).where(is_named)):
+            for one in by_pair[row.external_id, row.model]:
+                events[one.subject].append(event_of(row._mapping))
+    return events
+
+
+def find(
+    connection: Connection, *, ids: Iterable[str] = (), pairs: Iterable[Pair] = (), beside: Iterable[str] = ()
+) -> list[Subject]:
+    """Predictions with one of these ids, those returned under one of these pairs, and those computed beside others."""
+    found = {}
+    columns = predictions.c
+    conditions = (
+        (columns.id.in_(ids), ids),
+        (tuple_(columns.external_id, columns.model).in_(pairs) & columns.paired_with.is_(None), pairs),
+        (columns.paired_with.in_(beside), beside),
+    )
+    for condition, wanted in conditions:
+        if wanted:
+            for row in connection.execute(select(*_SUBJECT).where(condition).order_by(columns.id)):
+                found[row.id] = Subject(*row)
+    return list(found.values())
+
+
+def returned(there: Iterable[Subject]) -> dict[Pair, list[Subject]]:
+    """Predictions that were returned, by the caller's id; it may have given one to several."""
+    by_pair: dict[Pair, list[Subject]] = defaultdict(list)
+    for one in there:
+        if one.pair is not None and one.paired_with is None:
+            by_pair[one.pair].append(one)
+    return by_pair
+
+
+def event_of(row: RowMapping) -> FeedbackEvent:
+    return FeedbackEvent(**{name: row[name] for name in FeedbackEvent._fields})

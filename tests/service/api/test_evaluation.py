@@ -1,0 +1,149 @@
+"""Live evaluation over HTTP."""
+
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import pytest
+
+from service.api.deps import FeedbackParts, Services
+from service.errors import LoopUnavailable
+from service.learning.picture import Form
+from service.learning.questions import Question
+from service.registry.catalog import Catalog
+from tests.service.api.support import problem_of
+from tests.stores import OpenStore, open_seen
+
+URL = "/v1/models/mood/evaluation"
+
+
+@pytest.fixture
+def store(tmp_path_factory: pytest.TempPathFactory, catalog: Catalog) -> OpenStore:
+    """Of each test's own, with every version seen."""
+    return open_seen(tmp_path_factory.mktemp("store"), catalog)
+
+
+class Asked:
+    """Remembers what was asked, and never answers."""
+
+    def __init__(self) -> None:
+        self.questions: list[Question] = []
+
+    async def evaluate(self, question: Question) -> Mapping[str, Any]:
+        self.questions.append(question)
+        raise LoopUnavailable
+
+    async def draw(self, question: Question, form: Form) -> bytes:
+        self.questions.append(question)
+        return form.encode()
+
+
+@pytest.fixture
+def asked(services: Services, any_app: Any) -> Asked:
+    asked = Asked()
+    parts = services.feedback
+    object.__setattr__(services, "feedback", FeedbackParts(parts.intake, parts.events, asked))
+    return asked
+
+
+async def test_what_was_said_of_predictions_is_what_a_model_is_measured_by(client: httpx.AsyncClient) -> None:
+    body = {"instances": ["good", "bad", "so so"], "parameters": {"tags": {"tier": "a"}}}
+    answer = (await client.post("/v1/models/mood/predict", json=body)).json()
+    labels = [prediction["label"] for prediction in answer["predictions"]]
+    wrong = "negative" if labels[1] == "positive" else "positive"
+    for prediction_id, label in zip(answer["prediction_ids"], (labels[0], wrong), strict=False):
+        await client.post("/v1/feedback", json={"prediction_id": prediction_id, "label": label})
+    response = await client.get(URL)
+    assert response.status_code == 200
+    found = response.json()
+    assert (found["model"], found["version"], found["role"], found["slice"]) == ("mood", None, "answered", None)
+    assert (found["n"], found["predictions"], found["coverage"]) == (2, 3, pytest.approx(2 / 3))
+    accuracy = found["metrics"]["accuracy"]
+    assert (accuracy["value"], accuracy["n"]) == (0.5, 2)
+    assert accuracy["low"] < 0.5 < accuracy["high"]
+    assert sum(map(sum, found["confusion_matrix"]["counts"])) == 2
+    assert found["confusion_matrix"]["labels"] == ["negative", "positive"]
+    assert (await client.get(URL, params={"slice": "tier:a"})).json()["n"] == 2
+    assert (await client.get(URL, params={"slice": "tier:b"})).json()["predictions"] == 0
+    assert (await client.get(URL, params={"version": 2})).json()["predictions"] == 0
+
+
+async def test_the_answer_keeps_to_its_schema(client: httpx.AsyncClient) -> None:
+    document = (await client.get("/openapi.json")).json()
+    shape = document["components"]["schemas"]["EvaluationInfo"]
+    for model in ("mood", "rent", "sensors", "motion", "clothes"):
+        found = (await client.get(f"/v1/models/{model}/evaluation")).json()
+        assert set(shape["required"]) <= found.keys() <= shape["properties"].keys()
+
+
+async def test_without_more_words_the_last_seven_days_are_meant(client: httpx.AsyncClient, asked: Asked) -> None:
+    before = time.time()
+    response = await client.get(URL)
+    assert problem_of(response)["status"] == 503
+    [question] = asked.questions
+    assert question.since is not None
+    assert before <= question.since + 7 * 86_400 <= time.time()
+    assert question == Question("mood", since=question.since)
+
+
+async def test_a_window_is_said_as_a_length_or_by_its_ends(client: httpx.AsyncClient, asked: Asked) -> None:
+    await client.get(URL, params={"window": "90m", "until": "2026-01-31T08:00:00Z"})
+    await client.get(URL, params={"since": "2026-01-31T08:00:00Z", "role": "all", "matured": "true", "version": 3})
+    end = datetime(2026, 1, 31, 8, tzinfo=UTC).timestamp()
+    assert asked.questions == [
+        Question("mood", since=end - 90 * 60, until=end),
+        Question("mood", version=3, role=None, since=end, matured=True),
+    ]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"window": "7"},
+        {"window": "0d"},
+        {"window": "7w"},
+        {"since": "yesterday"},
+        {"since": "2026-01-31T08:00:00Z", "until": "2026-01-31T08:00:00Z"},
+        {"slice": "tier"},
+        {"role": "none"},
+        {"version": 0},
+        {"matured": "maybe"},
+        {"colour": "a"},
+    ],
+)
+async def test_malformed_filters_are_refused(client: httpx.AsyncClient, wrong: dict[str, Any]) -> None:
+    assert problem_of(await client.get(URL, params=wrong))["status"] == 422
+
+
+@pytest.mark.parametrize(
+    ("accept", "media_type"),
+    [
+        ("image/png", "image/png"),
+        ("image/svg+xml;q=0.9, image/png;q=0.5", "image/svg+xml"),
+        ("IMAGE/PNG", "image/png"),
+        ("text/html, image/png", "image/png"),
+    ],
+)
+async def test_a_picture_is_drawn_where_one_is_accepted(
+    client: httpx.AsyncClient, asked: Asked, accept: str, media_type: str
+) -> None:
+    response = await client.get(URL, params={"version": 1}, headers={"Accept": accept})
+    assert (response.status_code, response.headers["Content-Type"]) == (200, media_type)
+    assert response.headers["Vary"] == "Accept"
+    [question] = asked.questions
+    assert (question.version, question.buckets) == (1, 24)
+    await client.get(URL, params={"buckets": 5}, headers={"Accept": accept})
+    assert asked.questions[1].buckets == 5
+
+
+@pytest.mark.parametrize("accept", ["*/*", "", "application/json, image/png", "text/html"])
+async def test_all_else_is_answered_as_json(client: httpx.AsyncClient, accept: str) -> None:
+    response = await client.get(URL, headers={"Accept": accept})
+    assert response.headers["Content-Type"] == "application/json"
+    assert response.json()["model"] == "mood"
+
+
+async def test_a_model_that_is_none_is_a_404(client: httpx.AsyncClient) -> None:
+    assert problem_of(await client.get("/v1/models/nothing/evaluation"))["status"] == 404
