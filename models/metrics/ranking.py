@@ -7,6 +7,7 @@ different scores.
 
 import math
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,6 +16,8 @@ from models.metrics.estimates import Z95, Array, Estimate
 NUM_CODES = 1 << 16
 _EDGE = 1e-7
 _MOST = math.log((1 - _EDGE) / _EDGE)
+# Of at least so many rows, the standard deviation is known to half a percent.
+_SPREAD_ROWS = 50_000
 
 
 def codes_of(probabilities: Array) -> Array:
@@ -24,25 +27,48 @@ def codes_of(probabilities: Array) -> Array:
     return np.rint(steps).astype(np.uint16)
 
 
+def areas(scores: Array, labels: Array) -> tuple[Estimate, Estimate]:
+    """Return `auc` and `average_precision`, which count the same."""
+    n = len(labels)
+    if n == 0:
+        nothing = Estimate(None, 0, reason="no rows")
+        return nothing, nothing
+    looked_at = slice(None, None, max(1, n // _SPREAD_ROWS))
+    influence = np.zeros(len(range(n)[looked_at]))
+    ranked, precise, variances = [], [], []
+    lacks_negative = lacks_positive = False
+    for column in _columns(scores, labels):
+        num_positive = int(column.of_positive.sum())
+        if num_positive == 0:
+            lacks_positive = True
+            break
+        precision = _average_precision(column)
+        precise.append(precision)
+        variances.append(precision * (1 - precision) / num_positive)
+        lacks_negative |= num_positive == n
+        if not lacks_negative:
+            area, parts = _area(column, looked_at)
+            ranked.append(area)
+            influence += parts
+    of_every_class = Estimate(None, n, reason="needs rows of every class")
+    if lacks_positive:
+        return of_every_class, Estimate(None, n, reason="no positive row") if scores.ndim == 1 else of_every_class
+    precision = float(np.mean(precise))
+    found = _on_logit_scale(precision, n, math.sqrt(sum(variances)) / len(precise))
+    if lacks_negative:
+        return of_every_class, found
+    spread = math.sqrt(float(np.square(influence / len(ranked)).mean()) / n)
+    return _on_logit_scale(float(np.mean(ranked)), n, spread), found
+
+
 def auc(scores: Array, labels: Array) -> Estimate:
     """Return the probability that a positive row scores above a negative one, ties counting half (Mann-Whitney).
 
     `scores` (n,) with binary labels (n,), or (n, C) with class labels (n,): then the mean of each class against the
     rest; or with booleans (n, C): the mean of each label. They are probabilities, or codes of them. The interval is
-    DeLong's (1988) on the logit scale.
+    DeLong's (1988) on the logit scale; of very many rows its spread is found from a part of them.
     """
-    n = len(labels)
-    if n == 0:
-        return Estimate(None, 0, reason="no rows")
-    areas, influence = [], np.zeros(n)
-    for ranks, positive in _each(scores, labels):
-        if not 0 < int(positive.sum()) < n:
-            return Estimate(None, n, reason="needs rows of every class")
-        area, parts = _area(ranks, positive)
-        areas.append(area)
-        influence += parts
-    spread = math.sqrt(float(np.square(influence / len(areas)).mean()) / n)
-    return _on_logit_scale(float(np.mean(areas)), n, spread)
+    return areas(scores, labels)[0]
 
 
 def average_precision(scores: Array, labels: Array) -> Estimate:
@@ -51,50 +77,50 @@ def average_precision(scores: Array, labels: Array) -> Estimate:
     As scikit-learn's average_precision_score; `scores` and `labels` as those of `auc`. The interval is on the logit
     scale, from the number of positive rows (Boyd, Eng and Page 2013).
     """
-    n = len(labels)
-    if n == 0:
-        return Estimate(None, 0, reason="no rows")
-    values, variances = [], []
-    for ranks, positive in _each(scores, labels):
-        num_positive = int(positive.sum())
-        if num_positive == 0:
-            return Estimate(None, n, reason="no positive row" if scores.ndim == 1 else "needs rows of every class")
-        value = _average_precision(ranks, positive)
-        values.append(value)
-        variances.append(value * (1 - value) / num_positive)
-    return _on_logit_scale(float(np.mean(values)), n, math.sqrt(sum(variances)) / len(values))
+    return areas(scores, labels)[1]
 
 
-def _each(scores: Array, labels: Array) -> Iterator[tuple[Array, Array]]:
-    """Of each column, whole numbers (n,) in the order of its scores, and which rows are positive."""
+class _Column(NamedTuple):
+    """One label's rows: whole numbers (n,) in the order of their scores, which are positive (n,), and how many there
+    are of each number (K,), in all and of the positive."""
+
+    ranks: Array
+    positive: Array
+    of_all: Array
+    of_positive: Array
+
+
+def _columns(scores: Array, labels: Array) -> Iterator[_Column]:
     columns = scores[:, None] if scores.ndim == 1 else scores
     for index in range(columns.shape[1]):
-        column = columns[:, index]
+        column = np.ascontiguousarray(columns[:, index])
         ranks = column if column.dtype == np.uint16 else np.unique(column, return_inverse=True)[1]
-        yield ranks, labels[:, index] if labels.ndim == 2 else labels == (1 if scores.ndim == 1 else index)
+        positive = labels[:, index] if labels.ndim == 2 else labels == (1 if scores.ndim == 1 else index)
+        of_all = np.bincount(ranks)
+        of_positive = np.bincount(ranks[np.flatnonzero(positive)], minlength=len(of_all))
+        yield _Column(ranks, positive, of_all, of_positive)
 
 
-def _area(ranks: Array, positive: Array) -> tuple[float, Array]:
-    """Return the area and each row's influence on it, (n,): DeLong's placement values, centred and weighted."""
-    of_all = np.bincount(ranks)
-    of_positive = np.bincount(ranks[positive], minlength=len(of_all))
-    of_negative = of_all - of_positive
+def _area(column: _Column, looked_at: slice) -> tuple[float, Array]:
+    """Return the area, and the influence on it of some rows: DeLong's placement values, centred and weighted."""
+    of_positive, of_negative = column.of_positive, column.of_all - column.of_positive
     num_positive, num_negative = int(of_positive.sum()), int(of_negative.sum())
     n = num_positive + num_negative
     beaten = (np.cumsum(of_negative) - of_negative / 2) / num_negative
     beaten_by = (num_positive - np.cumsum(of_positive) + of_positive / 2) / num_positive
     area = float((of_positive * beaten).sum() / num_positive)
+    ranks = column.ranks[looked_at]
     influence = np.where(
-        positive, (beaten - area)[ranks] * (n / num_positive), (beaten_by - area)[ranks] * (n / num_negative)
+        column.positive[looked_at],
+        (beaten - area)[ranks] * (n / num_positive),
+        (beaten_by - area)[ranks] * (n / num_negative),
     )
     return area, influence
 
 
-def _average_precision(ranks: Array, positive: Array) -> float:
-    of_all = np.bincount(ranks)
-    of_positive = np.bincount(ranks[positive], minlength=len(of_all))
-    hits, taken = np.cumsum(of_positive[::-1]), np.cumsum(of_all[::-1])
-    return float((of_positive[::-1] * hits / np.maximum(taken, 1)).sum() / hits[-1])
+def _average_precision(column: _Column) -> float:
+    hits, taken = np.cumsum(column.of_positive[::-1]), np.cumsum(column.of_all[::-1])
+    return float((column.of_positive[::-1] * hits / np.maximum(taken, 1)).sum() / hits[-1])
 
 
 def _on_logit_scale(value: float, n: int, spread: float) -> Estimate:

@@ -3,7 +3,6 @@
 Shapes: n rows, C labels. In binary tasks 1 is the positive class.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +11,7 @@ from models.metrics.calibration import calibration
 from models.metrics.confusion import Margins, averages, confusion_matrix, of_each_class
 from models.metrics.estimates import Array, Estimate, drawn_means, of_means, percentiles, proportion
 from models.metrics.numbers import errors
-from models.metrics.ranking import auc, average_precision
+from models.metrics.ranking import areas
 
 _TINY = 1e-12
 # A covariance of three times as many columns is what intervals of more would take.
@@ -102,8 +101,7 @@ def classification(rows: Classified, *, seed: int = 0) -> dict[str, Estimate]:
         "log_loss": _mean_of_kept(rows.log_loss, seed),
         "brier": _mean_of_kept(rows.brier, seed),
         "ece": calibration(rows.confidence, rows.correct, seed=seed),
-        "auc": _ranked(auc, rows),
-        "pr_auc": _ranked(average_precision, rows),
+        **_areas(rows.scores, rows.labels),
     }
 
 
@@ -173,8 +171,7 @@ def _of_probabilities(probabilities: Array | None, labels: Array, seed: int) -> 
     return {
         "log_loss": _mean_of_kept(-np.log(np.maximum(of_truth, _TINY)).mean(axis=1), seed),
         "brier": _mean_of_kept(np.square(1 - of_truth).mean(axis=1), seed),
-        "auc": auc(probabilities, labels),
-        "pr_auc": average_precision(probabilities, labels),
+        **_areas(probabilities, labels),
     }
 
 
@@ -186,10 +183,10 @@ def _mean_of_kept(values: Array, seed: int) -> Estimate:
     return of_means(kept[:, None], lambda means: means[..., 0], seed=seed)
 
 
-def _ranked(area: Callable[[Array, Array], Estimate], rows: Classified) -> Estimate:
-    if rows.scores is None:
-        return Estimate(None, len(rows.labels), reason=_NOT_KEPT)
-    return area(rows.scores, rows.labels)
+def _areas(scores: Array | None, labels: Array) -> dict[str, Estimate]:
+    if scores is None:
+        return dict.fromkeys(("auc", "pr_auc"), Estimate(None, len(labels), reason=_NOT_KEPT))
+    return dict(zip(("auc", "pr_auc"), areas(scores, labels), strict=True))
 
 
 def _checked(probabilities: Array, labels: Array, num_axes: int) -> tuple[Array, Array]:

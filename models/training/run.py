@@ -18,13 +18,13 @@ from models import checkpoint
 from models.architectures import Network, build
 from models.manifest import Manifest, Target
 from models.preprocess import Preprocessor, Step
+from models.reference import REFERENCE_FILE
 from models.training import curves, evaluate, loaders, preparation, reference
 from models.training.batches import Rows
 from models.training.data import Array, Dataset, prepare, take
 from models.training.recipes import Recipe
 from models.training.trainer import History, Objective, Progress, Trainer, reproducible
 
-REFERENCE_FILE = "reference.json"
 EVALUATION_FILE = "evaluation.npz"
 REPLAY_FILE = "replay.npz"
 CURVES_FILE = "curves.png"
@@ -164,7 +164,7 @@ def measure_held_out(plan: Plan, network: Network, device: torch.device) -> tupl
     answers = evaluate.answers(logits, recipe.task, recipe.threshold, plan.target)
     estimates = evaluate.measure(answers, truth, recipe.task, recipe.threshold)
     found = {name: estimate.to_dict() for name, estimate in estimates.items()}
-    return found, reference.build(recipe.input, list(recipe.labels), raw, plan.preprocess(raw), answers)
+    return found, reference.build(recipe.input, list(recipe.labels), raw, plan.preprocess(raw), answers, truth)
 
 
 def manifest_fields(plan: Plan) -> dict[str, Any]:

@@ -20,6 +20,7 @@ _DELAYS = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 # What is older than this share of the label delays has most of the labels that it will ever get.
 _MATURE_SHARE = 0.95
 _LATEST_LABELS = 10_000
+_MOST_REPORTS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +65,15 @@ class LiveModel:
             "rating": Column("f4", empty=_NAN),
         }
         self._table = Table({**common, **self._task.columns()})
+        # Until something else is known, who asks again is told the same.
+        self._reports: dict[Selection, Report] = {}
 
     def __len__(self) -> int:
         return int(self._table["there"].sum())
 
     def take(self, known: Sequence[Known]) -> None:
         """Rows of this model, in the order in which they became known."""
+        self._reports.clear()
         # A prediction may come twice: what is known last counts.
         latest = list({one.prediction_id: one for one in known}.values())
         kept: list[Known] = []
@@ -84,10 +88,18 @@ class LiveModel:
 
     def forget_before(self, time: float) -> None:
         """Let go of predictions that were made before this time, in seconds since 1970."""
+        self._reports.clear()
         self._table.compact(self._table["time"] >= round(time * 1000))
 
     def report(self, selection: Selection) -> Report:
         """All that is known of these predictions."""
+        if selection not in self._reports:
+            if len(self._reports) >= _MOST_REPORTS:
+                self._reports.clear()
+            self._reports[selection] = self._report(selection)
+        return self._reports[selection]
+
+    def _report(self, selection: Selection) -> Report:
         table, chosen = self._table, self._chosen(selection)
         rows = table.chosen(chosen & (table["state"] == LABELLED))
         delays = (table["received"][rows] - table["time"][rows]) / 1000
@@ -97,7 +109,7 @@ class LiveModel:
             unknown_labels=int((chosen & (table["state"] == UNKNOWN_LABEL)).sum()),
             figures=self._task.figures(table, rows),
             rating=metrics.mean(ratings[~np.isnan(ratings)].astype(np.float64)),
-            label_delay={name: float(np.quantile(delays, at)) for name, at in _DELAYS.items()} if len(rows) else {},
+            label_delay=_quantiles(delays),
         )
 
     def over_time(self, selection: Selection, edges: Sequence[float]) -> tuple[str, list[Estimate]]:
@@ -173,3 +185,9 @@ class LiveModel:
             tag = self._tags.get(selection.slice, -1)
             chosen &= np.isin(table["tags"], [number for tags, number in self._tag_sets.items() if tag in tags])
         return chosen
+
+
+def _quantiles(delays: Array) -> dict[str, float]:
+    if not len(delays):
+        return {}
+    return dict(zip(_DELAYS, np.quantile(delays, list(_DELAYS.values())).tolist(), strict=True))

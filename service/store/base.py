@@ -122,6 +122,13 @@ class Input(NamedTuple):
     data: bytes
 
 
+class KeptInput(NamedTuple):
+    """That an input is kept, and in how many bytes."""
+
+    prediction_id: str
+    size: int
+
+
 class Tag(NamedTuple):
     """What callers give with their predictions."""
 
@@ -264,6 +271,18 @@ class PredictionReader(Protocol):
     def get(self, prediction_id: str) -> Record | None: ...
 
     def input(self, prediction_id: str) -> Input | None: ...
+
+    def inputs(self, ids: Sequence[str]) -> Sequence[Input]:
+        """Those of these predictions' that are kept, in any order."""
+        ...
+
+    def latest_inputs(self, ref: Ref, since: float, *, limit: int) -> Sequence[KeptInput]:
+        """What is kept of a version's latest predictions that were drawn with one probability, the newest first."""
+        ...
+
+    def served_since(self, model: str, time: float) -> Sequence[int]:
+        """The model's versions that predicted since then, in whole minutes."""
+        ...
 
     def count(self, filters: CountFilters) -> int: ...
 

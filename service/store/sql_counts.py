@@ -95,6 +95,12 @@ class SqlCounts:
             total = connection.execute(select(func.coalesce(func.sum(columns.count), 0)).where(*conditions))
             return int(total.scalar_one())
 
+    def served_since(self, model: str, time: float) -> list[int]:
+        columns = prediction_counts.c
+        later = (columns.model == model, columns.slice == "", columns.minute >= int(time // 60), columns.count > 0)
+        with transaction(self._engine) as connection:
+            return list(connection.scalars(select(columns.version).distinct().where(*later).order_by(columns.version)))
+
     def delete_older_than(self, connection: Connection, time: float) -> None:
         """In a transaction that is open."""
         connection.execute(delete(prediction_counts).where(prediction_counts.c.minute < int(time // 60)))

@@ -7,9 +7,10 @@ from typing import Any
 from sqlalchemy import Connection, Engine, delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from service.store.base import Input, lowest_id
+from service.domain import Ref
+from service.store.base import Input, KeptInput, lowest_id
 from service.store.databases import transaction
-from service.store.tables import inputs
+from service.store.tables import inputs, predictions
 
 _DIGEST_BYTES = 16
 
@@ -42,6 +43,29 @@ class SqlInputs:
         with transaction(self._engine) as connection:
             row = connection.execute(select(*names).where(inputs.c.prediction_id == prediction_id)).one_or_none()
         return None if row is None else Input(**{**row._mapping, "data": bytes(row.data)})
+
+    def of(self, ids: Sequence[str]) -> list[Input]:
+        names = [inputs.c[name] for name in Input._fields]
+        with transaction(self._engine) as connection:
+            rows = connection.execute(select(*names).where(inputs.c.prediction_id.in_(ids))).all()
+        return [Input(**{**row._mapping, "data": bytes(row.data)}) for row in rows]
+
+    def latest(self, ref: Ref, since: float, *, limit: int) -> list[KeptInput]:
+        columns = inputs.c
+        newest = (
+            select(columns.prediction_id, columns.size)
+            .join(predictions, predictions.c.id == columns.prediction_id)
+            .where(
+                columns.model == ref.model,
+                columns.prediction_id >= lowest_id(since),
+                columns.chosen == "uniform",
+                predictions.c.version == ref.version,
+            )
+            .order_by(columns.prediction_id.desc())
+            .limit(limit)
+        )
+        with transaction(self._engine) as connection:
+            return [KeptInput(*row) for row in connection.execute(newest)]
 
     def delete(self, older_than: float, max_bytes: int, *, limit: int) -> int:
         """As `Predictions.delete_inputs`."""

@@ -7,7 +7,8 @@ import orjson
 from sqlalchemy import JSON, ColumnElement, Connection, Engine, RowMapping, bindparam, column, delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from service.store.base import CountFilters, Filters, Input, Page, Record, lowest_id, milliseconds_of
+from service.domain import Ref
+from service.store.base import CountFilters, Filters, Input, KeptInput, Page, Record, lowest_id, milliseconds_of
 from service.store.databases import driver_of, sqlite_transaction, transaction
 from service.store.sql_counts import SqlCounts, fresh_by_driver, once
 from service.store.sql_inputs import SQLITE_INSERT, SqlInputs, rows_of
@@ -72,6 +73,15 @@ class SqlPredictions:
 
     def input(self, prediction_id: str) -> Input | None:
         return self._inputs.get(prediction_id)
+
+    def inputs(self, ids: Sequence[str]) -> Sequence[Input]:
+        return self._inputs.of(ids)
+
+    def latest_inputs(self, ref: Ref, since: float, *, limit: int) -> Sequence[KeptInput]:
+        return self._inputs.latest(ref, since, limit=limit)
+
+    def served_since(self, model: str, time: float) -> Sequence[int]:
+        return self.counts.served_since(model, time)
 
     def list(self, filters: Filters, *, limit: int, cursor: str | None = None) -> Page:
         conditions = _conditions(filters)

@@ -153,6 +153,7 @@ inputs = Table(
     Column("digest", String(32), nullable=False),
     Column("size", Integer, nullable=False),
     Column("data", LargeBinary, nullable=False),
+    Index("inputs_by_model", "model", "prediction_id"),
 )
 
 # Events as they came. `model` is filled in once the prediction is known.

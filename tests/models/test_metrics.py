@@ -402,3 +402,28 @@ def test_r2_has_the_interval_that_resampling_rows_gives() -> None:
     found = metrics.errors(predicted, actual)["r2"]
     assert found.value == pytest.approx(metrics.r2(predicted, actual))
     assert (found.low, found.high) == pytest.approx((low, high), abs=0.01)
+
+
+def test_of_very_many_rows_an_areas_interval_is_that_of_all() -> None:
+    rng = np.random.default_rng(3)
+    labels = rng.integers(0, 2, 150_000)
+    scores = rng.normal(labels * 0.7)
+    found = metrics.auc(scores, labels)
+    q1, q2 = (found.value / (2 - found.value), 2 * found.value**2 / (1 + found.value))
+    positive = int(labels.sum())
+    negative = len(labels) - positive
+    # Hanley and McNeil 1982, which is near where scores are normal.
+    square = (
+        found.value * (1 - found.value)
+        + (positive - 1) * (q1 - found.value**2)
+        + (negative - 1) * (q2 - found.value**2)
+    )
+    error = (square / positive / negative) ** 0.5
+    assert found.high - found.low == pytest.approx(2 * 1.96 * error, rel=0.03)
+
+
+def test_the_precision_of_what_has_no_negative_row_is_one_and_its_area_undefined() -> None:
+    scores, labels = np.array([0.2, 0.9]), np.array([1, 1])
+    assert metrics.auc(scores, labels) == Estimate(None, 2, reason="needs rows of every class")
+    assert metrics.average_precision(scores, labels) == Estimate(1.0, 2, 1.0, 1.0)
+    assert metrics.average_precision(scores, np.array([0, 0])).reason == "no positive row"

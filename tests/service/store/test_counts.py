@@ -117,3 +117,19 @@ def test_a_reader_counts_too(store: OpenStore, location: Location) -> None:
     engine = location.reader(Part.PREDICTIONS)
     assert SqlPredictions(engine).count(CountFilters("fashion")) == 1
     engine.dispose()
+
+
+def test_versions_that_predicted_lately_are_known(store: OpenStore) -> None:
+    append(
+        store,
+        [
+            a_record(made=1 * MINUTE, version=1),
+            a_record(made=5 * MINUTE, version=3),
+            a_record(made=5 * MINUTE, version=2, tags={"tier": "a"}),
+            a_record(made=9 * MINUTE, model="mood", version=7),
+        ],
+    )
+    assert store.predictions.served_since("fashion", 0.0) == [1, 2, 3]
+    assert store.predictions.served_since("fashion", 5 * MINUTE + 30) == [2, 3]
+    assert store.predictions.served_since("fashion", 6 * MINUTE) == []
+    assert store.predictions.served_since("mood", 6 * MINUTE) == [7]

@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import select
 
 from service.errors import BrokenContract
+from service.domain import Ref
 from service.store.base import Filters, Input, Record
 from service.store.databases import transaction
 from service.store.messages import inputs_in, record_frame
@@ -90,6 +91,23 @@ def test_a_new_recorder_knows_how_much_there_is(store: OpenStore) -> None:
 
 
 # On their way
+
+
+def test_the_latest_inputs_of_a_version_are_those_that_were_drawn(store: OpenStore) -> None:
+    records = [a_record(made=float(second)) for second in range(1, 6)]
+    others = [a_record(made=6.0, version=2), a_record(made=7.0, model="mood")]
+    unsure = a_record(made=8.0)
+    kept = [an_input(one, bytes(index + 1)) for index, one in enumerate([*records, *others])]
+    store.predictions.append([*records, *others, unsure], [*kept, an_input(unsure, chosen="uncertain")])
+    ref = Ref("fashion", 1)
+    latest = store.predictions.latest_inputs(ref, 2.0, limit=3)
+    assert latest == [(records[4].id, 5), (records[3].id, 4), (records[2].id, 3)]
+    assert len(store.predictions.latest_inputs(ref, 2.0, limit=9)) == 4
+    wanted = [records[4].id, others[0].id, a_record().id]
+    assert {one.prediction_id: one for one in store.predictions.inputs(wanted)} == {
+        records[4].id: kept[4],
+        others[0].id: kept[5],
+    }
 
 
 async def test_inputs_become_durable_with_their_predictions(place: Place) -> None:

@@ -1,4 +1,4 @@
-"""How many predictions were made, by minute, and how often what is known of them was changed."""
+"""How many predictions were made, by minute, and how often what is known of them was changed; inputs by model."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -37,3 +37,4 @@ def upgrade() -> None:
     known = sa.table("truths", sa.column("changed"))
     last = sa.select(sa.literal_column("1"), sa.func.coalesce(sa.func.max(known.c.changed), 0))
     op.execute(changes.insert().from_select(["id", "number"], last))
+    op.create_index("inputs_by_model", "inputs", ["model", "prediction_id"])
