@@ -93,6 +93,8 @@ def test_its_reference_counts_every_held_out_row(served: Served) -> None:
     held_out = served.manifest.lineage["dataset"]["split"]["held_out"]
     assert reference["rows"] == held_out
     assert all(sum(histogram["counts"]) == held_out for histogram in reference["inputs"].values())
+    if "confidence" in reference:
+        assert sum(reference["right"]) == round(served.manifest.metrics["accuracy"].value * held_out)
 
 
 @pytest.mark.parametrize("name", ["sentiment", "sentiment-lstm"])
