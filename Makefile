@@ -16,7 +16,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run install install-test test e2e coverage lowest faults mutants bench-check gpu check format proto clean
+.PHONY: help run install install-test test e2e coverage lowest faults quality mutants bench-check gpu check format proto clean
 
 help: ## say what can be made
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,10 @@ lowest: $(LOWEST)/.installed ## run it with the lowest versions that pyproject.t
 
 faults: $(VENV)/.installed-test ## break a running service in every way, and print what it did (FAULTS='--quick': a short form; --optimised: on the back ends it chooses)
 	@$(BIN)/python -m tests.faults $(FAULTS)
+
+quality: $(VENV)/.installed-test ## compare what a running service says of its model with scikit-learn, killed too, on SQLite and PostgreSQL (QUALITY='--rows 500'; needs Debian's dataset-fashion-mnist)
+	@$(BIN)/python -m tests.end_to_end.live_quality $(QUALITY)
+	@$(BIN)/python -m tests.end_to_end.live_quality --postgres $(QUALITY) told killed
 
 mutants: $(VENV)/.installed-mutation ## change the code line by line, and name the changes no test noticed (MODULE='service.wire*')
 	@$(BIN)/mutmut run $(if $(MODULE),'$(MODULE)')

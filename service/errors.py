@@ -9,6 +9,7 @@ ServoloopError
 │   └── UnprocessableInput      readable, but not what the model's contract asks for
 ├── Unknown                   a name that names nothing: UnknownModel, UnknownVersion, UnknownAlias
 ├── UnknownPrediction         UnknownInput: nothing is kept of what it was made of
+├── UnknownReport             there is no such offline evaluation
 ├── NotSupported              what a protocol has, and this service does not do
 ├── AliasMoved                the alias names another version than the caller expected
 ├── FeedbackConflict          an idempotency key was used for something else before
@@ -110,6 +111,12 @@ class UnknownPrediction(ServoloopError):
         super().__init__(
             f"there is no prediction {prediction_id}: it was never made, is not written yet, or is too old"
         )
+
+
+class UnknownReport(ServoloopError):
+    def __init__(self, model: str, report_id: str) -> None:
+        self.model, self.report_id = model, report_id
+        super().__init__(f"there is no evaluation {report_id[:100]} of {model}")
 
 
 class UnknownInput(UnknownPrediction):

@@ -7,12 +7,17 @@ import logging
 import os
 import socket
 import sys
+import time
 
 import uvloop
 from prometheus_client import CollectorRegistry
 
 from service.errors import Misconfigured
+from service.learning.drift import DriftPolicy
 from service.learning.evaluator import Evaluator
+from service.learning.measuring import Measuring
+from service.learning.monitor import Monitor
+from service.learning.references import References
 from service.learning.server import LoopServer
 from service.process.answering import answer
 from service.process.child import child_parser, start_child
@@ -21,7 +26,7 @@ from service.store.databases import Location, Part
 from service.store.sql_control import SqlControl
 from service.store.sql_predictions import SqlPredictions
 from service.store.sql_truths import SqlTruths
-from service.telemetry.instruments import LoopTelemetry
+from service.telemetry.quality import LoopTelemetry
 
 log = logging.getLogger(__name__)
 
@@ -40,8 +45,14 @@ def main() -> None:
         log.error("the loop process can't start", extra={"reason": str(error)})
         sys.exit(EXIT_MISCONFIGURED)
     keep = settings.retention_days * _SECONDS_A_DAY
-    evaluator = Evaluator(SqlTruths(engine), SqlPredictions(engine), SqlControl(control), keep)
-    server = LoopServer(evaluator, LoopTelemetry(CollectorRegistry()))
+    predictions = SqlPredictions(engine)
+    evaluator = Evaluator(SqlTruths(engine), predictions, SqlControl(control), keep)
+    policy = DriftPolicy(
+        settings.drift_rows, settings.drift_minimum_rows, settings.drift_psi, settings.drift_jensen_shannon
+    )
+    references = References(settings.model_roots, time.monotonic)
+    monitor = Monitor(references, predictions, evaluator.model, policy, time.time)
+    server = LoopServer(Measuring(evaluator, monitor), LoopTelemetry(CollectorRegistry()))
     settle()
     uvloop.run(answer(socket.socket(fileno=arguments.listen_fd), server))
 

@@ -52,6 +52,7 @@ from service.store.prediction_log import PredictionLog
 from service.store.sql_control import SqlControl
 from service.store.sql_feedback import SqlFeedback
 from service.store.sql_predictions import SqlPredictions
+from service.store.sql_reports import SqlReports
 from service.telemetry.instruments import HttpTelemetry
 from service.watch.heartbeat import Heartbeat
 
@@ -174,7 +175,7 @@ def compose(settings: Settings, folder: RuntimeFolder, draining: Draining) -> Ap
         follower,
         control,
         predictions,
-        FeedbackParts(intake, SqlFeedback(log_reader), evaluation),
+        FeedbackParts(intake, SqlFeedback(log_reader), evaluation, SqlReports(log_reader)),
         BodyBudget(max(settings.max_buffered_bytes, settings.max_body_bytes)),
         fleet,
         changes,

@@ -93,6 +93,14 @@ class Settings(BaseSettings):
     """Of inputs that are kept; the oldest make room."""
     input_retention_days: Annotated[float, Field(gt=0, allow_inf_nan=False, le=36_500)] = 30.0
     """How long inputs are kept."""
+    drift_rows: Annotated[int, Field(ge=100, le=10_000)] = 1_000
+    """How many of a version's latest predictions are compared with its reference."""
+    drift_minimum_rows: Annotated[int, Field(ge=20, le=10_000)] = 200
+    """Of fewer predictions nothing is said about drift."""
+    drift_psi: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.2
+    """From this population stability index on, predictions count as drifted."""
+    drift_jensen_shannon: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """From this Jensen-Shannon divergence on, in bits, predictions count as drifted."""
     pending_feedback_hours: Annotated[float, Field(gt=0, allow_inf_nan=False, le=36_500 * 24)] = 24.0
     """How long feedback waits for a prediction that nobody knows of."""
     feedback_trust: dict[Annotated[str, Field(min_length=1, max_length=256)], Annotated[int, Field(ge=0, le=100)]] = {
@@ -156,6 +164,12 @@ class Settings(BaseSettings):
     def _check_cache(self) -> Self:
         if self.result_cache_rows and self.single_flight == "off":
             raise ValueError("SERVOLOOP_RESULT_CACHE_ROWS needs SERVOLOOP_SINGLE_FLIGHT=on")
+        return self
+
+    @model_validator(mode="after")
+    def _check_drift(self) -> Self:
+        if self.drift_minimum_rows > self.drift_rows:
+            raise ValueError("SERVOLOOP_DRIFT_MINIMUM_ROWS is more than SERVOLOOP_DRIFT_ROWS")
         return self
 
     @property

@@ -18,7 +18,7 @@ ServoloopError
 """
 
 from servoloop.aio import AsyncClient
-from servoloop.calls import EvaluationOptions, FeedbackFilters, FeedbackOptions, Options
+from servoloop.calls import EvaluateOptions, EvaluationOptions, FeedbackFilters, FeedbackOptions, Options
 from servoloop.client import DEFAULT_URL, Client
 from servoloop.errors import (
     ApiError,
@@ -31,16 +31,27 @@ from servoloop.errors import (
     Unavailable,
 )
 from servoloop.instances import ArrayLike, Instance
+from servoloop.measured import (
+    Compared,
+    Drift,
+    EstimatedAccuracy,
+    Evaluation,
+    EvaluationReport,
+    EvaluationReports,
+    Figure,
+    SliceFigures,
+    Slices,
+    VersionFigures,
+    VersionsCompared,
+)
 from servoloop.results import (
     AliasMove,
     Backend,
     Broken,
     Deleted,
-    Evaluation,
     FeedbackEvent,
     FeedbackPage,
     FeedbackResult,
-    Figure,
     Model,
     Models,
     Prediction,
@@ -60,12 +71,18 @@ __all__ = [
     "Backend",
     "Broken",
     "Client",
+    "Compared",
     "Conflict",
     "ConnectionFailed",
     "DeadlineExceeded",
     "Deleted",
+    "Drift",
+    "EstimatedAccuracy",
+    "EvaluateOptions",
     "Evaluation",
     "EvaluationOptions",
+    "EvaluationReport",
+    "EvaluationReports",
     "FeedbackEvent",
     "FeedbackFilters",
     "FeedbackOptions",
@@ -83,7 +100,11 @@ __all__ = [
     "RowError",
     "Scored",
     "ServoloopError",
+    "SliceFigures",
+    "Slices",
     "Unavailable",
     "Version",
     "VersionChange",
+    "VersionFigures",
+    "VersionsCompared",
 ]

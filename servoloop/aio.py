@@ -2,23 +2,23 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Self, TypeVar, Unpack
+from typing import Any, Self, TypeVar, Unpack
 from uuid import uuid4
 
 import httpx
 
 from servoloop import calls
-from servoloop.calls import EvaluationOptions, FeedbackFilters, FeedbackOptions, Options
+from servoloop.calls import EvaluateOptions, EvaluationOptions, FeedbackFilters, FeedbackOptions, Options
 from servoloop.client import DEFAULT_URL, WAIT_SECONDS
 from servoloop.errors import ConnectionFailed
 from servoloop.instances import Instance
+from servoloop.measured import Drift, Evaluation, EvaluationReport, EvaluationReports
 from servoloop.policy import Call, Exchange, Outcome, Policy, may_use_proxy
 from servoloop.results import (
     AliasMove,
     Deleted,
-    Evaluation,
     FeedbackPage,
     FeedbackResult,
     Model,
@@ -113,6 +113,48 @@ class AsyncClient:
         """How good a model is, by what is known of its predictions. Raises NotFound, InvalidInput or Unavailable."""
         return await self._run(calls.evaluation(model, options))
 
+    async def evaluation_picture(self, model: str, form: str = "png", **options: Unpack[EvaluationOptions]) -> bytes:
+        """The same, drawn, as a file: png or svg. Raises as `evaluation` does, and ApiError where nothing draws."""
+        return await self._run(calls.evaluation_picture(model, form, options))
+
+    async def drift(self, model: str, version: int | str | None = None, rows: int | None = None) -> Drift:
+        """How far a version's latest predictions, so many `rows`, are from those that it was measured on, and how good
+        it seems without labels; of the champion unless `version` is given. Raises as `evaluation` does.
+        """
+        return await self._run(calls.drift(model, version, rows))
+
+    async def drift_picture(
+        self, model: str, form: str = "png", *, version: int | str | None = None, rows: int | None = None
+    ) -> bytes:
+        """The same, drawn, as a file: png or svg. Raises as `evaluation_picture` does."""
+        return await self._run(calls.drift_picture(model, form, version, rows))
+
+    async def evaluate(
+        self,
+        model: str,
+        instances: Iterable[Instance],
+        labels: Iterable[object],
+        *,
+        on_row: Callable[[int], object] = bool,
+        **options: Unpack[EvaluateOptions],
+    ) -> EvaluationReport:
+        """Have a version predict rows whose labels are known, and measure it; two, compare them on these rows.
+
+        `on_row` is told how many rows were taken so far. Give the client time: its timeout holds for all of it.
+        Raises ServoloopError; TypeError or ValueError for what can't be sent.
+        """
+        return await self._run(calls.evaluate(model, instances, labels, options, on_row))
+
+    async def evaluate_held_out(self, model: str, **options: Unpack[EvaluateOptions]) -> EvaluationReport:
+        """The same, on the held-out rows that the version's checkpoint keeps. Raises ServoloopError."""
+        return await self._run(calls.evaluate_held_out(model, options))
+
+    async def evaluations(
+        self, model: str, *, version: int | str | None = None, limit: int = 20, cursor: str | None = None
+    ) -> EvaluationReports:
+        """What was found of a model on labelled rows, the newest first. Raises NotFound."""
+        return await self._run(calls.evaluations(model, version, limit, cursor))
+
     async def models(self) -> Models:
         """Everything the service has. Raises ServoloopError."""
         return await self._run(calls.MODELS)
@@ -189,10 +231,23 @@ class AsyncClient:
         while True:
             outcome: Outcome
             try:
-                outcome = await self._http.request(**exchange.request(self._clock()))
+                outcome = await self._http.request(**_asynchronous(exchange.request(self._clock())))
             except httpx.RequestError as error:
                 outcome = error
             pause = exchange.pause(outcome, self._clock())
             if pause is None:
                 return exchange.answer(outcome)
             await self._sleep(pause)
+
+
+def _asynchronous(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Content that is made piece by piece as httpx takes it here."""
+    content = arguments["content"]
+    if content is None or isinstance(content, bytes):
+        return arguments
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for piece in content:
+            yield piece
+
+    return {**arguments, "content": pieces()}

@@ -1,17 +1,27 @@
 """Each verb as a call: what to send, and how to read what comes back."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TypedDict
 from urllib.parse import quote, urlencode
 
 from servoloop.instances import Instance, form, to_json
+from servoloop.measured import (
+    Drift,
+    Evaluation,
+    EvaluationReport,
+    EvaluationReports,
+    read_drift,
+    read_evaluation,
+    read_picture,
+    read_report,
+    read_reports,
+)
 from servoloop.policy import Call
 from servoloop.results import (
     AliasMove,
     Deleted,
-    Evaluation,
     FeedbackPage,
     FeedbackResult,
     Model,
@@ -21,7 +31,6 @@ from servoloop.results import (
     VersionChange,
     read_alias_move,
     read_deleted,
-    read_evaluation,
     read_feedback,
     read_feedback_page,
     read_model,
@@ -36,7 +45,9 @@ MODELS = Call("GET", "/v1/models", read_models)
 READY = Call("GET", "/readyz", read_ready, answers=(200, 503), retried=False)
 
 _GROUP = 500
+_LINES = 16
 _JSON = {"Content-Type": "application/json"}
+_PICTURES = {"png": "image/png", "svg": "image/svg+xml"}
 
 
 class Options(TypedDict, total=False):
@@ -153,7 +164,7 @@ class EvaluationOptions(TypedDict, total=False):
     """Which predictions are looked at: made within `window` (30m, 24h or 7d), or from `since` to `until`.
 
     `role`: answered, shadow or all; `slice`: those with this tag, name:value; `matured`: only those that have most of
-    the labels that they will ever get.
+    the labels that they will ever get; `by`: with the groups that differ in the value of this tag.
     """
 
     version: int | str | None
@@ -163,13 +174,77 @@ class EvaluationOptions(TypedDict, total=False):
     role: str | None
     slice: str | None
     matured: bool
+    by: str | None
 
 
 def evaluation(model: str, options: EvaluationOptions) -> Call[Evaluation]:
+    return Call("GET", _asked(model, "evaluation", options), read_evaluation)
+
+
+def evaluation_picture(model: str, form: str, options: EvaluationOptions) -> Call[bytes]:
+    return _picture(_asked(model, "evaluation", options), form)
+
+
+def drift(model: str, version: int | str | None, rows: int | None) -> Call[Drift]:
+    return Call("GET", _asked(model, "drift", {"version": version, "rows": rows}), read_drift)
+
+
+def drift_picture(model: str, form: str, version: int | str | None, rows: int | None) -> Call[bytes]:
+    return _picture(_asked(model, "drift", {"version": version, "rows": rows}), form)
+
+
+def _asked(model: str, what: str, options: Mapping[str, object]) -> str:
     wanted = {name: _written(value) for name, value in options.items() if value is not None and value is not False}
     query = urlencode({name: "true" if value is True else value for name, value in wanted.items()})
-    path = f"{_path(model)}/evaluation"
-    return Call("GET", f"{path}?{query}" if query else path, read_evaluation)
+    path = f"{_path(model)}/{what}"
+    return f"{path}?{query}" if query else path
+
+
+def _picture(path: str, form: str) -> Call[bytes]:
+    if form not in _PICTURES:
+        raise ValueError(f"a picture is one of {', '.join(_PICTURES)}, got {form!r}")
+    return Call("GET", path, read_picture, headers={"Accept": _PICTURES[form]})
+
+
+class EvaluateOptions(TypedDict, total=False):
+    """What is evaluated: `version`, the champion unless it is given, perhaps `against` another on the same rows; `name`
+    is that of the rows, for people."""
+
+    version: int | str | None
+    against: int | str | None
+    name: str | None
+
+
+def evaluate(
+    model: str,
+    instances: Iterable[Instance],
+    labels: Iterable[object],
+    options: EvaluateOptions,
+    on_row: Callable[[int], object],
+) -> Call[EvaluationReport]:
+    """Raises TypeError or ValueError for what can't be sent."""
+    rows = zip(instances, labels, strict=True)
+    lines = [to_json({"instance": form(instance), "label": label}) for instance, label in rows]
+
+    def content() -> Iterator[bytes]:
+        for start in range(0, len(lines), _LINES):
+            yield b"\n".join(lines[start : start + _LINES]) + b"\n"
+            on_row(min(start + _LINES, len(lines)))
+
+    path = _asked(model, "evaluations", options)
+    headers = {"Content-Type": "application/x-ndjson"}
+    return Call("POST", path, read_report, content, headers, answers=(201,))
+
+
+def evaluate_held_out(model: str, options: EvaluateOptions) -> Call[EvaluationReport]:
+    wanted = {name: str(value) for name, value in options.items() if value is not None and name != "name"}
+    body = to_json({"dataset": "held-out", **wanted})
+    return Call("POST", f"{_path(model)}/evaluations", read_report, body, _JSON, answers=(201,))
+
+
+def evaluations(model: str, version: int | str | None, limit: int, cursor: str | None) -> Call[EvaluationReports]:
+    wanted = {"version": version, "limit": limit, "cursor": cursor}
+    return Call("GET", _asked(model, "evaluations", wanted), read_reports)
 
 
 def in_groups(items: Iterable[Mapping[str, object]]) -> Iterator[list[Mapping[str, object]]]:

@@ -9,14 +9,14 @@ from uuid import uuid4
 import httpx
 
 from servoloop import calls
-from servoloop.calls import EvaluationOptions, FeedbackFilters, FeedbackOptions, Options
+from servoloop.calls import EvaluateOptions, EvaluationOptions, FeedbackFilters, FeedbackOptions, Options
 from servoloop.errors import ConnectionFailed
 from servoloop.instances import Instance
+from servoloop.measured import Drift, Evaluation, EvaluationReport, EvaluationReports
 from servoloop.policy import Call, Exchange, Outcome, Policy, may_use_proxy
 from servoloop.results import (
     AliasMove,
     Deleted,
-    Evaluation,
     FeedbackPage,
     FeedbackResult,
     Model,
@@ -115,6 +115,48 @@ class Client:
     def evaluation(self, model: str, **options: Unpack[EvaluationOptions]) -> Evaluation:
         """How good a model is, by what is known of its predictions. Raises NotFound, InvalidInput or Unavailable."""
         return self._run(calls.evaluation(model, options))
+
+    def evaluation_picture(self, model: str, form: str = "png", **options: Unpack[EvaluationOptions]) -> bytes:
+        """The same, drawn, as a file: png or svg. Raises as `evaluation` does, and ApiError where nothing draws."""
+        return self._run(calls.evaluation_picture(model, form, options))
+
+    def drift(self, model: str, version: int | str | None = None, rows: int | None = None) -> Drift:
+        """How far a version's latest predictions, so many `rows`, are from those that it was measured on, and how good
+        it seems without labels; of the champion unless `version` is given. Raises as `evaluation` does.
+        """
+        return self._run(calls.drift(model, version, rows))
+
+    def drift_picture(
+        self, model: str, form: str = "png", *, version: int | str | None = None, rows: int | None = None
+    ) -> bytes:
+        """The same, drawn, as a file: png or svg. Raises as `evaluation_picture` does."""
+        return self._run(calls.drift_picture(model, form, version, rows))
+
+    def evaluate(
+        self,
+        model: str,
+        instances: Iterable[Instance],
+        labels: Iterable[object],
+        *,
+        on_row: Callable[[int], object] = bool,
+        **options: Unpack[EvaluateOptions],
+    ) -> EvaluationReport:
+        """Have a version predict rows whose labels are known, and measure it; two, compare them on these rows.
+
+        `on_row` is told how many rows were taken so far. Give the client time: its timeout holds for all of it.
+        Raises ServoloopError; TypeError or ValueError for what can't be sent.
+        """
+        return self._run(calls.evaluate(model, instances, labels, options, on_row))
+
+    def evaluate_held_out(self, model: str, **options: Unpack[EvaluateOptions]) -> EvaluationReport:
+        """The same, on the held-out rows that the version's checkpoint keeps. Raises ServoloopError."""
+        return self._run(calls.evaluate_held_out(model, options))
+
+    def evaluations(
+        self, model: str, *, version: int | str | None = None, limit: int = 20, cursor: str | None = None
+    ) -> EvaluationReports:
+        """What was found of a model on labelled rows, the newest first. Raises NotFound."""
+        return self._run(calls.evaluations(model, version, limit, cursor))
 
     def models(self) -> Models:
         """Everything the service has. Raises ServoloopError."""

@@ -1,6 +1,6 @@
 """When a call is tried again, and for how long. Decides; the clients send, wait and know the time."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -15,13 +15,14 @@ T = TypeVar("T")
 class Call(Generic[T]):
     """One question: what to send, which statuses answer it, and how to read them.
 
-    `patience`: seconds that its answer may take beyond the client's timeout. Unless `retried`, it is asked once.
+    `content` that is long is made piece by piece, anew for each attempt. `patience`: seconds that its answer may take
+    beyond the client's timeout. Unless `retried`, it is asked once.
     """
 
     method: str
     path: str
     read: Callable[[httpx.Response], T]
-    content: bytes | None = None
+    content: bytes | Callable[[], Iterator[bytes]] | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     answers: tuple[int, ...] = (200,)
     retried: bool = True
@@ -69,7 +70,7 @@ class Exchange(Generic[T]):
         return {
             "method": call.method,
             "url": call.path,
-            "content": call.content,
+            "content": call.content() if callable(call.content) else call.content,
             "headers": headers,
             "timeout": left,
         }

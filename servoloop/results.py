@@ -1,4 +1,4 @@
-"""What the service answers, as values, and how its JSON is read."""
+"""What the service answers, as values, and how its JSON is read; `measured` has what it measures of live models."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -228,47 +228,6 @@ class FeedbackPage:
     next_cursor: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """A measured figure with its 95 % interval and the rows behind it, or None and the reason why there is none."""
-
-    value: float | None
-    n: int
-    low: float | None = None
-    high: float | None = None
-    reason: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """How good a model is, by what is known of its predictions; None is what its task doesn't have.
-
-    `n` of the `predictions` that were made between `since` and `until` have a label. `label_delay_seconds` are
-    quantiles; what was made before `matured_until` has most of the labels that it will ever get. `confusion_matrix`
-    counts how often each of `labels`, a row, was taken for each other, a column.
-    """
-
-    model: str
-    version: str | None
-    role: str | None
-    slice: str | None
-    since: str | None
-    until: str
-    n: int
-    predictions: int
-    coverage: float | None
-    unknown_labels: int
-    label_delay_seconds: Mapping[str, float]
-    matured_until: str | None
-    metrics: Mapping[str, Figure]
-    rating: Figure
-    per_label: Mapping[str, Mapping[str, Figure]] | None
-    labels: Sequence[str] | None
-    confusion_matrix: Sequence[Sequence[int]] | None
-    reliability: Sequence[Mapping[str, Any]] | None
-    residuals: Mapping[str, Any] | None
-
-
 def read_ready(response: httpx.Response) -> bool:
     """Like every reader here, raises ValueError, KeyError, TypeError or AttributeError for what it is not."""
     return response.json()["ready"] is True
@@ -277,7 +236,7 @@ def read_ready(response: httpx.Response) -> bool:
 def read_models(response: httpx.Response) -> Models:
     """Of GET /v1/models."""
     document = response.json()
-    broken = tuple(_pick(Broken, entry) for entry in document["broken"])
+    broken = tuple(pick(Broken, entry) for entry in document["broken"])
     return Models(tuple(_model(entry) for entry in document["models"]), broken)
 
 
@@ -299,52 +258,23 @@ def read_version_change(response: httpx.Response) -> VersionChange:
 def read_deleted(response: httpx.Response) -> Deleted:
     """Of what deletes versions."""
     document = response.json()
-    return _pick(Deleted, {**document, "versions": tuple(document["versions"])})
+    return pick(Deleted, {**document, "versions": tuple(document["versions"])})
 
 
 def read_alias_move(response: httpx.Response) -> AliasMove:
     """Of PUT /v1/models/{model}/aliases/{alias}."""
-    return _pick(AliasMove, response.json())
+    return pick(AliasMove, response.json())
 
 
 def read_feedback(response: httpx.Response) -> tuple[FeedbackResult, ...]:
     """Of POST /v1/feedback."""
-    return tuple(_pick(FeedbackResult, result) for result in response.json()["results"])
+    return tuple(pick(FeedbackResult, result) for result in response.json()["results"])
 
 
 def read_feedback_page(response: httpx.Response) -> FeedbackPage:
     """Of GET /v1/feedback."""
     document = response.json()
-    return FeedbackPage(tuple(_pick(FeedbackEvent, event) for event in document["events"]), document["next_cursor"])
-
-
-def read_evaluation(response: httpx.Response) -> Evaluation:
-    """Of GET /v1/models/{model}/evaluation."""
-    document = response.json()
-    window, confusion, per_label = document["window"], document.get("confusion_matrix"), document.get("per_label")
-    return _pick(
-        Evaluation,
-        {
-            **document,
-            "since": window["from"],
-            "until": window["to"],
-            "metrics": _figures(document["metrics"]),
-            "rating": _figure(document["rating"]),
-            "per_label": per_label and {label: _figures(figures) for label, figures in per_label.items()},
-            "labels": confusion and confusion["labels"],
-            "confusion_matrix": confusion and confusion["counts"],
-            "reliability": document.get("reliability"),
-            "residuals": document.get("residuals"),
-        },
-    )
-
-
-def _figures(document: Mapping[str, Any]) -> dict[str, Figure]:
-    return {name: _figure(figure) for name, figure in document.items()}
-
-
-def _figure(document: Mapping[str, Any]) -> Figure:
-    return Figure(*(document.get(each.name) for each in fields(Figure)))  # type: ignore[arg-type]
+    return FeedbackPage(tuple(pick(FeedbackEvent, event) for event in document["events"]), document["next_cursor"])
 
 
 def read_predictions(response: httpx.Response) -> Predictions:
@@ -380,14 +310,14 @@ def _scored(entries: Iterable[Mapping[str, Any]] | None) -> tuple[Scored, ...] |
 
 
 def _model(document: Mapping[str, Any]) -> Model:
-    return _pick(Model, {**document, "versions": tuple(map(_version, document["versions"]))})
+    return pick(Model, {**document, "versions": tuple(map(_version, document["versions"]))})
 
 
 def _version(document: Mapping[str, Any]) -> Version:
     backend = document["backend"]
-    return _pick(Version, {**document, "backend": None if backend is None else _pick(Backend, backend)})
+    return pick(Version, {**document, "backend": None if backend is None else pick(Backend, backend)})
 
 
-def _pick(kind: type[T], members: Mapping[str, Any]) -> T:
+def pick(kind: type[T], members: Mapping[str, Any]) -> T:
     """A dataclass of the members that it names; a newer service may send more."""
     return kind(**{each.name: members[each.name] for each in fields(kind)})  # type: ignore[arg-type]

@@ -1,6 +1,7 @@
 """A store of a test's own, and records to put into it."""
 
-from collections.abc import Collection, Iterable, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,19 @@ from typing import Any
 from sqlalchemy import Engine
 from uuid_utils import uuid7
 
+from models.metrics import Array
 from service.domain import Ref, Wish
+from service.learning.drift import DriftPolicy
 from service.learning.evaluator import Evaluator
-from service.learning.picture import Form, draw
-from service.learning.questions import Question
+from service.learning.measuring import Measuring
+from service.learning.monitor import Monitor
+from service.learning.offline import judge
+from service.learning.picture import Form
+from service.learning.questions import DriftQuestion, Question, RowsQuestion
+from service.learning.references import References
 from service.registry.catalog import Catalog
-from service.store.base import AliasMove, Found, Input, Record, Tag, WishChange
+from service.settings import SHIPPED_CHECKPOINTS
+from service.store.base import AliasMove, Found, Input, Record, StoredReport, Tag, WishChange
 from service.store.databases import Location, Part
 from service.store.feedback import FeedbackEvent, Outcome
 from service.store.migrate import migrate
@@ -21,6 +29,7 @@ from service.store.sql_control import SqlControl
 from service.store.sql_erasure import SqlErasure
 from service.store.sql_feedback import SqlFeedback
 from service.store.sql_predictions import SqlPredictions
+from service.store.sql_reports import SqlReports
 from service.store.sql_truths import SqlTruths
 
 
@@ -33,7 +42,10 @@ class OpenStore:
     predictions: SqlPredictions
     feedback: SqlFeedback
     erasure: SqlErasure
+    reports: SqlReports
     engines: Sequence[Engine]
+    roots: Sequence[Path] = (SHIPPED_CHECKPOINTS,)
+    """Of the checkpoints whose references are looked at."""
 
     def close(self) -> None:
         for engine in self.engines:
@@ -45,12 +57,23 @@ class OpenStore:
     async def add(self, events: Sequence[FeedbackEvent]) -> list[Outcome]:
         return self.feedback.add(events, self.control.contracts())
 
-    async def evaluate(self, question: Question) -> dict[str, Any]:
-        reader = self.engines[1]
-        return Evaluator(SqlTruths(reader), self.predictions, self.control, keep=1e9).evaluate(question)
+    def measuring(self, clock: Callable[[], float] = time.time, *, keep: float = 1e9) -> Measuring:
+        """By what is in the store, and the references of the checkpoints."""
+        evaluator = Evaluator(SqlTruths(self.engines[1]), self.predictions, self.control, keep=keep, clock=clock)
+        references = References(self.roots, clock)
+        return Measuring(evaluator, Monitor(references, self.predictions, evaluator.model, DriftPolicy(), clock))
 
-    async def draw(self, question: Question, form: Form) -> bytes:
-        return draw(await self.evaluate(question), form)
+    async def evaluate(self, question: Question | DriftQuestion) -> dict[str, Any]:
+        return self.measuring().answer(question)
+
+    async def draw(self, question: Question | DriftQuestion, form: Form) -> bytes:
+        return self.measuring().draw(question, form)
+
+    async def judge(self, question: RowsQuestion, arrays: Sequence[Array]) -> Mapping[str, Any]:
+        return judge(question, arrays)
+
+    async def keep_report(self, report: StoredReport) -> None:
+        self.reports.keep(report)
 
     async def erase(self, ids: Sequence[str]) -> int:
         return self.erasure.erase(ids)
@@ -81,9 +104,8 @@ def open_store(location: Location | Path) -> OpenStore:
     control, predictions = location.writer(Part.CONTROL), location.writer(Part.PREDICTIONS)
     feedback = SqlFeedback(predictions)
     log = SqlPredictions(predictions, feedback)
-    return OpenStore(
-        location, SqlControl(control), log, feedback, SqlErasure(predictions, log.counts), [control, predictions]
-    )
+    erasure, reports = SqlErasure(predictions, log.counts), SqlReports(predictions)
+    return OpenStore(location, SqlControl(control), log, feedback, erasure, reports, [control, predictions])
 
 
 def found_in(catalog: Catalog) -> Found:

@@ -45,10 +45,15 @@ def proportion(hits: int, n: int) -> Estimate:
     """Return hits / n with Wilson's score interval (Wilson 1927)."""
     if n == 0:
         return Estimate(None, 0, reason="no rows")
-    share, z2 = hits / n, Z95**2
+    return Estimate(hits / n, n, *wilson(hits, n))
+
+
+def wilson(hits: int, n: int, z: float = Z95) -> tuple[float, float]:
+    """Return the score interval of hits / n, in which z is the normal quantile of its confidence."""
+    share, z2 = hits / n, z**2
     centre = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = Z95 * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n)) / (1 + z2 / n)
-    return Estimate(share, n, max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half)))
+    half = z * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n)) / (1 + z2 / n)
+    return max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half))
 
 
 def mean(values: Array, *, seed: int = 0) -> Estimate:

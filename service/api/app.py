@@ -18,6 +18,7 @@ from service.api.paths import address_in, is_inference_protocol
 from service.api.routes import (
     aliases,
     evaluation,
+    evaluations,
     feedback,
     inference,
     inference_metadata,
@@ -73,7 +74,7 @@ def create_app(services: Services, *, lifespan: Lifespan | None = None, access_l
     )
     app.state.services = services
     v1, v2 = (
-        (predictions, prediction_log, feedback, evaluation, models, versions, aliases),
+        (predictions, prediction_log, feedback, evaluation, evaluations, models, versions, aliases),
         (inference, inference_statistics, inference_metadata, repository),
     )
     routers = [module.router for module in (*v1, *v2, operations)]

@@ -4,6 +4,7 @@ import asyncio
 import zlib
 from collections.abc import AsyncIterator
 
+from service.api.accepting import weights
 from service.api.exchange import Answer
 from service.errors import MalformedBody
 
@@ -49,11 +50,9 @@ async def decompressed(data: bytes, encoding: str) -> AsyncIterator[bytes]:
 def accepted(header: str | None) -> str | None:
     """Which of our encodings an Accept-Encoding prefers; None for none of them."""
     best, most = None, 0.0
-    for part in (header or "").lower().split(","):
-        name, _, weight = part.partition(";")
-        encoding, value = name.strip(), _weight(weight)
-        if encoding in _WINDOWS and value > most:
-            best, most = encoding, value
+    for encoding, weight in weights(header or ""):
+        if encoding in _WINDOWS and weight > most:
+            best, most = encoding, weight
     return best
 
 
@@ -71,13 +70,3 @@ async def compressed(answer: Answer, encoding: str) -> Answer:
 def _compress(data: bytes, encoding: str) -> bytes:
     packing = zlib.compressobj(_LEVEL, zlib.DEFLATED, _WINDOWS[encoding])
     return packing.compress(data) + packing.flush()
-
-
-def _weight(text: str) -> float:
-    name, _, value = text.strip().partition("=")
-    if name.strip() != "q":
-        return 1.0
-    try:
-        return float(value)
-    except ValueError:
-        return 0.0

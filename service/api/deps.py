@@ -7,17 +7,28 @@ from typing import Annotated, Any, Protocol
 from fastapi import Depends, Request
 from prometheus_client import CollectorRegistry
 
+from models.metrics import Array
 from service.api.buffers import BodyBudget
 from service.api.draining import Draining
 from service.domain import Address, Ref, Wish
 from service.learning.intake import Intake
 from service.learning.picture import Form
-from service.learning.questions import Question
+from service.learning.questions import DriftQuestion, Question, RowsQuestion
 from service.registry.catalog import Catalog
 from service.registry.fleet import Fleet
 from service.serving.pipeline import Pipeline
 from service.serving.router import Target
-from service.store.base import AliasMove, ControlReader, FeedbackReader, PredictionReader, State, Tag, WishChange
+from service.store.base import (
+    AliasMove,
+    ControlReader,
+    FeedbackReader,
+    PredictionReader,
+    ReportReader,
+    State,
+    StoredReport,
+    Tag,
+    WishChange,
+)
 from service.store.following import StateFollower
 from service.wire.statistics import Statistics
 
@@ -50,6 +61,8 @@ class Changes(Protocol):
 
     async def delete_model(self, model: str, versions: Collection[int]) -> None: ...
 
+    async def keep_report(self, report: StoredReport) -> None: ...
+
     async def erase(self, ids: Sequence[str]) -> int: ...
 
     async def erase_tagged(
@@ -77,9 +90,11 @@ class Terms:
 class Evaluation(Protocol):
     """Who knows how good models are. Raises UnknownModel, StoreUnavailable, LoopUnavailable or NotSupported."""
 
-    async def evaluate(self, question: Question) -> Mapping[str, Any]: ...
+    async def evaluate(self, question: Question | DriftQuestion) -> Mapping[str, Any]: ...
 
-    async def draw(self, question: Question, form: Form) -> bytes: ...
+    async def judge(self, question: RowsQuestion, arrays: Sequence[Array]) -> Mapping[str, Any]: ...
+
+    async def draw(self, question: Question | DriftQuestion, form: Form) -> bytes: ...
 
 
 def _always() -> bool:
@@ -88,11 +103,12 @@ def _always() -> bool:
 
 @dataclass(frozen=True, slots=True)
 class FeedbackParts:
-    """Who takes feedback, where what was taken can be read, and who measures by it."""
+    """Who takes feedback, where what was taken can be read, who measures by it, and what was found before."""
 
     intake: Intake
     events: FeedbackReader
     evaluation: Evaluation
+    reports: ReportReader
 
 
 @dataclass(frozen=True, slots=True)

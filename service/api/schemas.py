@@ -16,6 +16,11 @@ from service.store.feedback import EventKind, EventState
 
 _VERSION = r"^[1-9][0-9]{0,8}$"
 
+MOST_OF_A_PAGE = 1000
+_Limit = Annotated[
+    int, Field(ge=1, description=f"of a page at most {MOST_OF_A_PAGE}; a file has all unless it is given")
+]
+
 
 class Scored(BaseModel):
     label: str
@@ -118,7 +123,7 @@ class PredictionFilters(BaseModel):
     since: Annotated[Instant | None, Field(description="made at this time or later: 2026-01-31T08:00:00Z")] = None
     until: Annotated[Instant | None, Field(description="made before this time")] = None
     external_id: Text | None = None
-    limit: Annotated[int, Field(ge=1, le=1000)] = 100
+    limit: _Limit = 100
     cursor: Annotated[UUID | None, Field(description="next_cursor of the page before")] = None
 
 
@@ -196,7 +201,7 @@ class FeedbackEventFilters(BaseModel):
     source: Text | None = None
     since: Annotated[Instant | None, Field(description="received at this time or later: 2026-01-31T08:00:00Z")] = None
     until: Annotated[Instant | None, Field(description="received before this time")] = None
-    limit: Annotated[int, Field(ge=1, le=1000)] = 100
+    limit: _Limit = 100
     cursor: Annotated[UUID | None, Field(description="next_cursor of the page before")] = None
 
 
@@ -225,105 +230,6 @@ class FeedbackEventInfo(BaseModel):
 class FeedbackEventPage(BaseModel):
     events: list[FeedbackEventInfo]
     next_cursor: Annotated[str | None, Field(description="null where there are no more")]
-
-
-class EvaluationFilters(BaseModel):
-    """Which predictions are looked at."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    version: Annotated[int | None, Field(ge=1, lt=10**9, description="of this version alone")] = None
-    role: Annotated[
-        Literal["answered", "shadow", "all"], Field(description="shadow: those computed beside what was returned")
-    ] = "answered"
-    window: Annotated[
-        str, Field(pattern=r"^[1-9][0-9]{0,4}[mhd]$", description="made in the last minutes, hours or days")
-    ] = "7d"
-    since: Annotated[Instant | None, Field(description="instead: made at this time or later")] = None
-    until: Annotated[Instant | None, Field(description="made before this time")] = None
-    slice: Annotated[str, Field(pattern=r"^([^:]+:.+)?$", max_length=513, description="with this tag: name:value")] = ""
-    matured: Annotated[
-        bool, Field(description="of those alone that have most of the labels that they will ever get")
-    ] = False
-    buckets: Annotated[int, Field(ge=0, le=500, description="with the main figure in so many parts of the window")] = 0
-
-
-class Interval(BaseModel):
-    """A figure with its 95 % interval, or why it has none."""
-
-    value: float | None
-    low: float | None = None
-    high: float | None = None
-    n: int
-    reason: Annotated[str | None, Field(description="why there is no value")] = None
-
-
-class EvaluationWindow(BaseModel):
-    """Of when predictions were made; it begins with a minute."""
-
-    from_: Annotated[datetime | None, Field(alias="from", description="null: of all that are kept")]
-    to: datetime
-
-
-class ConfusionMatrix(BaseModel):
-    """How often each label, a row, was taken for each other, a column."""
-
-    labels: list[str]
-    counts: list[list[int]]
-
-
-class ReliabilityBin(BaseModel):
-    """Rows whose confidence lies between two bounds, and how many of them were right."""
-
-    low: float
-    high: float
-    n: int
-    confidence: Annotated[float, Field(description="the mean")]
-    accuracy: Interval
-
-
-class Residuals(BaseModel):
-    """How often actual - predicted lies between each two edges."""
-
-    edges: list[float]
-    counts: list[int]
-
-
-class PointInTime(Interval):
-    """A figure of a part of the window."""
-
-    from_: Annotated[datetime, Field(alias="from")]
-    to: datetime
-
-
-class OverTime(BaseModel):
-    metric: Annotated[str, Field(description="accuracy, or mae of a regression")]
-    points: list[PointInTime]
-
-
-class EvaluationInfo(BaseModel):
-    """How good a model is, by what is known of its predictions."""
-
-    model: str
-    version: Annotated[str | None, Field(description="null: all of them")]
-    role: Literal["answered", "shadow"] | None
-    slice: str | None
-    window: EvaluationWindow
-    n: Annotated[int, Field(description="predictions with a label")]
-    predictions: Annotated[int, Field(description="all that were made")]
-    coverage: Annotated[float | None, Field(description="n / predictions")]
-    unknown_labels: Annotated[int, Field(description="predictions whose label is none of the model's")]
-    label_delay_seconds: Annotated[dict[str, float], Field(description="from a prediction to its label, by quantile")]
-    matured_until: Annotated[
-        datetime | None, Field(description="what was made before has most of the labels that it will ever get")
-    ]
-    metrics: dict[str, Interval]
-    rating: Interval
-    per_label: dict[str, dict[str, Interval]] | None = None
-    confusion_matrix: ConfusionMatrix | None = None
-    reliability: list[ReliabilityBin] | None = None
-    residuals: Residuals | None = None
-    over_time: OverTime | None = None
 
 
 class AliasChange(BaseModel):

@@ -6,6 +6,8 @@ import typer
 
 from service.cli.asking import alias, models, predict
 from service.cli.checkpoints import register, train, verify
+from service.cli.drift import drift
+from service.cli.evaluate import evaluate, evaluations
 from service.cli.evaluation import evaluation
 from service.cli.feedback import app as feedback
 from service.cli.optimizing import optimize
@@ -18,7 +20,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Serve trained checkpoints over HTTP, and ask a running service.",
 )
-for command in (serve, predict, models, evaluation, alias, load, unload, reload, delete, register, verify, optimize):
+_ASKING = (predict, models, evaluation, drift, evaluate, evaluations)
+_CHANGING = (alias, load, unload, reload, delete, register, verify, optimize)
+for command in (serve, *_ASKING, *_CHANGING):
     app.command()(command)
 app.add_typer(feedback, name="feedback")
 # Its arguments, --help among them, are those of the training.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from service.cli.connecting import DEFAULT_URL, Url, connected
-from service.cli.output import bar, console, headline
+from service.cli.output import Json, bar, console, headline
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 # A version that an alias shall name may have to be loaded first.
 _ALIAS_SECONDS = 60.0
-
-_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 _IMAGES = (".png", ".jpg", ".jpeg", ".webp")
 _FILES = (*_IMAGES, ".npy", ".txt", ".json")
@@ -38,7 +36,7 @@ def predict(
     url: Url = DEFAULT_URL,
     top_k: Annotated[int, typer.Option(min=1, max=1000, help="How many of the best labels to show.")] = 3,
     version: Annotated[int | None, typer.Option(min=1, help="Ask this version, not the champion.")] = None,
-    as_json: _Json = False,
+    as_json: Json = False,
 ) -> None:
     """Ask a running service for one prediction."""
     row = read_instance(instance)
@@ -51,7 +49,7 @@ def predict(
     typer.echo(f"{prediction.model}/{prediction.version} · prediction {prediction.prediction_id}")
 
 
-def models(url: Url = DEFAULT_URL, as_json: _Json = False) -> None:
+def models(url: Url = DEFAULT_URL, as_json: Json = False) -> None:
     """Show the models of a running service."""
     with connected(url) as client:
         found = client.models()

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service.cli.connecting import DEFAULT_URL, Url, connected
-from service.cli.output import console, figure
+from service.cli.output import Json, console, listed, shown
+from service.cli.pictures import Picture, save
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from rich.text import Text
 
-    from servoloop import Evaluation, Figure
+    from servoloop import Evaluation, EvaluationOptions, Slices
 
 _SECONDS = 60.0
 # A matrix of more is read by machines.
@@ -29,24 +31,32 @@ def evaluation(
     tag: Annotated[str | None, typer.Option("--slice", metavar="NAME:VALUE", help="With this tag.")] = None,
     role: Annotated[str | None, typer.Option(help="answered, shadow or all.", show_default="answered")] = None,
     matured: Annotated[bool, typer.Option("--matured", help="Leave out what is too young to have its labels.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    by: Annotated[str | None, typer.Option(metavar="TAG", help="Compare the groups that differ in it.")] = None,
+    picture: Picture = None,
+    as_json: Json = False,
     url: Url = DEFAULT_URL,
 ) -> None:
     """Show how good a model of a running service is, by what is known of its predictions."""
+    options: EvaluationOptions = {
+        "version": version,
+        "window": window,
+        "since": None if since is None else since.astimezone(),
+        "until": None if until is None else until.astimezone(),
+        "slice": tag,
+        "role": role,
+        "matured": matured,
+        "by": by,
+    }
     with connected(url, timeout=_SECONDS) as client:
-        found = client.evaluation(
-            model,
-            version=version,
-            window=window,
-            since=None if since is None else since.astimezone(),
-            until=None if until is None else until.astimezone(),
-            slice=tag,
-            role=role,
-            matured=matured,
-        )
-    if as_json:
-        typer.echo(json.dumps(asdict(found), ensure_ascii=False))
-        return
+        found = client.evaluation(model, **options)
+        if as_json:
+            typer.echo(json.dumps(asdict(found), ensure_ascii=False))
+        else:
+            _show(found)
+        save(picture, lambda form: client.evaluation_picture(model, form, **options))
+
+
+def _show(found: "Evaluation") -> None:
     typer.echo(summary(found))
     out = console()
     if not found.n and found.rating.value is None:
@@ -57,6 +67,20 @@ def evaluation(
         out.print(labels_table(found))
     if found.confusion_matrix and found.labels and len(found.labels) <= _MOST_SHOWN_LABELS:
         out.print(confusion_table(found))
+    if found.slices is not None:
+        _show_slices(found.slices)
+
+
+def _show_slices(found: "Slices") -> None:
+    if found.groups:
+        console().print(slices_table(found))
+    if found.suppressed:
+        named = listed([_value(found, name) for name in found.suppressed])
+        typer.echo(f"With fewer than {found.minimum_n} labels: {named}.")
+    if found.omitted:
+        typer.echo(f"Smaller groups that are left out: {found.omitted}.")
+    if not found.groups and not found.suppressed:
+        typer.echo(f"No prediction with a label has a tag {found.tag}. Tags are given with predictions.")
 
 
 def summary(found: "Evaluation") -> str:
@@ -77,9 +101,9 @@ def metrics_table(found: "Evaluation") -> "Table":
 
     table = Table("metric", "value, 95 % interval", "n")
     for name, one in found.metrics.items():
-        table.add_row(name.replace("_", " "), _shown(one), str(one.n))
+        table.add_row(name.replace("_", " "), shown(one), str(one.n))
     if found.rating.value is not None:
-        table.add_row("rating", _shown(found.rating), str(found.rating.n))
+        table.add_row("rating", shown(found.rating), str(found.rating.n))
     return table
 
 
@@ -89,7 +113,7 @@ def labels_table(found: "Evaluation") -> "Table":
 
     table = Table("label", "precision", "recall", "F1")
     for label, figures in (found.per_label or {}).items():
-        table.add_row(label, *(_shown(figures[name]) for name in ("precision", "recall", "f1")))
+        table.add_row(label, *(shown(figures[name]) for name in ("precision", "recall", "f1")))
     return table
 
 
@@ -104,8 +128,29 @@ def confusion_table(found: "Evaluation") -> "Table":
     return table
 
 
-def _shown(one: "Figure") -> str:
-    return figure(asdict(one))
+def slices_table(found: "Slices") -> "Table":
+    """Each group by its main figure, and how that differs from the rest."""
+    from rich.table import Table
+
+    main = next(iter(found.groups[0].differences))
+    caption = "All intervals of differences hold at once with 95 %."
+    table = Table(found.tag, main, f"{main} less that of the rest", "labels", "", caption=caption)
+    for group in found.groups:
+        figures = shown(group.metrics[main]), shown(group.differences[main])
+        table.add_row(_value(found, group.slice), *figures, str(group.n), _standing(found, group.slice))
+    return table
+
+
+def _standing(found: "Slices", name: str) -> "Text":
+    from rich.text import Text
+
+    if name != found.worst:
+        return Text()
+    return Text("worst, and worse than the rest", "red") if found.worst_is_shown else Text("worst, which may be chance")
+
+
+def _value(found: "Slices", name: str) -> str:
+    return name.removeprefix(f"{found.tag}:")
 
 
 def _duration(seconds: float) -> str:

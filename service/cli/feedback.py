@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service.cli.connecting import DEFAULT_URL, Url, connected
-from service.cli.feedback_files import Format, read_items, write_events
+from service.cli.feedback_files import read_items, write_events
 from service.cli.output import failure
+from service.store.row_files import Format
 
 if TYPE_CHECKING:
     from rich.progress import Progress

@@ -6,32 +6,17 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from enum import StrEnum
+from datetime import datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, BinaryIO, TextIO
+
+from service.store.row_files import FEEDBACK, Format, encoder, label_in
 
 _STDIO = Path("-")
 _NUMBERS = ("value", "rating")
-_TEXTS = (
-    "event_id", "prediction_id", "model", "external_id", "kind", "label", "source", "actor", "principal", "labelled_at",
-    "received_at", "supersedes", "idempotency_key", "status",
-)  # fmt: skip
 # What an event has beside what may be said: a file that was written can be taken in again.
 _TOLD = {"event_id", "trust", "principal", "received_at", "status"}
-_ROW_GROUP = 10_000
-
-
-class Format(StrEnum):
-    """What a file is."""
-
-    NDJSON = "ndjson"
-    CSV = "csv"
-    PARQUET = "parquet"
-
-    @staticmethod
-    def of(path: Path) -> "Format":
-        """By its name; lines of JSON unless that says otherwise."""
-        return {".csv": Format.CSV, ".parquet": Format.PARQUET}.get(path.suffix.lower(), Format.NDJSON)
+_GROUP = 1000
 
 
 def read_items(path: Path, form: Format) -> Iterator[dict[str, Any]]:
@@ -41,33 +26,27 @@ def read_items(path: Path, form: Format) -> Iterator[dict[str, Any]]:
             import pyarrow.parquet
 
             batches = pyarrow.parquet.ParquetFile(path).iter_batches()
-            rows: Iterable[Mapping[str, Any]] = (row for batch in batches for row in batch.to_pylist())
+            return (_item(_told(row)) for batch in batches for row in batch.to_pylist())
         case Format.CSV:
-            rows = _csv_rows(path)
+            return (_item(_told(row)) for row in _csv_rows(path))
         case _:
-            rows = _lines(path)
-    return (_item(row) for row in rows)
+            return (_item(row) for row in _lines(path))
 
 
 def write_events(path: Path, form: Format, events: Iterable[Mapping[str, Any]]) -> int:
     """How many there were. Raises OSError or ModuleNotFoundError."""
-    counting = itertools.count()
-    counted = (event for event, _ in zip(events, counting, strict=False))
-    match form:
-        case Format.PARQUET:
-            _write_parquet(path, counted)
-        case Format.CSV:
-            with _opened(path, "w") as file:
-                _write_csv(file, counted)
-        case _:
-            with _opened(path, "w") as file:
-                for event in counted:
-                    file.write(json.dumps(_present(event), ensure_ascii=False) + "\n")
-    return next(counting)
+    writing, count = encoder(form, FEEDBACK), 0
+    rows = map(_present, events) if form is Format.NDJSON else iter(events)
+    with _written(path) as file:
+        for group in iter(lambda: list(itertools.islice(rows, _GROUP)), []):
+            file.write(writing.add(group))
+            count += len(group)
+        file.write(writing.finish())
+    return count
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    with _opened(path, "r") as file:
+    with _read(path) as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue
@@ -81,7 +60,7 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _csv_rows(path: Path) -> Iterator[dict[str, Any]]:
-    with _opened(path, "r") as file:
+    with _read(path) as file:
         for number, row in enumerate(csv.DictReader(file), start=2):
             for name in _NUMBERS:
                 if row.get(name):
@@ -92,6 +71,18 @@ def _csv_rows(path: Path) -> Iterator[dict[str, Any]]:
             yield row
 
 
+def _told(row: Mapping[str, Any]) -> dict[str, Any]:
+    """As JSON has what columns hold."""
+    told = {name: _time(value) if isinstance(value, datetime) else value for name, value in row.items()}
+    if isinstance(label := told.get("label"), str):
+        told["label"] = label_in(label)
+    return told
+
+
+def _time(value: datetime) -> str:
+    return value.isoformat().replace("+00:00", "Z")
+
+
 def _item(row: Mapping[str, Any]) -> dict[str, Any]:
     said = {name: value for name, value in row.items() if value not in (None, "") and name not in _TOLD}
     if row.get("event_id"):
@@ -100,40 +91,7 @@ def _item(row: Mapping[str, Any]) -> dict[str, Any]:
     if said.get("prediction_id") is not None:
         # An event tells its prediction's model too.
         said.pop("model", None)
-    label = said.get("label")
-    if isinstance(label, str) and label.startswith("["):
-        said["label"] = json.loads(label)
     return said
-
-
-def _write_csv(file: IO[str], events: Iterable[Mapping[str, Any]]) -> None:
-    writer = csv.DictWriter(file, [*_TEXTS, *_NUMBERS, "trust"])
-    writer.writeheader()
-    writer.writerows(map(_flat, events))
-
-
-def _write_parquet(path: Path, events: Iterable[Mapping[str, Any]]) -> None:
-    import pyarrow
-    import pyarrow.parquet
-
-    schema = pyarrow.schema(
-        [
-            *((name, pyarrow.string()) for name in _TEXTS),
-            *((name, pyarrow.float64()) for name in _NUMBERS),
-            ("trust", pyarrow.int64()),
-        ]
-    )
-    flat = map(_flat, events)
-    with pyarrow.parquet.ParquetWriter(path, schema) as writer:
-        for rows in iter(lambda: list(itertools.islice(flat, _ROW_GROUP)), []):
-            writer.write_table(pyarrow.Table.from_pylist(rows, schema))
-
-
-def _flat(event: Mapping[str, Any]) -> dict[str, Any]:
-    """Several labels become the JSON of their list."""
-    label = event["label"]
-    written = label if label is None or isinstance(label, str) else json.dumps(label, ensure_ascii=False)
-    return {**event, "label": written}
 
 
 def _present(event: Mapping[str, Any]) -> dict[str, Any]:
@@ -141,9 +99,18 @@ def _present(event: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def _opened(path: Path, mode: str) -> Iterator[IO[str]]:
+def _read(path: Path) -> Iterator[TextIO]:
     if path == _STDIO:
-        yield sys.stdin if mode == "r" else sys.stdout
+        yield sys.stdin
         return
-    with path.open(mode, encoding="utf-8", newline="") as file:
+    with path.open(encoding="utf-8", newline="") as file:
+        yield file
+
+
+@contextmanager
+def _written(path: Path) -> Iterator[BinaryIO]:
+    if path == _STDIO:
+        yield sys.stdout.buffer
+        return
+    with path.open("wb") as file:
         yield file

@@ -2,8 +2,9 @@
 
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
@@ -16,8 +17,11 @@ if TYPE_CHECKING:
 
     from service.settings import Settings
     from service.store.databases import Location
+    from servoloop import Figure
 
 T = TypeVar("T")
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 # The figures that sum a model up; the first that it has is shown.
 _HEADLINES = ("accuracy", "r2")
@@ -44,6 +48,8 @@ def load_settings(**given: Any) -> "Settings":
 
 def _fault(error: Mapping[str, Any]) -> str:
     field = ".".join(map(str, error["loc"]))
+    if not field:  # of several settings together: what was given is all of them
+        return str(error["msg"]).removeprefix("Value error, ")
     # A database's URL holds its password.
     given = "" if field == "store_url" else f", got {error['input']!r}"
     return f"{field}: {error['msg']}{given}"
@@ -73,8 +79,11 @@ def waiting(what: str) -> "Status":
 
 
 def console() -> Console:
-    """Writes to stdout: as wide as the terminal, or wide enough for a table where there is none."""
-    return Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+    """Writes to stdout: as wide as the terminal, or wide enough for a table where there is none.
+
+    Texts are shown as they are: names and tags are anybody's, and may look like markup.
+    """
+    return Console(width=None if sys.stdout.isatty() else 120, highlight=False, markup=False, emoji=False)
 
 
 def headline(metrics: Mapping[str, Mapping[str, Any]]) -> str:
@@ -90,6 +99,17 @@ def figure(metric: Mapping[str, Any]) -> str:
     low, high = metric.get("low"), metric.get("high")
     interval = "" if low is None or high is None else f" ({low:.4g} to {high:.4g})"
     return f"{metric['value']:.4g}{interval}"
+
+
+def shown(one: "Figure") -> str:
+    """A figure as the client gives it, with its interval."""
+    return figure(asdict(one))
+
+
+def listed(names: Sequence[str], most: int = 20) -> str:
+    """Names in a sentence, and how many more there are than can be read."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{', '.join(names[:most])}{more}"
 
 
 def bar(share: float) -> Text:

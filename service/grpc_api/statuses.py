@@ -23,6 +23,7 @@ from service.errors import (
     Unavailable,
     Unknown,
     UnknownPrediction,
+    UnknownReport,
     VersionInUse,
     VersionUnloaded,
 )
@@ -37,6 +38,7 @@ STATUS: dict[type[ServoloopError], StatusCode] = {
     NotSupported: StatusCode.UNIMPLEMENTED,
     AliasMoved: StatusCode.FAILED_PRECONDITION,
     FeedbackConflict: StatusCode.FAILED_PRECONDITION,
+    UnknownReport: StatusCode.NOT_FOUND,
     VersionInUse: StatusCode.FAILED_PRECONDITION,
     VersionUnloaded: StatusCode.FAILED_PRECONDITION,
     NotRemovable: StatusCode.FAILED_PRECONDITION,

@@ -1,12 +1,12 @@
 """Measures live models: follows what is known of their predictions, and answers how good they are."""
 
+import functools
 import logging
 import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,10 +14,12 @@ import numpy as np
 from models.metrics import Estimate, ReliabilityBin
 from service.domain import Ref
 from service.errors import UnknownModel
+from service.learning.instants import written
 from service.learning.live import LiveModel, Report, Selection
 from service.learning.questions import Question
+from service.learning.slices import slices
 from service.store.base import Contracts, CountFilters, Known, Position
-from service.telemetry.instruments import Standing
+from service.telemetry.quality import Standing
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +65,11 @@ class Evaluator:
     def models(self) -> Mapping[str, LiveModel]:
         return self._models
 
+    def known_models(self) -> list[str]:
+        """Every model that was ever seen. Raises StoreUnavailable."""
+        self._contracts = self._shared.contracts()
+        return sorted(self._contracts)
+
     def catch_up(self) -> int:
         """Take in what became known since the last time; how many rows that were. Raises StoreUnavailable."""
         count = 0
@@ -72,7 +79,7 @@ class Evaluator:
                 by_model[one.model].append(one)
             for name, known in by_model.items():
                 try:
-                    self._model(name).take(known)
+                    self.model(name).take(known)
                 except UnknownModel:
                     # Models are told of before they answer; this one's store was never told of it.
                     log.warning("feedback on a model that nobody knows is not measured", extra={"model": name})
@@ -87,7 +94,7 @@ class Evaluator:
     def evaluate(self, question: Question) -> dict[str, Any]:
         """The evaluation of a model, by all that is known now. Raises UnknownModel or StoreUnavailable."""
         self.catch_up()
-        model = self._model(question.model)
+        model = self.model(question.model)
         now = self._clock()
         maturity = model.maturity
         question = _aligned(question, now, maturity if question.matured else None)
@@ -99,7 +106,13 @@ class Evaluator:
         shown = _shown(question, model, model.report(selection), self._counts.count(filters), now, matured_until)
         if question.buckets and question.since is not None:
             shown["over_time"] = _over_time(model, selection, question.since, question.until or now, question.buckets)
+        if question.by:
+            shown["slices"] = slices(model, selection, question.by, functools.partial(self._count_slice, filters))
         return shown
+
+    def _count_slice(self, filters: CountFilters, name: str) -> int | None:
+        # What has two tags is not counted.
+        return None if filters.slice else self._counts.count(replace(filters, slice=name))
 
     def standings(self) -> list[Standing]:
         """How every version stands of whose predictions of the last day something is known. Raises StoreUnavailable."""
@@ -115,10 +128,12 @@ class Evaluator:
     def _standing(self, ref: Ref, model: LiveModel, since: float, now: float) -> Standing:
         selection = Selection(ref.version, since=since)
         metric, [figure] = model.over_time(selection, [since, now])
+        delays = {f"{at:g}": seconds for at, seconds in model.label_delay(selection).items()}
         predictions = self._counts.count(CountFilters(ref.model, ref.version, "answered", since))
-        return Standing(ref, metric, figure.value, figure.low, figure.high, figure.n, predictions)
+        return Standing(ref, metric, figure.value, figure.low, figure.high, figure.n, predictions, delays)
 
-    def _model(self, name: str) -> LiveModel:
+    def model(self, name: str) -> LiveModel:
+        """What is known of a model. Raises UnknownModel or StoreUnavailable."""
         model = self._models.get(name)
         if model is None:
             if name not in self._contracts:
@@ -176,7 +191,7 @@ def _over_time(model: LiveModel, selection: Selection, since: float, until: floa
     edges = np.linspace(since, until, buckets + 1).tolist()
     name, estimates = model.over_time(selection, edges)
     points = [
-        {"from": _written(start), "to": _written(end), **estimate.to_dict()}
+        {"from": written(start), "to": written(end), **estimate.to_dict()}
         for start, end, estimate in zip(edges, edges[1:], estimates, strict=False)
     ]
     return {"metric": name, "points": points}
@@ -197,4 +212,4 @@ def _bin(one: ReliabilityBin) -> dict[str, Any]:
 
 
 def _written(seconds: float | None) -> str | None:
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+    return None if seconds is None else written(seconds)

@@ -1,6 +1,7 @@
-"""Points in time as callers write them."""
+"""Points in time as callers write them, and as they are told."""
 
 import re
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from pydantic import AwareDatetime, BeforeValidator
@@ -18,3 +19,8 @@ def _written_out(value: Any) -> Any:
 
 Instant = Annotated[AwareDatetime, BeforeValidator(_written_out)]
 """A date, a time and its zone."""
+
+
+def written(seconds: float) -> str:
+    """Seconds since 1970 as a date and a time, to the millisecond."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")

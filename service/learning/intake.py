@@ -9,6 +9,7 @@ import orjson
 from service.domain import Principal
 from service.errors import FeedbackConflict, MalformedBody, UnprocessableInput
 from service.learning.items import EXAMPLE, Listener, Told
+from service.learning.lines import grouped_lines
 from service.process.tasks import stop_tasks
 from service.store.feedback import FeedbackEvent, Outcome
 
@@ -63,7 +64,7 @@ class Intake:
         kept: asyncio.Task[list[Outcome]] | None = None
         count = 0
         try:
-            async for lines in _in_groups(chunks):
+            async for lines in grouped_lines(chunks, group=_GROUP, most_bytes=MAX_LINE_BYTES):
                 told = [
                     self._tell_line(line, principal, None if key is None else f"{key}#{number}")
                     for number, line in enumerate(lines, start=count)
@@ -88,24 +89,6 @@ class Intake:
         events = [one.event for one in told if one.event is not None]
         outcomes = iter(await self._keeping.add(events) if events else [])
         return [one.refused() if one.event is None else next(outcomes) for one in told]
-
-
-async def _in_groups(chunks: AsyncIterator[bytes]) -> AsyncIterator[list[bytes]]:
-    """The lines of a stream that are not empty, so many together as are worth a commit."""
-    lines: list[bytes] = []
-    rest = b""
-    async for chunk in chunks:
-        *whole, rest = (rest + chunk).split(b"\n")
-        if len(rest) > MAX_LINE_BYTES:
-            raise MalformedBody("a line is too long", field="body", expected=f"at most {MAX_LINE_BYTES} bytes a line")
-        lines += [line for line in whole if line.strip()]
-        while len(lines) >= _GROUP:
-            yield lines[:_GROUP]
-            lines = lines[_GROUP:]
-    if rest.strip():
-        lines.append(rest)
-    if lines:
-        yield lines
 
 
 def documents_in(body: bytes) -> list[Any]:

@@ -8,7 +8,7 @@ import numpy as np
 from models import metrics
 from models.metrics import Array, Estimate
 from service.learning.table import Column, Table, keys_of
-from service.learning.tasks import LABELLED, UNKNOWN_LABEL, Figures, task_of
+from service.learning.tasks import LABELLED, UNKNOWN_LABEL, Figures, Rate, task_of
 from service.store.base import Known, Role, milliseconds_of
 from service.store.feedback import ModelContract
 
@@ -16,7 +16,7 @@ _ROLES: tuple[Role, ...] = ("answered", "shadow")
 _NAN = float("nan")
 # Tags may hold ids: of a model, so many names and values are told apart.
 _MOST_SLICES = 256
-_DELAYS = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
+_DELAYS = (0.5, 0.9, 0.99)
 # What is older than this share of the label delays has most of the labels that it will ever get.
 _MATURE_SHARE = 0.95
 _LATEST_LABELS = 10_000
@@ -45,6 +45,18 @@ class Report:
     figures: Figures
     rating: Estimate
     label_delay: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """`n` labelled predictions with one tag: their figures, the rates of all that are looked at, and which of those
+    rows these are (m,)."""
+
+    name: str
+    n: int
+    metrics: Mapping[str, Estimate]
+    rates: Mapping[str, Rate]
+    rows: Array
 
 
 class LiveModel:
@@ -102,28 +114,48 @@ class LiveModel:
     def _report(self, selection: Selection) -> Report:
         table, chosen = self._table, self._chosen(selection)
         rows = table.chosen(chosen & (table["state"] == LABELLED))
-        delays = (table["received"][rows] - table["time"][rows]) / 1000
         ratings = table["rating"][table.chosen(chosen)]
         return Report(
             n=len(rows),
             unknown_labels=int((chosen & (table["state"] == UNKNOWN_LABEL)).sum()),
             figures=self._task.figures(table, rows),
             rating=metrics.mean(ratings[~np.isnan(ratings)].astype(np.float64)),
-            label_delay=_quantiles(delays),
+            label_delay={f"p{round(100 * at)}": seconds for at, seconds in self._delays(rows).items()},
         )
 
     def over_time(self, selection: Selection, edges: Sequence[float]) -> tuple[str, list[Estimate]]:
         """The figure by which the model is followed, between each two edges, in seconds since 1970."""
         table = self._table
         rows = table.chosen(self._chosen(selection) & (table["state"] == LABELLED))
-        name, values = self._task.over_time(table, rows)
+        name, rate = next(iter(self._task.rates(table, rows).items()))
         at = np.searchsorted(edges, table["time"][rows] / 1000, side="right") - 1
-        estimates = []
-        for index in range(len(edges) - 1):
-            those = values[at == index]
-            is_share = those.dtype == bool
-            estimates.append(metrics.proportion(int(those.sum()), len(those)) if is_share else metrics.mean(those))
-        return name, estimates
+        return name, [rate.over(at == index) for index in range(len(edges) - 1)]
+
+    def groups(self, selection: Selection, tag: str) -> list[Group]:
+        """Those that differ in the value of this tag, the largest first."""
+        table = self._table
+        rows = table.chosen(self._chosen(selection) & (table["state"] == LABELLED))
+        rates = self._task.rates(table, rows)
+        names = [name for name in self._tags if name.startswith(f"{tag}:")]
+        members = {name: self._tagged(name)[rows] for name in names}
+        return [
+            Group(name, int(those.sum()), self._task.figures(table, rows[those]).metrics, rates, those)
+            for name, those in sorted(members.items(), key=lambda one: (-int(one[1].sum()), one[0]))
+            if those.any()
+        ]
+
+    def judged(self, version: int, since: float, until: float) -> tuple[Array, Array] | None:
+        """How sure a version was of what it predicted (n,), and whether that was right (n,), of labelled predictions.
+
+        None for tasks in which it is not sure of one label.
+        """
+        table = self._table
+        chosen = self._chosen(Selection(version, None, since, until)) & (table["state"] == LABELLED)
+        return self._task.judged(table, table.chosen(chosen))
+
+    def label_delay(self, selection: Selection) -> dict[float, float]:
+        """Seconds from a prediction to its label, by quantile."""
+        return self._delays(self._table.chosen(self._chosen(selection) & (self._table["state"] == LABELLED)))
 
     @property
     def maturity(self) -> float | None:
@@ -149,6 +181,12 @@ class LiveModel:
     def slices(self) -> list[str]:
         """Of the predictions that something is known of: name:value."""
         return sorted(self._tags)
+
+    def _delays(self, rows: Array) -> dict[float, float]:
+        if not len(rows):
+            return {}
+        delays = (self._table["received"][rows] - self._table["time"][rows]) / 1000
+        return dict(zip(_DELAYS, np.quantile(delays, _DELAYS).tolist(), strict=True))
 
     def _values(self, known: Sequence[Known]) -> dict[str, Array]:
         return {
@@ -182,12 +220,9 @@ class LiveModel:
         if selection.until is not None:
             chosen &= table["time"] < round(selection.until * 1000)
         if selection.slice:
-            tag = self._tags.get(selection.slice, -1)
-            chosen &= np.isin(table["tags"], [number for tags, number in self._tag_sets.items() if tag in tags])
+            chosen &= self._tagged(selection.slice)
         return chosen
 
-
-def _quantiles(delays: Array) -> dict[str, float]:
-    if not len(delays):
-        return {}
-    return dict(zip(_DELAYS, np.quantile(delays, list(_DELAYS.values())).tolist(), strict=True))
+    def _tagged(self, name: str) -> Array:
+        tag = self._tags.get(name, -1)
+        return np.isin(self._table["tags"], [number for tags, number in self._tag_sets.items() if tag in tags])

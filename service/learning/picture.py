@@ -1,7 +1,11 @@
-"""An evaluation drawn: what was taken for what, whether confidence means what it says, and how it went over time."""
+"""What is measured, drawn.
+
+An evaluation: what was taken for what, whether confidence means what it says, and how it went over time. Drift: every
+distribution beside the reference's.
+"""
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -12,40 +16,67 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Form = Literal["png", "svg"]
+_Part = Callable[[Any, Any], None]
+"""Draws its content on axes."""
 
 _INCHES = 4.2
 _DOTS_AN_INCH = 110
 # Of more labels no number and no name could be read.
 _MOST_NAMED_LABELS = 20
-_BLUE, _GREY = "#2a6fb0", "#8a8f98"
+# Of more features, those that are farthest.
+_MOST_FEATURES = 6
+_MOST_COLUMNS = 4
+_NOTHING = "nothing is known yet"
+_BLUE, _GREY, _RED = "#2a6fb0", "#8a8f98", "#b3261e"
 
 
-def draw(evaluation: Mapping[str, Any], form: Form) -> bytes:
+def draw_evaluation(evaluation: Mapping[str, Any], form: Form) -> bytes:
     """The picture of what GET /v1/models/{model}/evaluation answers. Raises NotSupported without matplotlib."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.backends.backend_svg import FigureCanvasSVG
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError:
-        raise NotSupported("a picture", "application/json, or a service with servoloop[plots]") from None
-    parts: list[tuple[Callable[[Axes, Any], None], str]] = [
+    parts: list[tuple[_Part, str]] = [
         (_draw_confusion, "confusion_matrix"),
         (_draw_reliability, "reliability"),
         (_draw_residuals, "residuals"),
         (_draw_over_time, "over_time"),
     ]
     there = [(part, evaluation[name]) for part, name in parts if evaluation["n"] and evaluation.get(name)]
-    figure = Figure(figsize=(_INCHES * max(1, len(there)), _INCHES + 0.6), dpi=_DOTS_AN_INCH, layout="constrained")
-    figure.suptitle(_title(evaluation), fontsize=10)
-    axes = figure.subplots(1, max(1, len(there)), squeeze=False)[0]
-    for (part, content), each in zip(there, axes, strict=False):
+    return _drawn(_title(evaluation), there, form)
+
+
+def draw_drift(answer: Mapping[str, Any], form: Form) -> bytes:
+    """The picture of what GET /v1/models/{model}/drift answers. Raises NotSupported without matplotlib."""
+    inputs = sorted(answer["inputs"].items(), key=lambda one: -(one[1]["psi"] or 0.0))
+    every = [*inputs[:_MOST_FEATURES], *((name, answer[name]) for name in ("predictions", "confidence"))]
+    there = [(_draw_compared, (name, one)) for name, one in every if one is not None and one["psi"] is not None]
+    estimate = answer["estimated_accuracy"]
+    seems = "" if estimate is None else f"\nestimated accuracy {_written(estimate)}"
+    colours = "\ngrey: the reference, blue: the latest" if there else ""
+    title = f"{answer['model']} version {answer['version']}: {answer['n']} latest predictions{seems}{colours}"
+    return _drawn(title, there, form, nothing=answer["reference"].get("reason") or _NOTHING)
+
+
+def _drawn(title: str, parts: Sequence[tuple[_Part, Any]], form: Form, nothing: str = _NOTHING) -> bytes:
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.backends.backend_svg import FigureCanvasSVG
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError:
+        raise NotSupported("a picture", "application/json, or a service with servoloop[plots]") from None
+    columns = min(_MOST_COLUMNS, max(1, len(parts)))
+    rows = -(-max(1, len(parts)) // columns)
+    size = (_INCHES * columns, _INCHES * rows + 0.6)
+    figure = Figure(figsize=size, dpi=_DOTS_AN_INCH, layout="constrained")
+    figure.suptitle(title, fontsize=10)
+    axes = figure.subplots(rows, columns, squeeze=False).flatten()
+    for each in axes:
+        each.set_axis_off()
+    for (part, content), each in zip(parts, axes, strict=False):
+        each.set_axis_on()
         part(each, content)
-    if not there:
-        axes[0].text(0.5, 0.5, "nothing is known yet", ha="center", va="center", color=_GREY)
-        axes[0].set_axis_off()
+    if not parts:
+        axes[0].text(0.5, 0.5, nothing, ha="center", va="center", color=_GREY, wrap=True)
     canvas = FigureCanvasAgg(figure) if form == "png" else FigureCanvasSVG(figure)
     file = io.BytesIO()
-    # Without a date, the same evaluation gives the same bytes.
+    # Without a date, the same content gives the same bytes.
     metadata: dict[str, Any] = {"Date": None} if form == "svg" else {}
     canvas.print_figure(file, format=form, metadata=metadata)
     return file.getvalue()
@@ -102,10 +133,40 @@ def _draw_residuals(axes: "Axes", residuals: Mapping[str, Any]) -> None:
 
 def _draw_over_time(axes: "Axes", over_time: Mapping[str, Any]) -> None:
     points = [point for point in over_time["points"] if point["value"] is not None]
-    # numpy knows no zones: all times are UTC.
-    times = np.array([point["to"].partition("+")[0] for point in points], "datetime64[ms]")
+    starts, ends = (_times([point[bound] for point in points]) for bound in ("from", "to"))
+    times = starts + (ends - starts) / 2
     low, high = ([point[bound] for point in points] for bound in ("low", "high"))
     axes.fill_between(times, low, high, color=_BLUE, alpha=0.2, linewidth=0)
+    # A band between points would not show the interval of one that stands alone.
+    axes.vlines(times, low, high, color=_BLUE, alpha=0.4, linewidth=1)
     axes.plot(times, [point["value"] for point in points], color=_BLUE, marker="o", markersize=3, linewidth=1)
+    axes.set_xlim(*_times([over_time["points"][0]["from"], over_time["points"][-1]["to"]]))
     axes.set(title=f"{over_time['metric']} over time (UTC)")
     axes.tick_params(axis="x", labelrotation=30, labelsize=7)
+
+
+def _times(written: Sequence[str]) -> np.ndarray[Any, np.dtype[np.datetime64]]:
+    # numpy knows no zones: all times are UTC.
+    return np.array([time.partition("+")[0] for time in written], "datetime64[ms]")
+
+
+def _draw_compared(axes: "Axes", named: tuple[str, Mapping[str, Any]]) -> None:
+    name, one = named
+    verdict = {True: "drifted", False: "as in the reference", None: "too few to say"}[one["drifted"]]
+    axes.set_title(f"{name}: PSI {one['psi']:.2g}, {verdict}", color=_RED if one["drifted"] else "black", fontsize=9)
+    shares = [np.array(one[which]) / max(1, sum(one[which])) for which in ("reference", "counts")]
+    if "labels" in one:
+        places = np.arange(len(one["labels"]))
+        for shift, share, color in zip((-0.2, 0.2), shares, (_GREY, _BLUE), strict=True):
+            axes.bar(places + shift, share, width=0.4, color=color)
+        if len(places) <= _MOST_NAMED_LABELS:
+            axes.set_xticks(places, one["labels"], rotation=60, ha="right", fontsize=7)
+    else:
+        # Bins are of different widths, each with its share of the rows: by their number, all are seen.
+        edges = np.arange(len(one["edges"]))
+        axes.stairs(shares[0], edges, fill=True, color=_GREY, alpha=0.5)
+        axes.stairs(shares[1], edges, color=_BLUE, linewidth=1.5)
+        step = max(1, len(edges) // 6)
+        names = [f"{edge:.0f}" if abs(edge) >= 1000 else f"{edge:.3g}" for edge in one["edges"][::step]]
+        axes.set_xticks(edges[::step], names, rotation=60, ha="right", fontsize=7)
+    axes.set_ylabel("share of the rows", fontsize=8)

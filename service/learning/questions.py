@@ -1,16 +1,18 @@
 """What is asked of the loop process, and how it is said in frames.
 
-EVALUATE   {"model", "version", "role", "since", "until", "slice", "matured", "buckets"}
-           and perhaps "picture": "png" | "svg"
-EVALUATED  {"evaluation": {...}}, as GET /v1/models/{model}/evaluation answers it, or the picture's bytes as an array;
-           or FAILED, with the error's facts
+EVALUATE   {"about": "evaluation" | "drift", "question": {...}} and perhaps "picture": "png" | "svg";
+           or {"about": "rows", "question": {...}}, with the arrays of LabelledRows
+EVALUATED  {"answer": {...}}, as GET /v1/models/{model}/evaluation or /drift answers it, or as
+           service.learning.offline says; or the picture's bytes as an array; or FAILED, with the error's facts
 """
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from service.store.base import Role
 from service.store.messages import Facts
+
+About = Literal["evaluation", "drift", "rows"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +20,7 @@ class Question:
     """Of which predictions of a model is asked; None is all. Times in seconds since 1970, `until` excluded.
 
     `matured`: only of those that have most of the labels that they will ever get. `buckets`: into how many equal parts
-    of time what is over time is divided; 0 is without.
+    of time what is over time is divided; 0 is without. `by`: with the groups that have different values of this tag.
     """
 
     model: str
@@ -29,11 +31,39 @@ class Question:
     slice: str = ""
     matured: bool = False
     buckets: int = 0
+    by: str = ""
 
-    def to_facts(self) -> dict[str, Any]:
-        return asdict(self)
 
-    @staticmethod
-    def from_facts(facts: Facts) -> "Question":
-        """Raises TypeError."""
-        return Question(**facts)
+@dataclass(frozen=True, slots=True)
+class DriftQuestion:
+    """Whose predictions are compared with the version's reference, and how many of the latest; None: as configured."""
+
+    model: str
+    version: int
+    rows: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RowsQuestion:
+    """How good versions are on the same labelled rows: of each its name, and from which probability on it says yes."""
+
+    task: str
+    labels: list[str]
+    versions: list[str]
+    thresholds: list[float]
+
+
+AnyQuestion = Question | DriftQuestion | RowsQuestion
+
+_KINDS: dict[About, type[AnyQuestion]] = {"evaluation": Question, "drift": DriftQuestion, "rows": RowsQuestion}
+
+
+def facts_of(question: AnyQuestion) -> dict[str, Any]:
+    """What a frame says of it."""
+    about = next(about for about, kind in _KINDS.items() if isinstance(question, kind))
+    return {"about": about, "question": asdict(question)}
+
+
+def question_in(facts: Facts) -> AnyQuestion:
+    """The inverse. Raises KeyError or TypeError."""
+    return _KINDS[facts["about"]](**facts["question"])

@@ -5,19 +5,20 @@ import contextlib
 import functools
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import numpy as np
 
+from models.metrics import Array
 from service.errors import BrokenContract, ServoloopError, StoreUnavailable
-from service.learning.evaluator import Evaluator
-from service.learning.picture import draw
-from service.learning.questions import Question
+from service.learning.measuring import Measuring
+from service.learning.offline import judge
+from service.learning.questions import RowsQuestion, question_in
 from service.process.tasks import Background
 from service.store.messages import Facts, error_facts
-from service.telemetry.instruments import LoopTelemetry
+from service.telemetry.quality import LoopTelemetry
 from service.wire.frames import Frame, Kind
 from service.wire.link import Link
 
@@ -29,21 +30,12 @@ _EVERY_SECONDS = 1.0
 _SHOWN_EVERY_SECONDS = 15.0
 
 
-def _answer(evaluator: Evaluator, number: int, facts: Facts) -> Frame:
-    asked = dict(facts)
-    form = asked.pop("picture", None)
-    evaluation = evaluator.evaluate(Question.from_facts(asked))
-    if form is None:
-        return Frame(Kind.EVALUATED, number, {"evaluation": evaluation})
-    return Frame(Kind.EVALUATED, number, arrays=[np.frombuffer(draw(evaluation, form), np.uint8)])
-
-
 class LoopServer:
     """Everything that measures runs on one thread, one thing at a time."""
 
-    def __init__(self, evaluator: Evaluator, telemetry: LoopTelemetry, every: float = _SHOWN_EVERY_SECONDS) -> None:
+    def __init__(self, measuring: Measuring, telemetry: LoopTelemetry, every: float = _SHOWN_EVERY_SECONDS) -> None:
         """`every`: how often what is measured is shown, in seconds."""
-        self._evaluator = evaluator
+        self._measuring = measuring
         self._telemetry = telemetry
         self._every = every
         self._questions = Background()
@@ -57,7 +49,7 @@ class LoopServer:
         def receive(frame: Frame) -> None:
             if frame.kind is not Kind.EVALUATE:
                 raise BrokenContract("kind of frame", expected="EVALUATE", got=frame.kind)
-            self._questions.start(self._answer(link, frame.request_id, frame.meta))
+            self._questions.start(self._answer(link, frame))
 
         link = Link(receive)
         return link
@@ -68,9 +60,9 @@ class LoopServer:
         show_at = 0.0
         while not self._stopping.is_set():
             try:
-                await self._on_thread(self._evaluator.catch_up)
+                await self._on_thread(self._measuring.catch_up)
                 if time.monotonic() >= show_at:
-                    self._telemetry.show(await self._on_thread(self._evaluator.standings))
+                    self._telemetry.show(*await self._on_thread(self._measuring.standings))
                     show_at = time.monotonic() + self._every
                 is_reachable = True
             except StoreUnavailable as error:
@@ -87,14 +79,24 @@ class LoopServer:
         """Let `run` end."""
         self._stopping.set()
 
-    async def _answer(self, link: Link, number: int, facts: Facts) -> None:
+    def _answered(self, number: int, facts: Facts, arrays: Sequence[Array]) -> Frame:
+        question, form = question_in(facts), facts.get("picture")
+        if isinstance(question, RowsQuestion):
+            return Frame(Kind.EVALUATED, number, {"answer": judge(question, arrays)})
+        if form is None:
+            return Frame(Kind.EVALUATED, number, {"answer": self._measuring.answer(question)})
+        return Frame(Kind.EVALUATED, number, arrays=[np.frombuffer(self._measuring.draw(question, form), np.uint8)])
+
+    async def _answer(self, link: Link, frame: Frame) -> None:
         try:
-            answer = await self._on_thread(functools.partial(_answer, self._evaluator, number, facts))
+            answer = await self._on_thread(
+                functools.partial(self._answered, frame.request_id, frame.meta, frame.arrays)
+            )
         except ServoloopError as error:
-            answer = Frame(Kind.FAILED, number, error_facts(error))
+            answer = Frame(Kind.FAILED, frame.request_id, error_facts(error))
         except Exception:  # the answer says that it failed, the log says why
             log.exception("an evaluation failed")
-            answer = Frame(Kind.FAILED, number, {"error": "internal"})
+            answer = Frame(Kind.FAILED, frame.request_id, {"error": "internal"})
         link.send(answer)
 
     async def _on_thread(self, work: Callable[[], T]) -> T:

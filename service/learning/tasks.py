@@ -6,7 +6,7 @@ Shapes: n rows, C labels.
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -36,10 +36,28 @@ class Figures:
     residuals: tuple[Array, Array] | None = None
 
 
+class Rate(NamedTuple):
+    """A figure that is the mean of `values` (n,), shares of booleans, over rows that are `counted` (n,); None is all.
+
+    `is_error`: less of it is better.
+    """
+
+    values: Array
+    counted: Array | None = None
+    is_error: bool = False
+
+    def over(self, rows: Array) -> Estimate:
+        """Its estimate over some of the rows, a mask (n,)."""
+        values = self.values[rows if self.counted is None else rows & self.counted]
+        return metrics.proportion(int(values.sum()), len(values)) if values.dtype == bool else metrics.mean(values)
+
+
 class Task(Protocol):
     """`values` gives every column of `columns`, and `state`, for rows (n,); `figures` looks at some of them.
 
-    `over_time` is the figure by which a model is followed, and what its value is for each of some rows.
+    `rates` are figures that are means: what each row adds, and which rows count; by the first, a model is followed.
+    `judged` is how probable the label was that was predicted, and whether it was right; None where there is no such
+    thing.
     """
 
     def columns(self) -> dict[str, Column]: ...
@@ -48,7 +66,9 @@ class Task(Protocol):
 
     def figures(self, table: Table, rows: Array) -> Figures: ...
 
-    def over_time(self, table: Table, rows: Array) -> tuple[str, Array]: ...
+    def rates(self, table: Table, rows: Array) -> dict[str, Rate]: ...
+
+    def judged(self, table: Table, rows: Array) -> tuple[Array, Array] | None: ...
 
 
 def task_of(contract: ModelContract) -> Task:
@@ -128,8 +148,22 @@ class Classes:
             metrics.reliability(classified.confidence, classified.correct),
         )
 
-    def over_time(self, table: Table, rows: Array) -> tuple[str, Array]:
-        return "accuracy", table["actual"][rows] == table["predicted"][rows]
+    def rates(self, table: Table, rows: Array) -> dict[str, Rate]:
+        actual, predicted = table["actual"][rows], table["predicted"][rows]
+        rates = {"accuracy": Rate(actual == predicted)}
+        if self._is_binary:
+            taken = predicted == 1
+            rates["positive_rate"] = Rate(taken)
+            rates["recall"] = Rate(taken, actual == 1)
+            rates["false_positive_rate"] = Rate(taken, actual == 0)
+        return rates
+
+    def judged(self, table: Table, rows: Array) -> tuple[Array, Array] | None:
+        confidence, predicted = table["confidence"][rows].astype(np.float64), table["predicted"][rows]
+        if self._is_binary:
+            confidence = np.where(predicted == 1, confidence, 1 - confidence)
+        kept = ~np.isnan(confidence)
+        return confidence[kept], (predicted == table["actual"][rows])[kept]
 
     def _index(self, label: Any) -> int:
         return self._indices.get(label, -1) if isinstance(label, str) else -1
@@ -190,8 +224,11 @@ class LabelSets:
         }
         return Figures(metrics.multilabel(predicted, actual, probabilities), per_label=per_label)
 
-    def over_time(self, table: Table, rows: Array) -> tuple[str, Array]:
-        return "accuracy", (table["actual"][rows] == table["predicted"][rows]).all(axis=1)
+    def rates(self, table: Table, rows: Array) -> dict[str, Rate]:
+        return {"accuracy": Rate((table["actual"][rows] == table["predicted"][rows]).all(axis=1))}
+
+    def judged(self, table: Table, rows: Array) -> tuple[Array, Array] | None:
+        return None
 
 
 class Numbers:
@@ -211,8 +248,11 @@ class Numbers:
         predicted, actual = table["predicted"][rows], table["actual"][rows]
         return Figures(metrics.regression(predicted, actual), residuals=metrics.residuals(predicted, actual))
 
-    def over_time(self, table: Table, rows: Array) -> tuple[str, Array]:
-        return "mae", np.abs(table["predicted"][rows] - table["actual"][rows])
+    def rates(self, table: Table, rows: Array) -> dict[str, Rate]:
+        return {"mae": Rate(np.abs(table["predicted"][rows] - table["actual"][rows]), is_error=True)}
+
+    def judged(self, table: Table, rows: Array) -> tuple[Array, Array] | None:
+        return None
 
 
 class Vectors:
@@ -227,8 +267,11 @@ class Vectors:
     def figures(self, table: Table, rows: Array) -> Figures:
         return Figures()
 
-    def over_time(self, table: Table, rows: Array) -> tuple[str, Array]:
-        return "rating", table["rating"][rows]
+    def rates(self, table: Table, rows: Array) -> dict[str, Rate]:
+        return {"rating": Rate(table["rating"][rows])}
+
+    def judged(self, table: Table, rows: Array) -> tuple[Array, Array] | None:
+        return None
 
 
 def _scores(packed: str) -> Array:

@@ -160,6 +160,16 @@ class Pipeline:
             self._log.record(records, self._capture.inputs(rows, computed, target))
             return answer
 
+    async def compute(self, target: Target, body: Body, caller: Caller, *, priority: int) -> Computed:
+        """The predictions of a body that nobody is told of and nobody keeps. Raises as `predict`."""
+        measures = self._telemetry.of(target.ref)
+        deadline = self._deadline(caller.timeout, caller)
+        with self._admission.of(target.ref):
+            parsed, _, tensors, deadline = await self._prepare(body, codec.parse, target, deadline, caller, measures)
+            outputs = await self._engines.infer(target.ref, tensors, deadline, priority)
+        predictions, probabilities = interpret(outputs, target.manifest, parsed.parameters)
+        return Computed(outputs, predictions, probabilities, [])
+
     async def _read(self, incoming: Incoming, deadline: Deadline) -> bytes:
         try:
             async with asyncio.timeout(deadline.remaining(self._clock())):

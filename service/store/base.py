@@ -198,6 +198,21 @@ class Known(NamedTuple):
         return Position(self.changed, self.prediction_id)
 
 
+class StoredReport(NamedTuple):
+    """How a version did on labelled rows, and perhaps another on the same. `id` is a UUIDv7, `digest` that of the rows
+    and their labels; `report` is what the API shows of it."""
+
+    id: str
+    model: str
+    version: int
+    against: int | None
+    dataset: str
+    digest: str
+    rows: int
+    principal: str
+    report: Mapping[str, Any]
+
+
 class ControlReader(Protocol):
     """Each verb raises StoreUnavailable while the store can't be read."""
 
@@ -347,6 +362,26 @@ class Feedback(FeedbackReader, Protocol):
         ...
 
 
+class ReportReader(Protocol):
+    """Each verb raises StoreUnavailable while the store can't be read."""
+
+    def get(self, report_id: str) -> StoredReport | None: ...
+
+    def list(
+        self, model: str, version: int | None, *, limit: int, cursor: str | None = None
+    ) -> tuple[Sequence[StoredReport], str | None]:
+        """Reports of a model, or those in which one version is, the newest first, and the cursor of the next ones."""
+        ...
+
+
+class Reports(ReportReader, Protocol):
+    """What the recorder alone may do."""
+
+    def keep(self, report: StoredReport) -> None:
+        """Make a report durable; one that is there already stays as it is. Raises StoreUnavailable."""
+        ...
+
+
 class Erasure(Protocol):
     """What the recorder alone may do."""
 
@@ -363,6 +398,17 @@ class Erasure(Protocol):
         How many there were, and where to go on; None where all were looked through. Raises StoreUnavailable.
         """
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """All that the recorder writes."""
+
+    control: Control
+    predictions: Predictions
+    feedback: Feedback
+    erasure: Erasure
+    reports: Reports
 
 
 def champions(aliases: Aliases, found: Mapping[str, Sequence[int]]) -> dict[str, int]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from service.domain import Ref, Wish
 from service.errors import StoreUnavailable
-from service.store.base import NO_CONTRACTS, Aliases, AliasMove, Contracts, Found, Tag, WishChange
+from service.store.base import NO_CONTRACTS, Aliases, AliasMove, Contracts, Found, StoredReport, Tag, WishChange
 from service.store.messages import Facts, crown_facts, error_of, move_of, wish_facts, wish_of
 from service.wire.frames import Frame, Kind
 from service.wire.link import Link
@@ -65,6 +65,10 @@ class ControlClient:
         facts = {"verb": "erase_tagged", "tag": list(tag), "model": model, "after": after, "limit": limit}
         answer = await self._ask(facts)
         return answer["erased"], answer["after"]
+
+    async def keep_report(self, report: StoredReport) -> None:
+        """As `Reports.keep`."""
+        await self._ask({"verb": "keep_report", "report": list(report)})
 
     async def _ask(self, facts: dict[str, Any]) -> Facts:
         loop = asyncio.get_running_loop()

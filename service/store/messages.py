@@ -8,6 +8,7 @@ NOTED     the same number, {"outcomes": [[an Outcome's fields in their order], .
           FAILED, with the error's facts
 CHANGE    {"verb": "move_alias" | "change_wish" | "delete_version" | "delete_model" | "note_removed" |
           "crown_new_models", ...}
+          or {"verb": "keep_report", "report": [a StoredReport's fields in their order]}
           or {"verb": "erase", "ids": [...]} | {"verb": "erase_tagged", "tag": [name, value], "model", "after", "limit"}
 CHANGED   {"move": ...}, {"wish": ...}, {"aliases": ...}, {"erased": how many, "after"?} or {}; or FAILED, with the
           error's facts
@@ -32,7 +33,7 @@ from service.errors import (
     VersionInUse,
     VersionUnloaded,
 )
-from service.store.base import AliasMove, Contracts, Control, Erasure, Found, Input, Tag, WishChange
+from service.store.base import AliasMove, Contracts, Found, Input, StoredReport, Stores, Tag, WishChange
 from service.store.feedback import ModelContract
 from service.store.record_queue import Group
 from service.wire.frames import Frame, Kind
@@ -79,8 +80,9 @@ def wish_facts(ref: Ref, change: WishChange) -> dict[str, Any]:
     return {"verb": "change_wish", "ref": str(ref), "change": asdict(change)}
 
 
-def apply(control: Control, erasure: Erasure, facts: Facts) -> dict[str, Any]:
+def apply(stores: Stores, facts: Facts) -> dict[str, Any]:
     """Do what a CHANGE says; what CHANGED answers. Raises what the verb raises."""
+    control, erasure = stores.control, stores.erasure
     match facts:
         case {"verb": "move_alias", "model": model, "alias": alias, "version": version, **more}:
             move = control.move_alias(model, alias, version, **more)
@@ -100,6 +102,9 @@ def apply(control: Control, erasure: Erasure, facts: Facts) -> dict[str, Any]:
             found = {model: {int(text): digest for text, digest in numbers.items()} for model, numbers in table.items()}
             contracts = {model: ModelContract(task, tuple(labels)) for model, (task, labels) in shared.items()}
             return {"aliases": control.crown_new_models(found, contracts)}
+        case {"verb": "keep_report", "report": fields}:
+            stores.reports.keep(StoredReport._make(fields))
+            return {}
         case {"verb": "erase", "ids": ids}:
             return {"erased": erasure.erase(ids)}
         case {"verb": "erase_tagged", "tag": tag, "model": model, "after": after, "limit": limit}:

@@ -15,6 +15,7 @@ from service.process.answering import answer
 from service.process.child import child_parser, start_child
 from service.process.lifetime import EXIT_MISCONFIGURED, settle
 from service.store.alias_file import import_alias_file
+from service.store.base import Stores
 from service.store.databases import Location, Part
 from service.store.migrate import migrate
 from service.store.server import RecorderServer, Retention
@@ -22,6 +23,7 @@ from service.store.sql_control import SqlControl
 from service.store.sql_erasure import SqlErasure
 from service.store.sql_feedback import SqlFeedback
 from service.store.sql_predictions import SqlPredictions
+from service.store.sql_reports import SqlReports
 from service.telemetry.instruments import RecorderTelemetry
 
 log = logging.getLogger(__name__)
@@ -55,7 +57,8 @@ def main() -> None:
         max_input_bytes=settings.max_input_bytes,
     )
     erasure = SqlErasure(engine, predictions.counts)
-    server = RecorderServer(control, predictions, feedback, erasure, telemetry, retention)
+    stores = Stores(control, predictions, feedback, erasure, SqlReports(engine))
+    server = RecorderServer(stores, telemetry, retention)
     settle()
     uvloop.run(answer(socket.socket(fileno=arguments.listen_fd), server))
 

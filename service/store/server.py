@@ -13,7 +13,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from service.errors import BrokenContract, ServoloopError, StoreUnavailable
 from service.process.tasks import Background
-from service.store.base import Contracts, Control, Erasure, Feedback, Input, Predictions, Record
+from service.store.base import Contracts, Input, Record, Stores
 from service.store.feedback import FeedbackEvent, Outcome
 from service.store.messages import Facts, apply, error_facts, inputs_in
 from service.telemetry.instruments import RecorderTelemetry
@@ -71,18 +71,12 @@ class RecorderServer:
 
     def __init__(
         self,
-        control: Control,
-        predictions: Predictions,
-        feedback: Feedback,
-        erasure: Erasure,
+        stores: Stores,
         telemetry: RecorderTelemetry,
         retention: Retention,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._control = control
-        self._predictions = predictions
-        self._feedback = feedback
-        self._erasure = erasure
+        self._stores = stores
         self._telemetry = telemetry
         self._retention = retention
         self._clock = clock
@@ -173,7 +167,7 @@ class RecorderServer:
         while True:
             try:
                 theirs = [inputs[record.id] for record in records if record.id in inputs] if inputs else []
-                waited = await self._on_thread(self._predictions.append, records, theirs)
+                waited = await self._on_thread(self._stores.predictions.append, records, theirs)
             except StoreUnavailable as error:
                 if self._stopping:
                     log.error("predictions are lost", extra={"reason": error.reason, "records": len(records)})
@@ -208,7 +202,7 @@ class RecorderServer:
         events = [event for one in portion for event in one.events]
         try:
             if self._contracts is None:
-                self._contracts = await self._on_thread(self._control.contracts)
+                self._contracts = await self._on_thread(self._stores.control.contracts)
             outcomes = iter(await self._add(events, self._contracts))
         except StoreUnavailable as error:
             log.error("feedback can't be written", extra={"reason": error.reason, "events": len(events)})
@@ -224,7 +218,7 @@ class RecorderServer:
     async def _add(self, events: Sequence[FeedbackEvent], contracts: Contracts) -> list[Outcome]:
         """What became of each. Raises StoreUnavailable."""
         try:
-            return await self._on_thread(self._feedback.add, events, contracts)
+            return await self._on_thread(self._stores.feedback.add, events, contracts)
         except StoreUnavailable:
             raise
         except Exception as error:  # noqa: BLE001
@@ -238,7 +232,7 @@ class RecorderServer:
     async def _expire(self) -> None:
         """Delete a portion of each; the next comes soon where there is more, with a commit between."""
         retention, now = self._retention, self._clock()
-        predictions, feedback = self._predictions, self._feedback
+        predictions, feedback = self._stores.predictions, self._stores.feedback
         delete_inputs = functools.partial(predictions.delete_inputs, max_bytes=retention.max_input_bytes)
         jobs = (
             (predictions.delete_older_than, retention.keep, self._telemetry.expired),
@@ -260,7 +254,7 @@ class RecorderServer:
 
     async def _change(self, link: Link, number: int, facts: Facts) -> None:
         try:
-            answer = Frame(Kind.CHANGED, number, meta=await self._on_thread(apply, self._control, self._erasure, facts))
+            answer = Frame(Kind.CHANGED, number, meta=await self._on_thread(apply, self._stores, facts))
             self._contracts = None  # they may be others now
         except ServoloopError as error:
             answer = Frame(Kind.FAILED, number, meta=error_facts(error))

@@ -209,6 +209,22 @@ truths = Table(
     Index("truths_by_change", "changed", "prediction_id"),
 )
 
+# Reports of offline evaluations: how a version did on labelled rows, and perhaps another beside it.
+evaluations = Table(
+    "evaluations",
+    PREDICTIONS,
+    Column("id", String(36), primary_key=True),
+    Column("model", String(64), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("against", Integer),
+    Column("dataset", String(256), nullable=False),
+    Column("digest", String(32), nullable=False),
+    Column("rows", Integer, nullable=False),
+    Column("principal", String(256), nullable=False),
+    Column("report", _Value, nullable=False),
+    Index("evaluations_by_model", "model", "id"),
+)
+
 # One row: the number of the last commit that changed what is known. Its rows may be deleted, so they don't tell it.
 truth_changes = Table(
     "truth_changes",

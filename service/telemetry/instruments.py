@@ -5,11 +5,9 @@ Several processes answer as one through prometheus-client's multiprocess mode: e
 in its slot's files, so nothing is counted twice and nothing is left behind.
 """
 
-import math
 import os
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from copy import copy
-from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, multiprocess, values
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
@@ -294,54 +292,6 @@ class RecorderTelemetry:
         self.commit_duration = Histogram(
             "servoloop_log_commit_seconds", "Time of one commit.", buckets=_STAGE_BUCKETS, registry=registry
         )
-
-
-class Standing(NamedTuple):
-    """How a version stands: its main figure with its 95 % interval, of `labelled` ones of its `predictions`."""
-
-    ref: Ref
-    metric: str
-    value: float | None
-    low: float | None
-    high: float | None
-    labelled: int
-    predictions: int
-
-
-class LoopTelemetry:
-    """What the loop process measures, of the predictions of the last day of each version."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        labels = ["model", "version"]
-
-        def gauge(name: str, what: str, *more: str) -> Gauge:
-            return Gauge(name, what, [*labels, *more], registry=registry, multiprocess_mode="livemostrecent")
-
-        self.value = gauge("servoloop_online_metric", "Accuracy, or mae of a regression, by labels.", "metric")
-        self.low = gauge("servoloop_online_metric_low", "The lower bound of its 95 % interval.", "metric")
-        self.high = gauge("servoloop_online_metric_high", "The upper bound of its 95 % interval.", "metric")
-        self.labelled = gauge("servoloop_labelled_predictions", "Predictions with a label.")
-        self.coverage = gauge("servoloop_label_coverage_ratio", "Labelled predictions of those that were made.")
-        self._shown: set[Gauge] = set()
-
-    def show(self, standings: Iterable[Standing]) -> None:
-        """These, and no others: what was shown of others becomes NaN, for a file of ours forgets no series."""
-        before, self._shown = self._shown, set()
-        for one in standings:
-            ref = one.ref.model, str(one.ref.version)
-            self._set(self.value, (*ref, one.metric), one.value)
-            self._set(self.low, (*ref, one.metric), one.low)
-            self._set(self.high, (*ref, one.metric), one.high)
-            self._set(self.labelled, ref, one.labelled)
-            self._set(self.coverage, ref, one.labelled / one.predictions if one.predictions else None)
-        for gauge in before - self._shown:
-            gauge.set(math.nan)
-
-    def _set(self, gauge: Gauge, labels: tuple[str, ...], value: float | None) -> None:
-        if value is not None:
-            series = gauge.labels(*labels)
-            series.set(value)
-            self._shown.add(series)
 
 
 class SupervisorTelemetry:

@@ -2,10 +2,11 @@
 
 import asyncio
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+from models.preprocess.tensors import Array
 from service.wire.frames import Frame, Kind
 from service.wire.link import KeptLink
 
@@ -25,9 +26,9 @@ class Asker:
     async def __aexit__(self, *_: object) -> None:
         await self._link.stop()
 
-    async def ask(self, kind: Kind, meta: Mapping[str, Any], timeout: float) -> Frame:
+    async def ask(self, kind: Kind, meta: Mapping[str, Any], timeout: float, arrays: Sequence[Array] = ()) -> Frame:
         """The answer; `timeout` in seconds. Asking must be safe to do twice. Raises TimeoutError."""
-        frame = Frame(kind, next(self._numbers), meta)
+        frame = Frame(kind, next(self._numbers), meta, arrays)
         answer: asyncio.Future[Frame] = asyncio.get_running_loop().create_future()
         self._asked[frame.request_id] = frame, answer
         self._link.send(frame)

@@ -1,5 +1,6 @@
 """`servoloop serve` as a process of its own, from its start to its certain end."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -151,6 +152,17 @@ class Service:
         """End the supervisor as the kernel would when memory runs out."""
         self._remember_children()
         os.kill(self.pid, signal.SIGKILL)
+
+    def kill_everything(self) -> float:
+        """End the supervisor and all its children at once; when that was, in seconds since 1970."""
+        self._remember_children()
+        for pid in (*self._alive(), self.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        killed = time.time()
+        self.exit_code()
+        until(lambda: not self._alive(), "all processes are gone")
+        return killed
 
     def child(self, slot: str) -> int:
         """The process id of the child in this slot, once it is there."""

@@ -13,13 +13,8 @@ from prometheus_client.metrics import MetricWrapperBase
 from service.cli.serving import serve
 from service.registry.fleet import VersionState
 from service.settings import SHIPPED_CHECKPOINTS, Settings
-from service.telemetry.instruments import (
-    EngineTelemetry,
-    HttpTelemetry,
-    LoopTelemetry,
-    RecorderTelemetry,
-    SupervisorTelemetry,
-)
+from service.telemetry.instruments import EngineTelemetry, HttpTelemetry, RecorderTelemetry, SupervisorTelemetry
+from service.telemetry.quality import LoopTelemetry
 from service.watch.evidence import Cause
 from tests.pages import PAGES, ROOT, names, section, table
 

@@ -41,6 +41,11 @@ def test_who_serves_grpc_does_not_load_torch() -> None:
     assert loaded_by("service.grpc_api.server", ["grpc", "torch"]) == ["grpc"]
 
 
+@pytest.mark.parametrize("module", ["service.runtime", "service.cli.app"])
+def test_who_was_not_asked_for_parquet_does_not_load_it(module: str) -> None:
+    assert loaded_by(module, ["pyarrow"]) == []
+
+
 def test_the_recorder_serves_no_http_and_computes_nothing() -> None:
     assert loaded_by("service.store.recorder", ["fastapi", "starlette", "uvicorn", "torch"]) == []
 

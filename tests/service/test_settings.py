@@ -152,6 +152,12 @@ def test_answers_are_kept_only_where_forwards_are_shared() -> None:
         Settings(result_cache_rows=10)
 
 
+def test_of_as_many_predictions_as_are_compared_something_can_be_said() -> None:
+    assert Settings(drift_rows=100, drift_minimum_rows=100).drift_rows == 100
+    with pytest.raises(ValidationError, match="SERVOLOOP_DRIFT_MINIMUM_ROWS is more than SERVOLOOP_DRIFT_ROWS"):
+        Settings(drift_rows=100)
+
+
 def test_a_setting_that_does_not_exist_is_refused() -> None:
     with pytest.raises(ValidationError, match="Extra inputs"):
         Settings(prot=1)  # type: ignore[call-arg]

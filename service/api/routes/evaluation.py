@@ -1,4 +1,4 @@
-"""How good models are, by what is known of their predictions."""
+"""How good models are, by what is known of their predictions, and how far these have drifted."""
 
 import time
 from dataclasses import replace
@@ -7,22 +7,25 @@ from typing import Annotated, Any
 import orjson
 from fastapi import APIRouter, Query, Request, Response
 
-from service.api.deps import UseServices
-from service.api.schemas import EvaluationFilters, EvaluationInfo, says_problem
+from service.api.accepting import VARY, preferred
+from service.api.deps import Services, UseServices
+from service.api.evaluation_schemas import DriftFilters, DriftInfo, EvaluationFilters, EvaluationInfo
+from service.api.schemas import says_problem
+from service.domain import Address
 from service.errors import UnprocessableInput
 from service.learning.picture import Form
-from service.learning.questions import Question
+from service.learning.questions import DriftQuestion, Question
 
 router = APIRouter(tags=["evaluation"])
 
 _SECONDS = {"m": 60, "h": 3_600, "d": 86_400}
-_MEDIA_TYPES: dict[Form, str] = {"png": "image/png", "svg": "image/svg+xml"}
-_VARY = {"Vary": "Accept"}
+_FORMS: dict[str, Form] = {"image/png": "png", "image/svg+xml": "svg"}
+_MEDIA_TYPES = {form: media_type for media_type, form in _FORMS.items()}
 _DRAWN_BUCKETS = 24
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _SAYS: dict[int | str, dict[str, Any]] = {
-    200: {"content": dict.fromkeys(_MEDIA_TYPES.values(), _BINARY)},
-    404: says_problem("There is no such model"),
+    200: {"content": dict.fromkeys(_FORMS, _BINARY)},
+    404: says_problem("There is no such model, or version"),
     422: says_problem("A filter is malformed"),
     501: says_problem("Nothing is installed that draws pictures"),
     503: says_problem("The store, or the process that measures, does not answer just now"),
@@ -35,24 +38,33 @@ async def evaluation(
 ) -> Response:
     """How good a model is, with what certainty, and by how much feedback; as a picture where `Accept` asks for one."""
     question = _question(services.catalog().model(model).name, wanted)
+    form = _form(request)
+    if form is not None and not question.buckets:
+        question = replace(question, buckets=_DRAWN_BUCKETS)
+    return await _answer(services, question, form)
+
+
+@router.get("/v1/models/{model}/drift", responses=_SAYS, response_model=DriftInfo)
+async def drift(
+    model: str, wanted: Annotated[DriftFilters, Query()], request: Request, services: UseServices
+) -> Response:
+    """How far a version's latest predictions are from those that it was measured on, and how good it seems without
+    labels; as a picture where `Accept` asks for one."""
+    version = None if wanted.version is None else str(wanted.version)
+    ref = services.catalog().named(Address(model, version=version))
+    return await _answer(services, DriftQuestion(ref.model, ref.version, wanted.rows), _form(request))
+
+
+async def _answer(services: Services, question: Question | DriftQuestion, form: Form | None) -> Response:
     measuring = services.feedback.evaluation
-    form = _picture(request.headers.get("accept", ""))
     if form is not None:
-        drawn = replace(question, buckets=question.buckets or _DRAWN_BUCKETS)
-        return Response(await measuring.draw(drawn, form), media_type=_MEDIA_TYPES[form], headers=_VARY)
-    return Response(orjson.dumps(await measuring.evaluate(question)), media_type="application/json", headers=_VARY)
+        return Response(await measuring.draw(question, form), media_type=_MEDIA_TYPES[form], headers=VARY)
+    return Response(orjson.dumps(await measuring.evaluate(question)), media_type="application/json", headers=VARY)
 
 
-def _picture(accept: str) -> Form | None:
-    """The kind of picture that comes first in what is accepted, unless JSON comes before it."""
-    for part in accept.lower().split(","):
-        media_type = part.partition(";")[0].strip()
-        if media_type == "application/json":
-            return None
-        for form, known in _MEDIA_TYPES.items():
-            if media_type == known:
-                return form
-    return None
+def _form(request: Request) -> Form | None:
+    """The kind of picture that is asked for, if any."""
+    return _FORMS.get(preferred(request.headers.getlist("accept"), ("application/json", *_FORMS)))
 
 
 def _question(model: str, wanted: EvaluationFilters) -> Question:
@@ -71,4 +83,5 @@ def _question(model: str, wanted: EvaluationFilters) -> Question:
         slice=wanted.slice,
         matured=wanted.matured,
         buckets=wanted.buckets,
+        by=wanted.by,
     )

@@ -7,12 +7,15 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query, Request, Response
 
+from service.api.accepting import VARY
 from service.api.bodies import RESPONSES
 from service.api.deps import Services, UseServices
 from service.api.exchange import Exchange
 from service.api.incoming import IncomingRequest, body_in_chunks
+from service.api.listing import SAYS as LISTING_SAYS
+from service.api.listing import export, file_wanted, page
 from service.api.schemas import (
     FeedbackAnswer,
     FeedbackEventFilters,
@@ -28,6 +31,7 @@ from service.learning.intake import documents_in
 from service.learning.items import EXAMPLE, FeedbackItem
 from service.serving.parameters import PRINTABLE
 from service.store.feedback import FeedbackFilters, Outcome, StoredEvent
+from service.store.row_files import FEEDBACK
 
 router = APIRouter(tags=["feedback"])
 
@@ -140,13 +144,20 @@ def _key(exchange: Exchange) -> str | None:
 
 @router.get(
     "/v1/feedback",
+    response_model=FeedbackEventPage,
     responses={
+        **LISTING_SAYS,
         422: says_problem("A filter is malformed"),
         503: says_problem("The store can't be read just now: try again after Retry-After seconds"),
     },
 )
-async def list_feedback(wanted: Annotated[FeedbackEventFilters, Query()], services: UseServices) -> FeedbackEventPage:
-    """What was said, the newest first. Where there is more, `next_cursor` asks for it as `cursor`."""
+async def list_feedback(
+    wanted: Annotated[FeedbackEventFilters, Query()], request: Request, response: Response, services: UseServices
+) -> FeedbackEventPage | Response:
+    """What was said, the newest first. Where there is more, `next_cursor` asks for it as `cursor`.
+
+    As lines of JSON, CSV or Parquet where `Accept` asks for one: then all of it.
+    """
     filters = FeedbackFilters(
         model=wanted.model,
         prediction_id=None if wanted.prediction_id is None else str(wanted.prediction_id),
@@ -156,9 +167,16 @@ async def list_feedback(wanted: Annotated[FeedbackEventFilters, Query()], servic
         since=wanted.since.timestamp() if wanted.since else None,
         until=wanted.until.timestamp() if wanted.until else None,
     )
-    cursor = str(wanted.cursor) if wanted.cursor else None
-    page = await asyncio.to_thread(services.feedback.events.list, filters, limit=wanted.limit, cursor=cursor)
-    return FeedbackEventPage(events=[_shown(one) for one in page.events], next_cursor=page.cursor)
+
+    def read(limit: int, cursor: str | None) -> tuple[list[FeedbackEventInfo], str | None]:
+        found = services.feedback.events.list(filters, limit=limit, cursor=cursor)
+        return [_shown(one) for one in found.events], found.cursor
+
+    if (media_type := file_wanted(request)) is not None:
+        return await export("feedback", media_type, FEEDBACK, wanted, read)
+    events, next_cursor = await page(wanted, read)
+    response.headers.update(VARY)
+    return FeedbackEventPage(events=events, next_cursor=next_cursor)
 
 
 def _shown(one: StoredEvent) -> FeedbackEventInfo:

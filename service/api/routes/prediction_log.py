@@ -5,9 +5,12 @@ import time
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 
+from service.api.accepting import VARY
 from service.api.deps import UseServices
+from service.api.listing import SAYS as LISTING_SAYS
+from service.api.listing import export, file_wanted, page
 from service.api.schemas import (
     Erased,
     ErasureFilters,
@@ -19,6 +22,7 @@ from service.api.schemas import (
 from service.errors import UnknownInput, UnknownPrediction, UnprocessableInput
 from service.serving.recording import scores_in
 from service.store.base import Filters, Record, Tag
+from service.store.row_files import PREDICTIONS
 
 router = APIRouter(tags=["predictions"])
 
@@ -117,9 +121,18 @@ async def erase_predictions(wanted: Annotated[ErasureFilters, Query()], services
         cursor = last
 
 
-@router.get("/v1/predictions", responses={422: says_problem("A filter is malformed"), **_UNAVAILABLE})
-async def list_predictions(wanted: Annotated[PredictionFilters, Query()], services: UseServices) -> PredictionPage:
-    """Predictions, the newest first. Where there are more, `next_cursor` asks for them as `cursor`."""
+@router.get(
+    "/v1/predictions",
+    response_model=PredictionPage,
+    responses={**LISTING_SAYS, 422: says_problem("A filter is malformed"), **_UNAVAILABLE},
+)
+async def list_predictions(
+    wanted: Annotated[PredictionFilters, Query()], request: Request, response: Response, services: UseServices
+) -> PredictionPage | Response:
+    """Predictions, the newest first. Where there are more, `next_cursor` asks for them as `cursor`.
+
+    As lines of JSON, CSV or Parquet where `Accept` asks for one: then all of them.
+    """
     filters = Filters(
         model=wanted.model,
         version=wanted.version,
@@ -127,9 +140,16 @@ async def list_predictions(wanted: Annotated[PredictionFilters, Query()], servic
         since=wanted.since.timestamp() if wanted.since else None,
         until=wanted.until.timestamp() if wanted.until else None,
     )
-    cursor = str(wanted.cursor) if wanted.cursor else None
-    page = await asyncio.to_thread(services.predictions.list, filters, limit=wanted.limit, cursor=cursor)
-    return PredictionPage(predictions=[_shown(record) for record in page.records], next_cursor=page.cursor)
+
+    def read(limit: int, cursor: str | None) -> tuple[list[PredictionRecord], str | None]:
+        found = services.predictions.list(filters, limit=limit, cursor=cursor)
+        return [_shown(record) for record in found.records], found.cursor
+
+    if (media_type := file_wanted(request)) is not None:
+        return await export("predictions", media_type, PREDICTIONS, wanted, read)
+    records, next_cursor = await page(wanted, read)
+    response.headers.update(VARY)
+    return PredictionPage(predictions=records, next_cursor=next_cursor)
 
 
 def _shown(record: Record) -> PredictionRecord:

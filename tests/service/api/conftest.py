@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -26,6 +27,7 @@ from tests.service.api.support import (
     MAX_BODY_BYTES,
     MAX_BUFFERED_BYTES,
     MAX_ROWS,
+    Asked,
     CountingEngine,
     Supervised,
     loaded,
@@ -97,12 +99,20 @@ def services(
         follower,
         store.control,
         store.predictions,
-        FeedbackParts(Intake(Listener({"expert": 2}), store), store.feedback, store),
+        FeedbackParts(Intake(Listener({"expert": 2}), store), store.feedback, store, store.reports),
         BodyBudget(MAX_BUFFERED_BYTES),
         fleet=supervised.fleet,
         changes=supervised,
         is_removable=lambda ref: ref.model != "mood",
     )
+
+
+@pytest.fixture
+def asked(services: Services) -> Asked:
+    """In the place of who measures."""
+    asked = Asked()
+    object.__setattr__(services, "feedback", replace(services.feedback, evaluation=asked))
+    return asked
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
-"""An engine that counts, one end of a connection, and what every answer must be."""
+"""An engine that counts, who measures and never answers, one end of a connection, and what every answer must be."""
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -9,13 +9,18 @@ from uuid import UUID
 import httpx
 import numpy as np
 from fastapi import FastAPI
+from pydantic import BaseModel
 
 from models.preprocess import Tensors
+from models.samples import sample_rows
 from service.api.schemas import PredictAnswer
 from service.domain import Deadline, Execution, Loading, Precision, Ref, Wish
+from service.errors import LoopUnavailable
+from service.learning.picture import Form
+from service.learning.questions import DriftQuestion, Question
 from service.registry.catalog import Catalog
 from service.registry.fleet import Standing, VersionState
-from service.store.base import AliasMove, Tag, WishChange
+from service.store.base import AliasMove, StoredReport, Tag, WishChange
 from service.wire.inference import Outputs
 from service.wire.statistics import Statistics
 from tests.fakes import FakeFleet
@@ -100,6 +105,9 @@ class Supervised:
         for ref in [ref for ref in self.fleet.view.versions if ref.model == model]:
             self._show(ref, None)
 
+    async def keep_report(self, report: StoredReport) -> None:
+        await self.store.keep_report(report)
+
     async def erase(self, ids: Sequence[str]) -> int:
         return await self.store.erase(ids)
 
@@ -112,6 +120,21 @@ class Supervised:
         self.fleet.show(ref, standing)
         if standing is None and self.engine is not None:
             self.engine.ready -= {ref}
+
+
+class Asked:
+    """Remembers what was asked of models, and never answers but with pictures."""
+
+    def __init__(self) -> None:
+        self.questions: list[Question | DriftQuestion] = []
+
+    async def evaluate(self, question: Question | DriftQuestion) -> Mapping[str, Any]:
+        self.questions.append(question)
+        raise LoopUnavailable
+
+    async def draw(self, question: Question | DriftQuestion, form: Form) -> bytes:
+        self.questions.append(question)
+        return form.encode()
 
 
 def send(app: FastAPI, path: str, content: bytes, headers: dict[str, str]) -> httpx.Response:
@@ -195,3 +218,24 @@ def checked(response: httpx.Response, num_rows: int) -> dict[str, Any]:
     assert {one.version for one in ids} == {7}
     assert len(set(ids)) == num_rows
     return body
+
+
+def keeps_to(kind: type[BaseModel], body: Any) -> bool:
+    """Whether every member of an answer is in its schema, and all are there that have to be; those within it too."""
+    return shape_of(kind.model_validate(body).model_dump(by_alias=True, exclude_unset=True)) == shape_of(body)
+
+
+def shape_of(value: Any) -> Any:
+    """The names in a document, without its values."""
+    match value:
+        case dict():
+            return {name: shape_of(one) for name, one in value.items()}
+        case list():
+            return [shape_of(one) for one in value]
+    return None
+
+
+def rows_for(catalog: Catalog, model: str, count: int) -> list[Any]:
+    """Instances that a model takes."""
+    contract = next(iter(catalog.models[model].versions.values())).manifest.input
+    return [row if isinstance(row, str) else row.tolist() for row in sample_rows(contract, count)]

@@ -13,7 +13,6 @@ from service.errors import (
     InvalidInput,
     Misconfigured,
     NotServing,
-    NotSupported,
     ServoloopError,
     Unavailable,
     Unknown,
@@ -24,7 +23,7 @@ API, OPERATIONS = ROOT / "docs" / "api.md", ROOT / "docs" / "operations.md"
 PROTOCOL = ROOT / "docs" / "inference-protocol.md"
 # These stand for several errors, or are read by no client, or are said where errors have no types.
 NEVER_SAID = {ServoloopError, InvalidInput, Unknown, Unavailable, ClientLeft, Misconfigured, Forced}
-NEVER_SAID |= {NotServing, NotSupported}
+NEVER_SAID |= {NotServing}
 # What is said before there is a request, or by what surrounds ours.
 BESIDE = {
     400: {"malformed-request"},

@@ -1,19 +1,17 @@
 """Live evaluation over HTTP."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 import pytest
 
-from service.api.deps import FeedbackParts, Services
-from service.errors import LoopUnavailable
-from service.learning.picture import Form
+from service.api.evaluation_schemas import EvaluationInfo
 from service.learning.questions import Question
 from service.registry.catalog import Catalog
-from tests.service.api.support import problem_of
+from tests.service.api.support import MAX_ROWS, Asked, keeps_to, problem_of, rows_for
 from tests.stores import OpenStore, open_seen
 
 URL = "/v1/models/mood/evaluation"
@@ -23,29 +21,6 @@ URL = "/v1/models/mood/evaluation"
 def store(tmp_path_factory: pytest.TempPathFactory, catalog: Catalog) -> OpenStore:
     """Of each test's own, with every version seen."""
     return open_seen(tmp_path_factory.mktemp("store"), catalog)
-
-
-class Asked:
-    """Remembers what was asked, and never answers."""
-
-    def __init__(self) -> None:
-        self.questions: list[Question] = []
-
-    async def evaluate(self, question: Question) -> Mapping[str, Any]:
-        self.questions.append(question)
-        raise LoopUnavailable
-
-    async def draw(self, question: Question, form: Form) -> bytes:
-        self.questions.append(question)
-        return form.encode()
-
-
-@pytest.fixture
-def asked(services: Services, any_app: Any) -> Asked:
-    asked = Asked()
-    parts = services.feedback
-    object.__setattr__(services, "feedback", FeedbackParts(parts.intake, parts.events, asked))
-    return asked
 
 
 async def test_what_was_said_of_predictions_is_what_a_model_is_measured_by(client: httpx.AsyncClient) -> None:
@@ -70,12 +45,65 @@ async def test_what_was_said_of_predictions_is_what_a_model_is_measured_by(clien
     assert (await client.get(URL, params={"version": 2})).json()["predictions"] == 0
 
 
-async def test_the_answer_keeps_to_its_schema(client: httpx.AsyncClient) -> None:
-    document = (await client.get("/openapi.json")).json()
-    shape = document["components"]["schemas"]["EvaluationInfo"]
-    for model in ("mood", "rent", "sensors", "motion", "clothes"):
-        found = (await client.get(f"/v1/models/{model}/evaluation")).json()
-        assert set(shape["required"]) <= found.keys() <= shape["properties"].keys()
+async def labelled(
+    client: httpx.AsyncClient, catalog: Catalog, model: str, count: int, *, right: bool = True, **tags: str
+) -> None:
+    """So many predictions of which somebody says that they are right, or wrong."""
+    labels = catalog.models[model].versions[1].manifest.labels
+    for _ in range(count // MAX_ROWS):
+        body = {"instances": rows_for(catalog, model, MAX_ROWS), "parameters": {"tags": tags}}
+        answer = (await client.post(f"/v1/models/{model}/predict", json=body)).json()
+        items = [
+            {"prediction_id": one, **said_of(prediction, labels, right=right)}
+            for one, prediction in zip(answer["prediction_ids"], answer["predictions"], strict=True)
+        ]
+        told = (await client.post("/v1/feedback", json=items)).json()
+        assert told["accepted"] == MAX_ROWS
+
+
+def said_of(prediction: dict[str, Any], labels: Sequence[str], *, right: bool) -> dict[str, Any]:
+    match prediction:
+        case {"label": label}:
+            return {"label": label if right else next(one for one in labels if one != label)}
+        case {"labels": several}:
+            return {"label": [one["label"] for one in several] if right else []}
+        case {"value": value}:
+            return {"value": value if right else value + 1}
+    return {"rating": 5 if right else 1}
+
+
+async def test_the_answer_keeps_to_its_schema(client: httpx.AsyncClient, catalog: Catalog) -> None:
+    for model in catalog.models:
+        url = f"/v1/models/{model}/evaluation"
+        assert keeps_to(EvaluationInfo, (await client.get(url)).json())
+        for country in ("DE", "FR"):
+            await labelled(client, catalog, model, 32, country=country)
+        found = (await client.get(url, params={"buckets": 3, "by": "country"})).json()
+        assert keeps_to(EvaluationInfo, found)
+        assert found["n"] == sum(group["n"] for group in found["slices"]["groups"])
+        assert found["n"] == (0 if model == "motion" else 64)
+
+
+async def test_groups_that_differ_in_a_tag_are_told_apart(client: httpx.AsyncClient, catalog: Catalog) -> None:
+    await labelled(client, catalog, "mood", 40, country="DE", tier="a")
+    await labelled(client, catalog, "mood", 32, right=False, country="FR", tier="a")
+    await labelled(client, catalog, "mood", 8, country="IT")
+    found = (await client.get(URL, params={"by": "country"})).json()
+    slices = found["slices"]
+    assert found["n"] == 80
+    assert (slices["tag"], slices["minimum_n"], slices["suppressed"], slices["omitted"]) == (
+        "country",
+        30,
+        ["country:IT"],
+        0,
+    )
+    german, french = slices["groups"]
+    assert (german["slice"], german["n"], german["predictions"]) == ("country:DE", 40, 40)
+    assert (french["metrics"]["accuracy"]["value"], french["differences"]["accuracy"]["value"]) == (0.0, -1.0)
+    assert slices["worst"] == {"slice": "country:FR", "is_shown": True}
+    within = (await client.get(URL, params={"by": "country", "slice": "tier:a"})).json()["slices"]
+    assert [group["predictions"] for group in within["groups"]] == [None, None]
+    assert (await client.get(URL)).json().get("slices") is None
 
 
 async def test_without_more_words_the_last_seven_days_are_meant(client: httpx.AsyncClient, asked: Asked) -> None:
@@ -90,11 +118,12 @@ async def test_without_more_words_the_last_seven_days_are_meant(client: httpx.As
 
 async def test_a_window_is_said_as_a_length_or_by_its_ends(client: httpx.AsyncClient, asked: Asked) -> None:
     await client.get(URL, params={"window": "90m", "until": "2026-01-31T08:00:00Z"})
-    await client.get(URL, params={"since": "2026-01-31T08:00:00Z", "role": "all", "matured": "true", "version": 3})
+    since = "2026-01-31T08:00:00Z"
+    await client.get(URL, params={"since": since, "role": "all", "matured": "true", "version": 3, "by": "país"})
     end = datetime(2026, 1, 31, 8, tzinfo=UTC).timestamp()
     assert asked.questions == [
         Question("mood", since=end - 90 * 60, until=end),
-        Question("mood", version=3, role=None, since=end, matured=True),
+        Question("mood", version=3, role=None, since=end, matured=True, by="país"),
     ]
 
 
@@ -111,6 +140,8 @@ async def test_a_window_is_said_as_a_length_or_by_its_ends(client: httpx.AsyncCl
         {"version": 0},
         {"matured": "maybe"},
         {"colour": "a"},
+        {"by": "country:DE"},
+        {"by": "c" * 257},
     ],
 )
 async def test_malformed_filters_are_refused(client: httpx.AsyncClient, wrong: dict[str, Any]) -> None:

@@ -22,6 +22,8 @@ def test_without_a_command_help_is_shown(run: Run) -> None:
         "verify",
         "predict",
         "models",
+        "evaluation",
+        "drift",
         "alias",
         "load",
         "unload",
@@ -61,4 +63,9 @@ def test_a_store_s_password_is_never_shown(run: Run, monkeypatch: pytest.MonkeyP
     assert result.exit_code == 1
     assert "store_url: " in result.output
     assert "postgresql://user:password@host:5432/database" in result.output
+    assert "hunter2" not in result.output
+    monkeypatch.setenv("SERVOLOOP_STORE_URL", "postgresql://ann:hunter2@host/db")
+    monkeypatch.setenv("SERVOLOOP_DRIFT_ROWS", "100")
+    result = run(["serve"])
+    assert "the configuration is wrong: SERVOLOOP_DRIFT_MINIMUM_ROWS is more than" in result.output
     assert "hunter2" not in result.output

@@ -5,10 +5,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from uuid_utils import uuid7
 
-from service.cli.feedback_files import Format, read_items, write_events
+from service.cli.feedback_files import read_items, write_events
+from service.store.row_files import Format
 from servoloop import Client
 from tests.service.cli.conftest import Run
 
@@ -78,6 +80,34 @@ def test_what_is_exported_can_be_taken_in(run: Run, url: str, prediction: str, t
     assert [run(["feedback", "import", path, "--url", url]).stdout for _ in range(2)] == ["4 joined\n", "4 duplicate\n"]
 
 
+@pytest.mark.parametrize(
+    ("name", "accept"),
+    [
+        ("feedback.ndjson", "application/x-ndjson"),
+        ("feedback.csv", "text/csv"),
+        ("feedback.parquet", "application/vnd.apache.parquet"),
+    ],
+)
+def test_what_the_api_exports_is_what_the_command_does_and_can_be_taken_in(
+    run: Run, url: str, prediction: str, tmp_path: Path, name: str, accept: str
+) -> None:
+    source = f"api's {name}"
+    with Client(url) as client:
+        client.feedback(prediction, label="positive", source=source, actor='ann,\u00e9 "a"')
+        client.feedback(prediction, rating=4.5, source=source)
+        client.feedback(prediction, kind="retraction", source=source)
+    answer = httpx.get(f"{url}/v1/feedback", params={"source": source}, headers={"Accept": accept})
+    from_api, from_command = tmp_path / f"api-{name}", tmp_path / name
+    from_api.write_bytes(answer.content)
+    run(["feedback", "export", from_command, "--source", source, "--url", url])
+    items = [list(read_items(path, Format.of(path))) for path in (from_api, from_command)]
+    assert items[0] == items[1]
+    if name.endswith(".csv"):
+        assert from_api.read_bytes() == from_command.read_bytes()
+    assert run(["feedback", "import", from_api, "--url", url]).stdout == "3 joined\n"
+    assert run(["feedback", "import", from_command, "--url", url]).stdout == "3 duplicate\n"
+
+
 def test_a_file_is_taken_in_once(run: Run, url: str, prediction: str, tmp_path: Path) -> None:
     path = tmp_path / "once.csv"
     with path.open("w", newline="") as file:
@@ -143,8 +173,8 @@ def test_several_labels_survive_a_file(tmp_path: Path, name: str) -> None:
         "source": "user",
         "label": ["a", "b,c"],
         "principal": "x",
-        "labelled_at": "t",
-        "received_at": "t",
+        "labelled_at": "2026-01-31T08:00:00Z",
+        "received_at": "2026-01-31T08:00:00.123000Z",
         "status": "joined",
     }
     path = tmp_path / name

@@ -10,7 +10,8 @@ from PIL import Image
 
 from service.errors import NotSupported
 from service.learning.evaluator import Evaluator
-from service.learning.picture import Form, draw
+from service.learning.picture import Form
+from service.learning.picture import draw_evaluation as draw
 from service.learning.questions import Question
 from tests.service.learning.support import HOUR, NOW, predict
 from tests.stores import OpenStore, a_record, an_event

@@ -6,6 +6,7 @@ import tempfile
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,15 @@ from prometheus_client import CollectorRegistry
 from service.domain import Ref
 from service.errors import BrokenContract, LoopUnavailable, StoreUnavailable, UnknownModel
 from service.learning.loop_client import LoopClient
-from service.learning.questions import Question
+from service.learning.questions import DriftQuestion, Question
 from service.learning.server import LoopServer
-from service.telemetry.instruments import LoopTelemetry, Standing
+from service.telemetry.quality import LoopTelemetry, Standing, Unlabelled
 from service.wire.frames import Frame, Kind
 from service.wire.link import Link
 from tests.patience import PATIENCE
 
 
-class Evaluator:
+class Measures:
     """Answers with what it was asked, unless it is to fail."""
 
     def __init__(self) -> None:
@@ -31,6 +32,7 @@ class Evaluator:
         self.num_looks = 0
         self.threads: set[str] = set()
         self.stand: list[Standing] = []
+        self.unlabelled: list[Unlabelled] = []
 
     def catch_up(self) -> int:
         self.num_looks += 1
@@ -39,19 +41,19 @@ class Evaluator:
             raise self.fail
         return 0
 
-    def standings(self) -> list[Standing]:
-        return self.stand
+    def standings(self) -> tuple[list[Standing], list[Unlabelled]]:
+        return self.stand, self.unlabelled
 
-    def evaluate(self, question: Question) -> dict[str, Any]:
+    def answer(self, question: Question | DriftQuestion) -> dict[str, Any]:
         self.threads.add(threading.current_thread().name)
         if self.fail is not None:
             raise self.fail
-        return question.to_facts()
+        return asdict(question)
 
 
 @pytest.fixture
-def evaluator() -> Evaluator:
-    return Evaluator()
+def measures() -> Measures:
+    return Measures()
 
 
 @pytest.fixture
@@ -64,9 +66,9 @@ def listener() -> Iterator[socket.socket]:
 
 @asynccontextmanager
 async def serving(
-    listener: socket.socket, evaluator: Any, registry: CollectorRegistry | None = None
+    listener: socket.socket, measures: Any, registry: CollectorRegistry | None = None
 ) -> AsyncIterator[LoopServer]:
-    server = LoopServer(evaluator, LoopTelemetry(registry or CollectorRegistry()), every=0.0)
+    server = LoopServer(measures, LoopTelemetry(registry or CollectorRegistry()), every=0.0)
     links: list[Link] = []
 
     def connection() -> Link:
@@ -89,12 +91,12 @@ def path_of(listener: socket.socket) -> Path:
     return Path(listener.getsockname())
 
 
-async def test_a_question_is_answered(listener: socket.socket, evaluator: Evaluator) -> None:
+async def test_a_question_is_answered(listener: socket.socket, measures: Measures) -> None:
     question = Question("fashion", version=2, role=None, since=1.5, until=7.0, slice="tier:a", matured=True)
-    async with serving(listener, evaluator), LoopClient(path_of(listener)) as client:
-        assert await client.evaluate(question) == question.to_facts()
-    assert evaluator.num_looks >= 1
-    assert len(evaluator.threads) == 1
+    async with serving(listener, measures), LoopClient(path_of(listener)) as client:
+        assert await client.evaluate(question) == asdict(question)
+    assert measures.num_looks >= 1
+    assert len(measures.threads) == 1
 
 
 @pytest.mark.parametrize(
@@ -106,38 +108,38 @@ async def test_a_question_is_answered(listener: socket.socket, evaluator: Evalua
     ],
 )
 async def test_what_goes_wrong_is_told(
-    listener: socket.socket, evaluator: Evaluator, fault: Exception, error: type[Exception]
+    listener: socket.socket, measures: Measures, fault: Exception, error: type[Exception]
 ) -> None:
-    async with serving(listener, evaluator), LoopClient(path_of(listener)) as client:
+    async with serving(listener, measures), LoopClient(path_of(listener)) as client:
         await client.evaluate(Question("fashion"))
-        evaluator.fail = fault if not isinstance(fault, RuntimeError) else None
+        measures.fail = fault if not isinstance(fault, RuntimeError) else None
         if isinstance(fault, RuntimeError):
-            evaluator.evaluate = lambda question: 1 / 0  # type: ignore[method-assign,assignment,return-value]
+            measures.answer = lambda question: 1 / 0  # type: ignore[method-assign,assignment,return-value]
         with pytest.raises(error):
             await client.evaluate(Question("fashion"))
-        evaluator.fail = None
+        measures.fail = None
 
 
 async def test_a_store_that_is_away_ends_nothing(
-    listener: socket.socket, evaluator: Evaluator, caplog: pytest.LogCaptureFixture
+    listener: socket.socket, measures: Measures, caplog: pytest.LogCaptureFixture
 ) -> None:
-    evaluator.fail = StoreUnavailable("the disk is gone")
-    async with serving(listener, evaluator), LoopClient(path_of(listener)) as client:
+    measures.fail = StoreUnavailable("the disk is gone")
+    async with serving(listener, measures), LoopClient(path_of(listener)) as client:
         with pytest.raises(StoreUnavailable):
             await client.evaluate(Question("fashion"))
-        evaluator.fail = None
+        measures.fail = None
         assert (await client.evaluate(Question("fashion")))["model"] == "fashion"
     assert caplog.text.count("can't be followed") == 1
 
 
-async def test_how_versions_stand_is_shown(listener: socket.socket, evaluator: Evaluator) -> None:
+async def test_how_versions_stand_is_shown(listener: socket.socket, measures: Measures) -> None:
     registry = CollectorRegistry()
     ref = Ref("fashion", 2)
-    evaluator.stand = [
+    measures.stand = [
         Standing(ref, "accuracy", 0.5, 0.25, 0.75, labelled=4, predictions=16),
         Standing(Ref("rent", 1), "mae", 3.0, None, None, labelled=1, predictions=0),
     ]
-    async with serving(listener, evaluator, registry), LoopClient(path_of(listener)) as client:
+    async with serving(listener, measures, registry), LoopClient(path_of(listener)) as client:
         await client.evaluate(Question("fashion"))
 
     def shown(name: str, **labels: str) -> float | None:
@@ -158,8 +160,8 @@ async def test_without_a_loop_process_a_client_hears_so(listener: socket.socket)
             await client.evaluate(Question("fashion"))
 
 
-async def test_what_is_no_question_cuts_the_peer_off(listener: socket.socket, evaluator: Evaluator) -> None:
-    async with serving(listener, evaluator):
+async def test_what_is_no_question_cuts_the_peer_off(listener: socket.socket, measures: Measures) -> None:
+    async with serving(listener, measures):
         loop = asyncio.get_running_loop()
         _, link = await loop.create_unix_connection(lambda: Link(lambda _: None), str(path_of(listener)))
         link.send(Frame(Kind.RECORD, 1))

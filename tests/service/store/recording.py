@@ -11,7 +11,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from service.store.base import Filters, Input, Record
+from service.store.base import Filters, Input, Record, Stores
 from service.store.prediction_log import PredictionLog
 from service.store.record_queue import LogPolicy
 from service.store.server import RecorderServer, Retention
@@ -67,10 +67,9 @@ class Place:
     @asynccontextmanager
     async def recorder(self) -> AsyncIterator[RecorderServer]:
         retention = Retention(keep=90 * DAY, pending=DAY, every=60.0, portion=2)
-        control = self.gate.store.control
-        server = RecorderServer(
-            control, self.gate, self.feedback, self.gate.store.erasure, self.telemetry, retention, self.clock
-        )
+        opened = self.gate.store
+        stores = Stores(opened.control, self.gate, self.feedback, opened.erasure, opened.reports)
+        server = RecorderServer(stores, self.telemetry, retention, self.clock)
         links: list[Link] = []
 
         def connection() -> Link:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from sqlalchemy import select
 
-from service.errors import BrokenContract
 from service.domain import Ref
+from service.errors import BrokenContract
 from service.store.base import Filters, Input, Record
 from service.store.databases import transaction
 from service.store.messages import inputs_in, record_frame

@@ -1,6 +1,5 @@
 """Processes that answer as one: asked of real ones, because each keeps its numbers for as long as it lives."""
 
-import math
 import os
 import subprocess
 import sys
@@ -9,8 +8,7 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 
 from service.domain import Ref
-from service.telemetry.instruments import HttpTelemetry, LoopTelemetry, Standing, expose
-from tests.fakes import sample
+from service.telemetry.instruments import HttpTelemetry, expose
 
 COUNT_ONE = """
 import sys
@@ -68,18 +66,3 @@ def test_stages_are_told_apart_from_ten_microseconds_on(registry: CollectorRegis
     assert registry.get_sample_value(
         "servoloop_stage_duration_seconds_bucket", {"model": "fashion", "stage": "parse", "le": "1e-05"}
     )
-
-
-def test_what_stands_no_more_is_no_number(registry: CollectorRegistry) -> None:
-    telemetry = LoopTelemetry(registry)
-    first = Standing(Ref("fashion", 1), "accuracy", 0.5, 0.25, 0.75, labelled=4, predictions=16)
-    second = Standing(Ref("rent", 1), "mae", 3.0, None, None, labelled=1, predictions=0)
-    telemetry.show([first, second])
-    telemetry.show([first._replace(value=0.6)])
-    assert (
-        sample(registry, "servoloop_online_metric", {"model": "fashion", "version": "1", "metric": "accuracy"}) == 0.6
-    )
-    gone = sample(registry, "servoloop_online_metric", {"model": "rent", "version": "1", "metric": "mae"})
-    assert math.isnan(gone)
-    telemetry.show([second])
-    assert sample(registry, "servoloop_online_metric", {"model": "rent", "version": "1", "metric": "mae"}) == 3.0
