@@ -88,16 +88,19 @@ class Evaluation:
 class Compared:
     """How far rows are from those of a reference; None, with the `reason`, where that can't be said.
 
-    `psi` is the population stability index in nats, above `threshold` they count as drifted; `jensen_shannon` is the
-    divergence in bits, 0 to 1, of which that may follow too. `reference` and `counts` say how many rows are in each
-    bin: between `edges`, where the outer bins take what lies beyond, or with each of `labels`.
+    `psi` is the population stability index in nats, `jensen_shannon` the divergence in bits, 0 to 1. They count as
+    drifted where either is above its threshold, and the index above `psi_noise`, what chance gives as well.
+    `reference` and `counts` say how many rows are in each bin: between `edges`, where the outer bins take what lies
+    beyond, or with each of `labels`.
     """
 
     psi: float | None
     jensen_shannon: float | None
     n: int
     reference_n: int
-    threshold: float | None
+    psi_threshold: float
+    jensen_shannon_threshold: float
+    psi_noise: float | None
     drifted: bool | None
     reason: str | None
     edges: Sequence[float] | None

@@ -21,14 +21,17 @@ _FALSE_ALARMS = 0.001
 class Drift:
     """How far n rows are from the reference's; None, with the reason, where that can't be said.
 
-    `psi` is in nats, `jensen_shannon` in bits, 0 to 1. `threshold` is the index above which rows count as drifted.
+    `psi` is in nats, `jensen_shannon` in bits, 0 to 1. Rows count as drifted where either is above its threshold, and
+    the index above `psi_noise`, what chance gives as well.
     """
 
     psi: float | None
     jensen_shannon: float | None
     n: int
     reference_n: int
-    threshold: float | None
+    psi_threshold: float
+    jensen_shannon_threshold: float
+    psi_noise: float | None
     drifted: bool | None
     reason: str | None = None
 
@@ -83,18 +86,18 @@ def drift(
     times; of several `comparisons`, in any of them. Bins in which the smaller of both would not have one row are taken
     together. Raises ValueError when they don't fit.
     """
+    thresholds = psi_threshold, jensen_shannon_threshold
     reference_n, n = int(np.sum(reference_counts)), int(np.sum(counts))
     reference_counts, counts = _pooled(*_fitting(reference_counts, counts))
     try:
         index, divergence = psi(reference_counts, counts), jensen_shannon(reference_counts, counts)
     except Undefined as undefined:
-        return Drift(None, None, n, reference_n, None, None, str(undefined))
+        return Drift(None, None, n, reference_n, *thresholds, None, None, str(undefined))
     noise = psi_noise(len(counts), reference_n, n, level=1 - _FALSE_ALARMS / comparisons)
-    threshold = max(psi_threshold, noise)
     if n < minimum_n:
-        return Drift(index, divergence, n, reference_n, threshold, None, f"fewer than {minimum_n} rows")
-    drifted = index > threshold or (divergence > jensen_shannon_threshold and index > noise)
-    return Drift(index, divergence, n, reference_n, threshold, drifted)
+        return Drift(index, divergence, n, reference_n, *thresholds, noise, None, f"fewer than {minimum_n} rows")
+    drifted = index > noise and (index > psi_threshold or divergence > jensen_shannon_threshold)
+    return Drift(index, divergence, n, reference_n, *thresholds, noise, drifted)
 
 
 def _fitting(reference_counts: Array, counts: Array) -> tuple[Array, Array]:

@@ -171,7 +171,11 @@ class ComparedInfo(BaseModel):
     jensen_shannon: Annotated[float | None, Field(description="divergence in bits, 0 to 1")]
     n: int
     reference_n: int
-    threshold: Annotated[float | None, Field(description="of the index; above it they count as drifted")]
+    psi_threshold: Annotated[float, Field(description="above it they count as drifted")]
+    jensen_shannon_threshold: Annotated[float, Field(description="or above this one")]
+    psi_noise: Annotated[
+        float | None, Field(description="what chance alone makes of the index; where it is not above, nothing drifted")
+    ]
     drifted: Annotated[bool | None, Field(description="null where there are too few to say")]
     reason: Annotated[str | None, Field(description="why nothing is said")] = None
     edges: Annotated[list[float] | None, Field(description="of bins; the outer ones take what lies beyond")] = None

@@ -59,9 +59,14 @@ def distances_table(found: "Drift") -> "Table":
     """What was compared, the farthest first."""
     from rich.table import Table
 
-    table = Table("what", "PSI", "drifted above", "Jensen-Shannon, bits", "rows", "verdict")
-    for name, one in _compared(found)[:_MOST_SHOWN]:
-        figures = (_number(value) for value in (one.psi, one.threshold, one.jensen_shannon))
+    table = Table("what", "PSI", "by chance", "Jensen-Shannon, bits", "rows", "verdict")
+    compared = _compared(found)
+    if compared:
+        _, first = compared[0]
+        bounds = f"PSI above {first.psi_threshold:g} or Jensen-Shannon above {first.jensen_shannon_threshold:g}"
+        table.caption = f"drifted: {bounds}, and PSI above what chance gives"
+    for name, one in compared[:_MOST_SHOWN]:
+        figures = (_number(value) for value in (one.psi, one.psi_noise, one.jensen_shannon))
         table.add_row(name, *figures, str(one.n), _verdict(one))
     return table
 

@@ -32,18 +32,19 @@ class _Read:
 
 
 class LatestFeatures:
-    """Reads each input once, while it is among the latest."""
+    """Reads each input once, while it is among the latest `rows`, or as many more as are asked for."""
 
-    def __init__(self, inputs: KeptInputs) -> None:
+    def __init__(self, inputs: KeptInputs, rows: int) -> None:
         self._inputs = inputs
+        self._rows = rows
         self._read: dict[Ref, _Read] = {}
 
     def of(self, ref: Ref, watched: Watched, since: float, *, limit: int) -> dict[str, Array]:
-        """The values (n,) of each feature that the reference has. Raises StoreUnavailable.
+        """The values (n,) of each feature that the reference has, of the latest. Raises StoreUnavailable.
 
         Of inputs that came as callers give them: those that came prepared have other numbers.
         """
-        wanted = _within(self._inputs.latest_inputs(ref, since, limit=limit), _MOST_BYTES)
+        wanted = _within(self._inputs.latest_inputs(ref, since, limit=max(limit, self._rows)), _MOST_BYTES)
         known = self._read.setdefault(ref, _Read())
         known.rows = {one: known.rows[one] for one in wanted if one in known.rows}
         new = [one for one in wanted if one not in known.rows]
@@ -55,9 +56,8 @@ class LatestFeatures:
                 known.names = list(found)
                 columns = np.column_stack(list(found.values())).astype(np.float64)
                 known.rows |= {one.prediction_id: row for one, row in zip(raw, columns, strict=True)}
-        if not known.rows:
-            return {}
-        return dict(zip(known.names, np.stack(list(known.rows.values())).T, strict=True))
+        latest = [known.rows[one] for one in wanted[:limit] if one in known.rows]
+        return dict(zip(known.names, np.stack(latest).T, strict=True)) if latest else {}
 
     def forget(self, but: Collection[Ref]) -> None:
         """Of all other versions."""

@@ -144,14 +144,18 @@ class LiveModel:
             if those.any()
         ]
 
-    def judged(self, version: int, since: float, until: float) -> tuple[Array, Array] | None:
-        """How sure a version was of what it predicted (n,), and whether that was right (n,), of labelled predictions.
+    def judged(
+        self, version: int, since: float, until: float, *, most: int | None = None
+    ) -> tuple[Array, Array] | None:
+        """How sure a version was of what it predicted (n,), and whether that was right (n,), of labelled predictions;
+        of more than `most`, of the latest.
 
         None for tasks in which it is not sure of one label.
         """
         table = self._table
         chosen = self._chosen(Selection(version, None, since, until)) & (table["state"] == LABELLED)
-        return self._task.judged(table, table.chosen(chosen))
+        rows = table.chosen(chosen)
+        return self._task.judged(table, rows if most is None else _latest(rows, table["time"], most))
 
     def label_delay(self, selection: Selection) -> dict[float, float]:
         """Seconds from a prediction to its label, by quantile."""
@@ -167,9 +171,7 @@ class LiveModel:
         rows = np.flatnonzero(table["there"] & (table["state"] == LABELLED))
         if not len(rows):
             return None
-        received = table["received"][rows]
-        if len(rows) > _LATEST_LABELS:
-            rows = rows[np.argpartition(received, -_LATEST_LABELS)[-_LATEST_LABELS:]]
+        rows = _latest(rows, table["received"], _LATEST_LABELS)
         return float(np.quantile((table["received"][rows] - table["time"][rows]) / 1000, _MATURE_SHARE))
 
     @property
@@ -226,3 +228,8 @@ class LiveModel:
     def _tagged(self, name: str) -> Array:
         tag = self._tags.get(name, -1)
         return np.isin(self._table["tags"], [number for tags, number in self._tag_sets.items() if tag in tags])
+
+
+def _latest(rows: Array, times: Array, most: int) -> Array:
+    """Of places, those with the latest times."""
+    return rows if len(rows) <= most else rows[np.argpartition(times[rows], -most)[-most:]]

@@ -47,7 +47,7 @@ class Monitor:
         self._model = model
         self._policy = policy
         self._clock = clock
-        self._features = LatestFeatures(log)
+        self._features = LatestFeatures(log, policy.rows)
 
     def answer(self, question: DriftQuestion) -> dict[str, Any]:
         """As GET /v1/models/{model}/drift answers it. Raises UnknownModel or StoreUnavailable."""

@@ -32,9 +32,9 @@ class Calibration:
 
 def calibration(model: LiveModel, version: int, reference: Reference | None, until: float) -> Calibration:
     """By labelled predictions that were made before `until`, in seconds since 1970, where they are enough."""
-    judged = model.judged(version, _EVER, until)
+    judged = model.judged(version, _EVER, until, most=_MOST_ROWS)
     if judged is not None and len(judged[0]) >= _LEAST_ROWS:
-        confidence, correct = (values[-_MOST_ROWS:] for values in judged)
+        confidence, correct = judged
         return Calibration(Calibrator.fit(confidence, correct), "labels", len(confidence))
     if reference is not None and reference.confidence is not None and reference.right is not None:
         edges, counts = np.array(reference.confidence.edges), np.array(reference.confidence.counts)

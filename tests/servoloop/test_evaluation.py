@@ -54,7 +54,9 @@ FAR = {
     "jensen_shannon": 0.12,
     "n": 400,
     "reference_n": 1000,
-    "threshold": 0.2,
+    "psi_threshold": 0.2,
+    "jensen_shannon_threshold": 0.1,
+    "psi_noise": 0.04,
     "drifted": True,
     "edges": [0.0, 1.0, 2.0],
     "reference": [500, 500],
@@ -167,7 +169,7 @@ def test_drift_is_read_with_what_was_compared() -> None:
     assert (found.since, found.until) == ("2026-01-31T08:00:00Z", "2026-01-31T09:00:00Z")
     assert (found.reference_rows, found.reference_reason) == (1000, None)
     assert found.inputs["characters"] == Compared(
-        0.31, 0.12, 400, 1000, 0.2, True, None, [0.0, 1.0, 2.0], None, [500, 500], [100, 300]
+        0.31, 0.12, 400, 1000, 0.2, 0.1, 0.04, True, None, [0.0, 1.0, 2.0], None, [500, 500], [100, 300]
     )
     assert (found.inputs["tokens"].drifted, found.inputs["tokens"].reason) == (None, "fewer than 200 rows")
     assert found.predictions is not None

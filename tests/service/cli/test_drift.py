@@ -20,9 +20,9 @@ from tests.clothes import pictures, predict
 from tests.service.cli.conftest import Run, running
 from tests.stores import OpenStore, open_store
 
-FAR = Compared(0.31, 0.12, 400, 1000, 0.2, True, None, [0.0, 1.0], None, [1000], [400])
-NEAR = Compared(0.02, 0.01, 400, 1000, 0.2, False, None, None, ["a"], [1000], [400])
-FEW = Compared(0.5, 0.2, 7, 1000, 0.9, None, "fewer than 200 rows", None, ["a"], [1000], [7])
+FAR = Compared(0.31, 0.12, 400, 1000, 0.2, 0.1, 0.15, True, None, [0.0, 1.0], None, [1000], [400])
+NEAR = Compared(0.02, 0.01, 400, 1000, 0.2, 0.1, 0.15, False, None, None, ["a"], [1000], [400])
+FEW = Compared(0.5, 0.2, 7, 1000, 0.2, 0.1, 0.9, None, "fewer than 200 rows", None, ["a"], [1000], [7])
 
 
 def drift(**fields: Any) -> Drift:

@@ -228,6 +228,24 @@ def test_what_is_mature_is_told_by_what_came_lately() -> None:
     assert of(CLASSES, *early, *late).maturity == pytest.approx(50.0)
 
 
+def test_how_sure_it_was_and_whether_that_was_right_is_told_of_the_latest() -> None:
+    sure = [0.5, 0.9, 0.7, 0.8]
+    rows = [
+        classified([one, 1 - one, 0], "Bag" if one > 0.6 else "Boot", made=made)
+        for one, made in zip(sure, [10.0, 40.0, 20.0, 30.0], strict=True)
+    ]
+    model = of(CLASSES, *rows)
+    judged = model.judged(1, 0.0, 100.0)
+    assert judged is not None
+    confidence, correct = judged
+    assert sorted(confidence) == pytest.approx([0.5, 0.7, 0.8, 0.9])
+    assert not correct[np.argmin(confidence)]
+    assert correct.sum() == 3
+    latest = model.judged(1, 0.0, 100.0, most=2)
+    assert latest is not None
+    assert sorted(latest[0]) == pytest.approx([0.8, 0.9])
+
+
 # All of it
 
 

@@ -63,6 +63,8 @@ def test_each_input_is_read_once(store: OpenStore, measuring: Measuring, monkeyp
     for _ in range(2):
         measuring.answer(DriftQuestion("fashion", 1))
     assert sorted(asked) == sorted(first)
+    # Asked of few, it still knows the others.
+    assert measuring.answer(DriftQuestion("fashion", 1, rows=10))["inputs"]["pixel_mean"]["n"] == 10
     more = predict(store, pictures(30), seed=1)
     assert measuring.answer(DriftQuestion("fashion", 1))["inputs"]["pixel_mean"]["n"] == 280
     assert sorted(asked) == sorted([*first, *more])
