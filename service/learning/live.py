@@ -79,13 +79,14 @@ class LiveModel:
         self._table = Table({**common, **self._task.columns()})
         # Until something else is known, who asks again is told the same.
         self._reports: dict[Selection, Report] = {}
+        self._maturity: float | None = None
 
     def __len__(self) -> int:
         return int(self._table["there"].sum())
 
     def take(self, known: Sequence[Known]) -> None:
         """Rows of this model, in the order in which they became known."""
-        self._reports.clear()
+        self._forget_answers()
         # A prediction may come twice: what is known last counts.
         latest = list({one.prediction_id: one for one in known}.values())
         kept: list[Known] = []
@@ -100,7 +101,7 @@ class LiveModel:
 
     def forget_before(self, time: float) -> None:
         """Let go of predictions that were made before this time, in seconds since 1970."""
-        self._reports.clear()
+        self._forget_answers()
         self._table.compact(self._table["time"] >= round(time * 1000))
 
     def report(self, selection: Selection) -> Report:
@@ -167,12 +168,9 @@ class LiveModel:
 
         None where nothing is known.
         """
-        table = self._table
-        rows = np.flatnonzero(table["there"] & (table["state"] == LABELLED))
-        if not len(rows):
-            return None
-        rows = _latest(rows, table["received"], _LATEST_LABELS)
-        return float(np.quantile((table["received"][rows] - table["time"][rows]) / 1000, _MATURE_SHARE))
+        if self._maturity is None:
+            self._maturity = self._measured_maturity()
+        return self._maturity
 
     @property
     def versions(self) -> list[int]:
@@ -183,6 +181,18 @@ class LiveModel:
     def slices(self) -> list[str]:
         """Of the predictions that something is known of: name:value."""
         return sorted(self._tags)
+
+    def _measured_maturity(self) -> float | None:
+        table = self._table
+        rows = np.flatnonzero(table["there"] & (table["state"] == LABELLED))
+        if not len(rows):
+            return None
+        rows = _latest(rows, table["received"], _LATEST_LABELS)
+        return float(np.quantile((table["received"][rows] - table["time"][rows]) / 1000, _MATURE_SHARE))
+
+    def _forget_answers(self) -> None:
+        self._reports.clear()
+        self._maturity = None
 
     def _delays(self, rows: Array) -> dict[float, float]:
         if not len(rows):
@@ -231,5 +241,17 @@ class LiveModel:
 
 
 def _latest(rows: Array, times: Array, most: int) -> Array:
-    """Of places, those with the latest times."""
-    return rows if len(rows) <= most else rows[np.argpartition(times[rows], -most)[-most:]]
+    """Of places, those with the latest times, as far as 65,536 steps between the first and the last tell them apart.
+
+    Of as late ones the first. A partition would take fifty times as long where many times are the same.
+    """
+    if len(rows) <= most:
+        return rows
+    taken = times[rows]
+    first, span = taken.min(), int(np.ptp(taken))
+    steps = (taken - first) >> max(0, span.bit_length() - 16)
+    from_the_last = np.cumsum(np.bincount(steps)[::-1])
+    fullest = len(from_the_last) - 1 - int(np.searchsorted(from_the_last, most))
+    later = np.flatnonzero(steps > fullest)
+    as_late = np.flatnonzero(steps == fullest)[: most - len(later)]
+    return np.asarray(rows[np.concatenate([later, as_late])])
