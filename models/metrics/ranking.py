@@ -37,7 +37,7 @@ def areas(scores: Array, labels: Array) -> tuple[Estimate, Estimate]:
     influence = np.zeros(len(range(n)[looked_at]))
     ranked, precise, variances = [], [], []
     lacks_negative = lacks_positive = False
-    for column in _columns(scores, labels):
+    for column in _columns(scores, labels, looked_at):
         num_positive = int(column.of_positive.sum())
         if num_positive == 0:
             lacks_positive = True
@@ -47,7 +47,7 @@ def areas(scores: Array, labels: Array) -> tuple[Estimate, Estimate]:
         variances.append(precision * (1 - precision) / num_positive)
         lacks_negative |= num_positive == n
         if not lacks_negative:
-            area, parts = _area(column, looked_at)
+            area, parts = _area(column)
             ranked.append(area)
             influence += parts
     of_every_class = Estimate(None, n, reason="needs rows of every class")
@@ -81,27 +81,39 @@ def average_precision(scores: Array, labels: Array) -> Estimate:
 
 
 class _Column(NamedTuple):
-    """One label's rows: whole numbers (n,) in the order of their scores, which are positive (n,), and how many there
-    are of each number (K,), in all and of the positive."""
+    """One label's rows, their scores as whole numbers in the same order: how many there are of each number (K,), in all
+    and of the positive, and of m rows that are looked at, which number they have and whether they are positive."""
 
-    ranks: Array
-    positive: Array
     of_all: Array
     of_positive: Array
+    ranks: Array
+    positive: Array
 
 
-def _columns(scores: Array, labels: Array) -> Iterator[_Column]:
+def _columns(scores: Array, labels: Array, looked_at: slice) -> Iterator[_Column]:
     columns = scores[:, None] if scores.ndim == 1 else scores
-    for index in range(columns.shape[1]):
+    for index, (positives, positive) in enumerate(_positives(labels, columns.shape[1], looked_at)):
         column = np.ascontiguousarray(columns[:, index])
         ranks = column if column.dtype == np.uint16 else np.unique(column, return_inverse=True)[1]
-        positive = labels[:, index] if labels.ndim == 2 else labels == (1 if scores.ndim == 1 else index)
         of_all = np.bincount(ranks)
-        of_positive = np.bincount(ranks[np.flatnonzero(positive)], minlength=len(of_all))
-        yield _Column(ranks, positive, of_all, of_positive)
+        yield _Column(of_all, np.bincount(ranks[positives], minlength=len(of_all)), ranks[looked_at], positive)
 
 
-def _area(column: _Column, looked_at: slice) -> tuple[float, Array]:
+def _positives(labels: Array, num_columns: int, looked_at: slice) -> Iterator[tuple[Array, Array]]:
+    """Of each column, the places of its positive rows, and which of the rows that are looked at are positive."""
+    if labels.ndim == 2:
+        for index in range(num_columns):
+            yield np.flatnonzero(labels[:, index]), labels[looked_at, index]
+        return
+    classes = [1] if num_columns == 1 else range(num_columns)
+    # Small whole numbers are sorted in one go, which is sooner than a look for each class.
+    order = np.argsort(labels.astype(np.min_scalar_type(max(num_columns, 1))), kind="stable")
+    ends = np.cumsum(np.bincount(labels, minlength=max(num_columns, 2)))
+    for index in classes:
+        yield order[ends[index - 1] if index else 0 : ends[index]], labels[looked_at] == index
+
+
+def _area(column: _Column) -> tuple[float, Array]:
     """Return the area, and the influence on it of some rows: DeLong's placement values, centred and weighted."""
     of_positive, of_negative = column.of_positive, column.of_all - column.of_positive
     num_positive, num_negative = int(of_positive.sum()), int(of_negative.sum())
@@ -109,11 +121,10 @@ def _area(column: _Column, looked_at: slice) -> tuple[float, Array]:
     beaten = (np.cumsum(of_negative) - of_negative / 2) / num_negative
     beaten_by = (num_positive - np.cumsum(of_positive) + of_positive / 2) / num_positive
     area = float((of_positive * beaten).sum() / num_positive)
-    ranks = column.ranks[looked_at]
     influence = np.where(
-        column.positive[looked_at],
-        (beaten - area)[ranks] * (n / num_positive),
-        (beaten_by - area)[ranks] * (n / num_negative),
+        column.positive,
+        (beaten - area)[column.ranks] * (n / num_positive),
+        (beaten_by - area)[column.ranks] * (n / num_negative),
     )
     return area, influence
 
