@@ -11,7 +11,7 @@ from models.manifest import NAME_PATTERN, Metric, Target
 from service.domain import Precision
 from service.learning.instants import Instant
 from service.registry.fleet import VersionState
-from service.serving.parameters import Parameters, Text
+from service.serving.parameters import Parameters, TagText, Text
 from service.store.feedback import EventKind, EventState
 
 _VERSION = r"^[1-9][0-9]{0,8}$"
@@ -160,7 +160,7 @@ class ErasureFilters(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    tag: Annotated[Text, Field(description="name:value, as it was given with the predictions", examples=["user:7"])]
+    tag: Annotated[TagText, Field(description="name:value, as it was given with the predictions", examples=["user:7"])]
     model: Annotated[str | None, Field(pattern=NAME_PATTERN)] = None
     cursor: Annotated[UUID | None, Field(description="next_cursor of the answer before")] = None
 

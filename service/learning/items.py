@@ -110,6 +110,8 @@ class Listener:
 
     def tell(self, document: Any, principal: Principal, key: str | None = None) -> Told:
         """`key`: under which the item is kept once, where it has none itself."""
+        if not isinstance(document, dict):
+            return Told(None, "this is no object")
         try:
             item = FeedbackItem.model_validate(document)
         except ValidationError as error:

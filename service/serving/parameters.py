@@ -17,6 +17,13 @@ PRINTABLE = r"[^\x00-\x1f\x7f]"
 
 Text = Annotated[str, Field(min_length=1, max_length=256, pattern=f"^{PRINTABLE}+$")]
 
+_TAG_NAME = r"[^\x00-\x1f\x7f:]+"
+TagName = Annotated[str, Field(min_length=1, max_length=256, pattern=f"^{_TAG_NAME}$")]
+"""Without a colon, because that parts it from its value wherever a tag is asked for."""
+
+TagText = Annotated[str, Field(max_length=513, pattern=f"^{_TAG_NAME}:{PRINTABLE}+$")]
+"""name:value."""
+
 
 class Parameters(BaseModel):
     """How the answer is wanted."""
@@ -32,7 +39,7 @@ class Parameters(BaseModel):
         DEFAULT_PRIORITY, description=f"1 goes first, {LOWEST_PRIORITY} last; 0 is the same as 5"
     )
     key: Text | None = Field(None, description="routing key: the same key sees the same version")
-    tags: Annotated[dict[Text, Text], Field(max_length=32)] = Field({}, description="kept with the prediction")
+    tags: Annotated[dict[TagName, Text], Field(max_length=32)] = Field({}, description="kept with the prediction")
     external_ids: list[Text] = Field([], description="your own ids, one for each instance")
 
 
@@ -43,7 +50,7 @@ _EXPECTED = {
     "timeout_ms": "a positive number of milliseconds",
     "priority": f"a whole number from 0 to {LOWEST_PRIORITY}",
     "key": "1 to 256 printable characters",
-    "tags": "at most 32 names, each with a text, of 1 to 256 printable characters",
+    "tags": "at most 32 names, without a colon, each with a text, both of 1 to 256 printable characters",
     "external_ids": "an array of texts of 1 to 256 printable characters, one for each row",
 }
 _WHOLE = re.compile(r"[+-]?[0-9]{1,30}\Z")

@@ -280,7 +280,7 @@ ID = str(uuid7())
         ({"prediction_id": ID, "rating": 1, "labelled_at": "1969-12-31T08:00:00Z"}, "labelled_at", "before 1970"),
         ({"prediction_id": ID, "rating": 1, "mood": 1}, "mood", "Extra inputs"),
         ({"model": "Mood!", "external_id": "a", "rating": 1}, "model", "pattern"),
-        ([7], "body", "dictionary"),
+        ([7], "body", "no object"),
     ],
 )
 async def test_what_is_wrong_with_an_item_is_told(client: httpx.AsyncClient, item: Any, field: str, says: str) -> None:
