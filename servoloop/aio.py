@@ -98,8 +98,8 @@ class AsyncClient:
         Raises ServoloopError: what came before that may be kept.
         """
         results: list[FeedbackResult] = []
-        for group in calls.in_groups(items):
-            told = await self._run(calls.feedback_lines(group, uuid4().hex))
+        for lines in calls.in_groups(items):
+            told = await self._run(calls.feedback_lines(lines, uuid4().hex))
             results += told
         return results
 

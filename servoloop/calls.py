@@ -45,6 +45,8 @@ MODELS = Call("GET", "/v1/models", read_models)
 READY = Call("GET", "/readyz", read_ready, answers=(200, 503), retried=False)
 
 _GROUP = 500
+# The service takes 1 MiB in one request that asks what became of each item.
+_GROUP_BYTES = 1 << 20
 _LINES = 16
 _JSON = {"Content-Type": "application/json"}
 _PICTURES = {"png": "image/png", "svg": "image/svg+xml"}
@@ -147,9 +149,8 @@ def feedback(item: Mapping[str, object], key: str) -> Call[tuple[FeedbackResult,
     return Call("POST", "/v1/feedback", read_feedback, to_json(item), {**_JSON, "Idempotency-Key": key})
 
 
-def feedback_lines(items: Iterable[Mapping[str, object]], key: str) -> Call[tuple[FeedbackResult, ...]]:
+def feedback_lines(lines: Iterable[bytes], key: str) -> Call[tuple[FeedbackResult, ...]]:
     """Several items, each with its own outcome."""
-    lines = [to_json({name: _written(value) for name, value in item.items()}) for item in items]
     headers = {"Content-Type": "application/x-ndjson", "Idempotency-Key": key}
     return Call("POST", "/v1/feedback", read_feedback, b"\n".join(lines), headers)
 
@@ -247,14 +248,17 @@ def evaluations(model: str, version: int | str | None, limit: int, cursor: str |
     return Call("GET", _asked(model, "evaluations", wanted), read_reports)
 
 
-def in_groups(items: Iterable[Mapping[str, object]]) -> Iterator[list[Mapping[str, object]]]:
-    """So many together as one request takes."""
-    group: list[Mapping[str, object]] = []
+def in_groups(items: Iterable[Mapping[str, object]]) -> Iterator[list[bytes]]:
+    """The items as lines, so many together as one request takes. Raises TypeError or ValueError as `feedback_item`."""
+    group: list[bytes] = []
+    num_bytes = 0
     for item in items:
-        group.append(item)
-        if len(group) == _GROUP:
+        line = to_json({name: _written(value) for name, value in item.items()})
+        if group and (len(group) == _GROUP or num_bytes + len(line) >= _GROUP_BYTES):
             yield group
-            group = []
+            group, num_bytes = [], 0
+        group.append(line)
+        num_bytes += len(line) + 1
     if group:
         yield group
 

@@ -101,8 +101,8 @@ class Client:
         Raises ServoloopError: what came before that may be kept.
         """
         results: list[FeedbackResult] = []
-        for group in calls.in_groups(items):
-            told = self._run(calls.feedback_lines(group, uuid4().hex))
+        for lines in calls.in_groups(items):
+            told = self._run(calls.feedback_lines(lines, uuid4().hex))
             results += told
         return results
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.metrics.estimates import NUM_RESAMPLES, Array, Estimate, Undefined, proportion
+from models.metrics.estimates import NUM_RESAMPLES, Array, Estimate, Undefined, measured, proportion
 
 NUM_CALIBRATION_BINS = 15
 
@@ -54,7 +54,7 @@ def calibration(confidence: Array, correct: Array, *, seed: int = 0) -> Estimate
     spread = np.sqrt(np.maximum(squares - np.square(surplus) / n, 0.0))
     draws = np.random.default_rng(seed).normal(surplus, spread, (NUM_RESAMPLES, NUM_CALIBRATION_BINS))
     low, high = np.percentile(np.abs(draws).sum(axis=1) / n, [2.5, 97.5])
-    return Estimate(value, n, max(0.0, min(value, 2 * value - float(high))), max(value, 2 * value - float(low)))
+    return measured(value, n, max(0.0, min(value, 2 * value - float(high))), max(value, 2 * value - float(low)))
 
 
 def reliability(confidence: Array, correct: Array) -> list[ReliabilityBin]:

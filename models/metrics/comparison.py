@@ -13,7 +13,16 @@ from typing import Any, Literal
 import numpy as np
 
 from models.metrics.confusion import Margins
-from models.metrics.estimates import NUM_RESAMPLES, Z95, Array, Estimate, drawn_means, mean, percentiles, wilson
+from models.metrics.estimates import (
+    NUM_RESAMPLES,
+    Z95,
+    Array,
+    Estimate,
+    drawn_means,
+    measured,
+    percentiles,
+    wilson,
+)
 
 # A thousand draws of so many take a second or two.
 _MOST_CELLS = 20_000
@@ -82,7 +91,15 @@ def paired_difference(first: Array, second: Array, *, seed: int = 0) -> Estimate
     first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
     if first.ndim != 1 or first.shape != second.shape:
         raise ValueError(f"values must both have shape (n,), got {first.shape} and {second.shape}")
-    return mean(second - first, seed=seed)
+    n = len(first)
+    if n == 0:
+        return Estimate(None, 0, reason="no rows")
+    with np.errstate(over="ignore", invalid="ignore"):
+        differences = second - first
+        value = float(differences.mean())
+        if n == 1 or not math.isfinite(value):
+            return measured(value, n)
+        return _difference(value, n, *percentiles(drawn_means(differences[:, None], seed=seed)[:, 0]))
 
 
 def paired_macro_f1_difference(
@@ -116,7 +133,7 @@ def paired_macro_f1_difference(
         return Estimate(value, n)
     rng = np.random.default_rng(seed)
     draws = np.array([difference(rng.multinomial(n, held / n)) for _ in range(NUM_RESAMPLES)])
-    return Estimate(value, n, *percentiles(draws))
+    return measured(value, n) if n == 1 else _difference(value, n, *percentiles(draws))
 
 
 def difference_of_proportions(
@@ -146,16 +163,18 @@ def difference_of_means(values: Array, other_values: Array, *, confidence: float
     sizes = [len(group) for group in groups]
     if min(sizes) == 0:
         return Estimate(None, sum(sizes), reason="no rows in one of the groups")
-    z, value = _quantile(confidence), float(groups[0].mean() - groups[1].mean())
-    if min(sizes) == 1:
-        return Estimate(value, sum(sizes))
-    if min(sizes) >= _FEW_OF_GROUP:
-        half = z * math.sqrt(sum(float(group.var(ddof=1)) / len(group) for group in groups))
-        return Estimate(value, sum(sizes), value - half, value + half)
-    drawn, others = (drawn_means(group[:, None], seed=seed + index) for index, group in enumerate(groups))
-    tail = 50 * (1 - confidence)
-    low, high = np.percentile(drawn - others, [tail, 100 - tail])
-    return Estimate(value, sum(sizes), float(low), float(high))
+    with np.errstate(over="ignore", invalid="ignore"):
+        z, value = _quantile(confidence), float(groups[0].mean() - groups[1].mean())
+        if min(sizes) == 1 or not math.isfinite(value):
+            return measured(value, sum(sizes))
+        if min(sizes) >= _FEW_OF_GROUP:
+            half = z * math.sqrt(sum(float(group.var(ddof=1)) / len(group) for group in groups))
+            low, high = value - half, value + half
+        else:
+            drawn, others = (drawn_means(group[:, None], seed=seed + index) for index, group in enumerate(groups))
+            tail = 50 * (1 - confidence)
+            low, high = (float(one) for one in np.percentile(drawn - others, [tail, 100 - tail]))
+    return _difference(value, sum(sizes), low, high)
 
 
 def compare_classified(labels: Array, first: Array, second: Array, num_classes: int, *, seed: int = 0) -> Comparison:
@@ -190,10 +209,12 @@ def compare_numbers(actual: Array, first: Array, second: Array, *, seed: int = 0
     actual, first, second = (np.asarray(one, np.float64) for one in (actual, first, second))
     if actual.ndim != 1 or not actual.shape == first.shape == second.shape:
         raise ValueError(f"values must all have shape (n,), got {actual.shape}, {first.shape} and {second.shape}")
-    first_error, second_error = np.abs(first - actual), np.abs(second - actual)
+    with np.errstate(over="ignore"):
+        first_error, second_error = np.abs(first - actual), np.abs(second - actual)
+        first_square, second_square = np.square(first_error), np.square(second_error)
     differences = {
         "mae": paired_difference(first_error, second_error, seed=seed),
-        "mse": paired_difference(np.square(first_error), np.square(second_error), seed=seed),
+        "mse": paired_difference(first_square, second_square, seed=seed),
     }
     return _compared(first_error < second_error, second_error < first_error, differences)
 
@@ -231,7 +252,7 @@ def verdict(comparison: Comparison, first_name: str, second_name: str) -> str:
         sentences.append(
             f"Only {_rows(apart)} of {rows} tell{'s' * (apart == 1)} them apart: more labelled rows are needed."
         )
-    elif is_close:
+    elif is_close and differences[main].low is not None:
         found = _found(main, differences[main])
         sentences.append(f"With so many rows, a difference of less than about {found} would often not be seen.")
     return " ".join(sentences)
@@ -248,6 +269,15 @@ def _compared(only_first: Array, only_second: Array, differences: Mapping[str, E
     elif side < 0 and first > second:
         winner = "first"
     return Comparison(len(only_first), first, second, p_value, differences, winner)
+
+
+def _difference(value: float, n: int, low: float | None, high: float | None) -> Estimate:
+    """As `measured`, but of several rows also with an interval that has no width: what is the same on all of them shows
+    which is better."""
+    found = measured(value, n, low, high)
+    if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
+        return found
+    return replace(found, low=low, high=high)
 
 
 def _class_indices(num_classes: int, *rows: Array) -> tuple[Array, ...]:
@@ -299,6 +329,8 @@ def _evidence(main: str, difference: Estimate, counts: tuple[int, int], other: s
 
 
 def _with_interval(name: str, one: Estimate) -> str:
+    if one.value is None:
+        return "what is too large for a float"
     scale, unit, decimals = _format(name, one)
     value, low, high = (f"{scale * (number or 0.0):+z.{decimals}f}" for number in (one.value, one.low, one.high))
     return f"{value}{unit}" if one.low is None else f"{value}{unit} (95 %: {low} to {high})"
@@ -315,7 +347,7 @@ def _format(name: str, one: Estimate) -> tuple[float, str, int]:
     """The factor, the unit and the decimals: two digits of the interval's width."""
     scale, unit, fewest = (1.0, "", 0) if name in _ERRORS else (100.0, " points", 1)
     width = scale * ((one.high or 0.0) - (one.low or 0.0) or abs(one.value or 0.0))
-    return scale, unit, max(fewest, 1 - math.floor(math.log10(width or 1.0)))
+    return scale, unit, max(fewest, 1 - math.floor(math.log10(width or 1.0)) if math.isfinite(width) else 0)
 
 
 def _rows(count: int) -> str:

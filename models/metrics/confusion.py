@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.metrics.estimates import NUM_RESAMPLES, Array, Estimate, Undefined, percentiles, proportion
+from models.metrics.estimates import NUM_RESAMPLES, Array, Estimate, Undefined, measured, percentiles, proportion
 
 # Each takes a number for each resample.
 _MOST_CELLS = 20_000
@@ -109,7 +109,7 @@ def averages(counts: Array, *, seed: int = 0) -> dict[str, Estimate]:
 
         if n == 0:
             return Estimate(None, 0, reason="no rows")
-        return Estimate(float(of(margins)), n, *((None, None) if drawn is None else percentiles(of(drawn))))
+        return measured(float(of(margins)), n, *((None, None) if drawn is None else percentiles(of(drawn))))
 
     accuracy = proportion(int(margins.hits.sum()), n)
     figures = ("precision", "recall", "f1")
@@ -137,7 +137,7 @@ def _of_class(margins: Margins, drawn: Margins | None, index: int) -> dict[str, 
         f1 = recall
     else:
         bounds = (None, None) if drawn is None else percentiles(drawn.f1[:, index])
-        f1 = Estimate(float(margins.f1[index]), true, *bounds)
+        f1 = measured(float(margins.f1[index]), true, *bounds)
     return {"precision": precision, "recall": recall, "f1": f1}
 
 

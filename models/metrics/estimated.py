@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.metrics.estimates import Z95, Array, Estimate, Undefined
+from models.metrics.estimates import Z95, Array, Estimate, Undefined, measured
 
 _MOST_BINS = 200
 
@@ -73,7 +73,7 @@ def estimated_accuracy(confidence: Array, calibrator: Calibrator, calibration_n:
         share = (value * calibration_n + Z95**2 / 2) / rows
         variance += share * (1 - share) / rows
     half = Z95 * math.sqrt(variance)
-    return Estimate(value, n, max(0.0, value - half), min(1.0, value + half))
+    return measured(value, n, max(0.0, value - half), min(1.0, value + half))
 
 
 def _isotonic(confidence: Array, correct: Array, weights: Array) -> Calibrator:

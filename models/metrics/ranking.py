@@ -1,8 +1,8 @@
 """How well scores rank: areas under the curves of ROC and of precision and recall.
 
 Where there are millions of rows, scores are kept as codes: 65,536 steps of their logit. A step is 0.0005 wide, so that
-areas of codes and of scores agree to about 1e-4; and ranking codes needs no sorting. Shapes: n rows, C classes, K
-different scores.
+areas of codes and of scores agree: of thousands of rows to less than 1e-4, of some hundred to some 1e-4, as each of
+their pairs counts for more. Ranking codes needs no sorting. Shapes: n rows, C classes, K different scores.
 """
 
 import math
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from models.metrics.estimates import Z95, Array, Estimate
+from models.metrics.estimates import Z95, Array, Estimate, measured
 
 NUM_CODES = 1 << 16
 _EDGE = 1e-7
@@ -136,11 +136,13 @@ def _average_precision(column: _Column) -> float:
 
 def _on_logit_scale(value: float, n: int, spread: float) -> Estimate:
     """A figure in 0 to 1 with its standard error."""
+    # At either end there is no logit, and nothing was seen of how the area varies.
     if not 0.0 < value < 1.0:
-        return Estimate(value, n, value, value)
+        return measured(value, n)
     logit, half = math.log(value / (1 - value)), Z95 * spread / (value * (1 - value))
-    return Estimate(value, n, _sigmoid(logit - half), _sigmoid(logit + half))
+    return measured(value, n, _sigmoid(logit - half), _sigmoid(logit + half))
 
 
 def _sigmoid(x: float) -> float:
-    return 1 / (1 + math.exp(-x))
+    # Of a positive row among very many the interval reaches so far that exp of it is no float.
+    return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))

@@ -9,7 +9,7 @@ import numpy as np
 
 from models.metrics.calibration import calibration
 from models.metrics.confusion import Margins, averages, confusion_matrix, of_each_class
-from models.metrics.estimates import Array, Estimate, drawn_means, of_means, percentiles, proportion
+from models.metrics.estimates import Array, Estimate, drawn_means, mean, measured, percentiles, proportion
 from models.metrics.numbers import errors
 from models.metrics.ranking import areas
 
@@ -160,7 +160,7 @@ def _average(margins: Margins, drawn: Margins | None, name: str, n: int) -> Esti
     value = float(of(margins))
     if np.isnan(value):
         return Estimate(None, n, reason="no label was true or predicted")
-    return Estimate(value, n, *((None, None) if drawn is None else percentiles(of(drawn))))
+    return measured(value, n, *((None, None) if drawn is None else percentiles(of(drawn))))
 
 
 def _of_probabilities(probabilities: Array | None, labels: Array, seed: int) -> dict[str, Estimate]:
@@ -180,7 +180,7 @@ def _mean_of_kept(values: Array, seed: int) -> Estimate:
     kept = values[~np.isnan(values)]
     if not len(kept) and len(values):
         return Estimate(None, len(values), reason=_NOT_KEPT)
-    return of_means(kept[:, None], lambda means: means[..., 0], seed=seed)
+    return mean(kept, seed=seed)
 
 
 def _areas(scores: Array | None, labels: Array) -> dict[str, Estimate]:

@@ -189,6 +189,16 @@ class FeedbackAnswer(BaseModel):
     omitted: Annotated[int, Field(description="problems beyond the first 10,000")] = 0
 
 
+class FeedbackWanted(BaseModel):
+    """How the answer to feedback is wanted."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    results: Annotated[
+        Literal["all", "problems"], Field(description="problems: only of items that were not accepted")
+    ] = "all"
+
+
 class FeedbackEventFilters(BaseModel):
     """Which events are wanted."""
 

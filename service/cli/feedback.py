@@ -2,18 +2,19 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
+from uuid import UUID
 
 import typer
 
 from service.cli.connecting import DEFAULT_URL, Url, connected
-from service.cli.feedback_files import read_items, write_events
+from service.cli.feedback_files import Item, digest_of, on_disk, read_items, write_events
 from service.cli.output import failure
 from service.store.row_files import Format
 
@@ -27,6 +28,7 @@ app = typer.Typer(no_args_is_help=True, help="Say what is known of predictions, 
 _GROUP = 500
 _PAGE = 1000
 _SHOWN_PROBLEMS = 20
+_Numbered = tuple[int, Item]
 _Kind = StrEnum("_Kind", ["label", "correction", "rating", "retraction"])
 
 
@@ -76,28 +78,23 @@ def take_in(
     form: _Format = None,
     key: Annotated[
         str | None,
-        typer.Option(help="Taken in again under it, the same file is kept once.", show_default="the file's name"),
+        typer.Option(help="Taken in again under it, the same file is kept once.", show_default="the file's content"),
     ] = None,
     url: Url = DEFAULT_URL,
 ) -> None:
-    """Take in a file of feedback: an item a line, as POST /v1/feedback takes them."""
-    counted: Counter[str] = Counter()
-    problems: list[str] = []
-    name = key or path.name
-    with connected(url, timeout=60) as client, _files(path), _progress() as progress:
+    """Take in a file of feedback: an item a line, as POST /v1/feedback takes them, or what `export` wrote."""
+    with connected(url, timeout=60) as client, _files(path), on_disk(path) as file, _progress() as progress:
         task = progress.add_task("feedback", total=None)
-        numbered = enumerate(read_items(path, form or Format.of(path)), start=1)
-        for group in iter(lambda: list(itertools.islice(numbered, _GROUP)), []):
-            items = [{"idempotency_key": f"{name}:{number}", **item} for number, item in group]
-            for (number, _), result in zip(group, client.feedback_many(items), strict=True):
-                counted[result.status] += 1
-                if not result.accepted:
-                    problems.append(f"item {number}: {result.error}")
-            progress.update(task, advance=len(group))
-    for problem in problems[:_SHOWN_PROBLEMS]:
-        typer.echo(problem, err=True)
+        taking = _Import(client, key or digest_of(file), lambda count: progress.update(task, advance=count))
+        taking.take(read_items(file, form or Format.of(path)))
+    counted, problems = taking.counted, sorted(taking.problems)
+    for number, error in problems[:_SHOWN_PROBLEMS]:
+        typer.echo(f"item {number}: {error}", err=True)
     if len(problems) > _SHOWN_PROBLEMS:
         typer.echo(f"... and {len(problems) - _SHOWN_PROBLEMS} more", err=True)
+    if key is not None and counted["conflict"]:
+        advice = f"other items were taken in under --key {key}; without it, or under another, these are new"
+        typer.echo(f"{path}: {advice}", err=True)
     typer.echo(", ".join(f"{count} {status}" for status, count in sorted(counted.items())) or "nothing was in it")
     if problems:
         raise typer.Exit(1)
@@ -127,6 +124,97 @@ def export(
         events = (asdict(event) for event in progress.track(_events(client, wanted), task_id=task))
         count = write_events(path, form or Format.of(path), events)
     typer.echo(f"{count} events are in {path}.", err=str(path) == "-")
+
+
+class _Import:
+    """Sends the items of one file, and counts what becomes of them. `problems` have the item's place in the file.
+
+    Events become events with ids of their own, so `supersedes` must name what the superseded one became: they are sent
+    as they once came, and none before the answer of what it supersedes. Those that the service has are not sent again.
+    """
+
+    def __init__(self, client: "Client", key: str, on_done: Callable[[int], object]) -> None:
+        """`key`: of items without one of their own, together with their place."""
+        self.counted: Counter[str] = Counter()
+        self.problems: list[tuple[int, str]] = []
+        self._client = client
+        self._key = key
+        self._on_done = on_done
+        # Event of the file -> what it is in this service.
+        self._became: dict[str, str] = {}
+
+    def take(self, items: Iterable[Item]) -> None:
+        """What is no event is sent as it is read; from the first event on all is held until the order is known."""
+        numbered = enumerate(items, start=1)
+        held: list[_Numbered] = []
+        for group in iter(lambda: list(itertools.islice(numbered, _GROUP)), []):
+            first = 0
+            while not held and first < len(group) and group[first][1].event_id is None:
+                first += 1
+            self._send(group[:first])
+            held += group[first:]
+        self._take_in_order(held)
+
+    def _take_in_order(self, held: Iterable[_Numbered]) -> None:
+        """What is no event comes after the events that it may supersede."""
+        ordered = sorted(held, key=lambda one: (one[1].event_id is None, one[1].event_id or ""))
+        known = _known(self._client, [item.event_id for _, item in ordered if item.event_id is not None])
+        group: list[_Numbered] = []
+        unanswered: set[str | None] = set()
+        for number, item in ordered:
+            superseded = item.supersedes
+            if len(group) == _GROUP or (superseded is not None and superseded in unanswered):
+                self._send(group)
+                group, unanswered = [], set()
+            # Where what it supersedes has expired meanwhile and came back as another event, so must this one.
+            is_same = superseded is None or self._became.get(superseded, superseded) == superseded
+            if item.event_id in known and is_same:
+                self._became[item.event_id] = item.event_id
+                self.counted["duplicate"] += 1
+                self._on_done(1)
+            else:
+                group.append((number, item))
+                unanswered.add(item.event_id)
+        self._send(group)
+
+    def _send(self, group: Sequence[_Numbered]) -> None:
+        if not group:
+            return
+        results = self._client.feedback_many([self._sent(*one) for one in group])
+        for (number, item), result in zip(group, results, strict=True):
+            self.counted[result.status] += 1
+            if not result.accepted:
+                self.problems.append((number, result.error or result.status))
+            if item.event_id is not None and result.event_id is not None:
+                self._became[item.event_id] = result.event_id
+        self._on_done(len(group))
+
+    def _sent(self, number: int, item: Item) -> dict[str, Any]:
+        sent = {"idempotency_key": f"{self._key}:{number}", **item.said}
+        if item.supersedes is not None:
+            sent["supersedes"] = self._became.get(item.supersedes, item.supersedes)
+        return sent
+
+
+def _known(client: "Client", ids: Iterable[str]) -> set[str]:
+    """Those events that the service has. Pages through what lies between the newest of them and the oldest."""
+    wanted = sorted(one for one in ids if _is_ours(one))
+    known: set[str] = set()
+    while wanted:
+        page = client.feedback_events(limit=_PAGE, cursor=str(UUID(int=UUID(wanted[-1]).int + 1)))
+        there = {event.event_id for event in page.events}
+        lowest = page.events[-1].event_id if page.next_cursor is not None else ""
+        while wanted and wanted[-1] >= lowest:
+            if (one := wanted.pop()) in there:
+                known.add(one)
+    return known
+
+
+def _is_ours(event_id: str) -> bool:
+    try:
+        return UUID(event_id).version == 7 and str(UUID(event_id)) == event_id
+    except ValueError:
+        return False
 
 
 def _events(client: "Client", wanted: "FeedbackFilters") -> "Iterator[FeedbackEvent]":

@@ -14,6 +14,8 @@ Row = tuple[Any, Any]
 """An instance, as the client takes it, and its label."""
 
 _LABEL = "label"
+# With or without the mark that Excel begins a file with.
+_ENCODING = "utf-8-sig"
 
 
 def read_labelled(path: Path, model: "Model") -> list[Row]:
@@ -33,7 +35,7 @@ def read_labelled(path: Path, model: "Model") -> list[Row]:
 
 
 def _from_lines(path: Path) -> Iterator[Row]:
-    with path.open(encoding="utf-8") as file:
+    with path.open(encoding=_ENCODING) as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue
@@ -47,18 +49,24 @@ def _from_lines(path: Path) -> Iterator[Row]:
 def _from_csv(path: Path, model: "Model") -> Iterator[Row]:
     """Texts have one column beside the label, columns their own."""
     is_text, is_number = model.input["kind"] == "text", model.task == "regression"
-    with path.open(encoding="utf-8", newline="") as file:
+    with path.open(encoding=_ENCODING, newline="") as file:
         reader = csv.DictReader(file)
-        names = [name for name in reader.fieldnames or [] if name != _LABEL]
-        if _LABEL not in (reader.fieldnames or []) or not names:
-            raise ValueError(
-                f"it needs a column {_LABEL} and others, has {', '.join(reader.fieldnames or []) or 'none'}"
-            )
+        header = list(reader.fieldnames or [])
+        names = [name for name in header if name != _LABEL]
+        if _LABEL not in header or not names:
+            what = f"the header is {', '.join(header)}" if header else "there is no header"
+            raise ValueError(f"{what}; it needs a column {_LABEL} and others, with commas between them")
         if is_text and len(names) != 1:
             raise ValueError(f"texts come in one column beside {_LABEL}, it has {', '.join(names)}")
         if not is_text and model.input["kind"] != "columns":
             raise ValueError(f"rows of {model.name} don't fit into columns: use lines of JSON, or .npz")
+        expected = [column["name"] for column in model.input.get("columns", [])]
+        if not is_text and expected and set(names) != set(expected):
+            what = f"the header is {', '.join(header)}; {model.name} takes columns"
+            raise ValueError(f"{what} {', '.join(expected)}, and {_LABEL}")
         for row in reader:
+            if None in row or None in row.values():
+                raise ValueError(f"line {reader.line_num} does not have as many fields as the header: {len(header)}")
             try:
                 instance: Any = row[names[0]] if is_text else {name: float(row[name]) for name in names}
                 label: Any = float(row[_LABEL]) if is_number else _parts(row[_LABEL], model.task)

@@ -145,13 +145,19 @@ class Evaluator:
 
 
 def _aligned(question: Question, now: float, maturity: float | None) -> Question:
-    """Counts are kept by the minute: a window begins with one, and ends with one where it does not end now."""
+    """Counts are kept by the minute: a window begins with one, and ends with one where it does not end now.
+
+    What it was to hold it holds; but what has not matured is left out, and the minute with it.
+    """
     since = None if question.since is None else math.floor(question.since / _MINUTE) * _MINUTE
-    until = question.until
+    until = None if question.until is None else math.ceil(question.until / _MINUTE) * _MINUTE
+    if until is not None and until >= now:
+        until = None
     if maturity is not None:
-        until = min(now if until is None else until, now - maturity)
-    if until is not None:
-        until = math.floor(until / _MINUTE) * _MINUTE
+        matured = math.floor((now - maturity) / _MINUTE) * _MINUTE
+        until = matured if until is None else min(until, matured)
+    if since is not None and until is not None:
+        until = max(until, since)
     return replace(question, since=since, until=until)
 
 

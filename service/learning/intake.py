@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import orjson
 
 from service.domain import Principal
-from service.errors import FeedbackConflict, MalformedBody, UnprocessableInput
+from service.errors import FeedbackConflict, InvalidInput, MalformedBody, UnprocessableInput
 from service.learning.items import EXAMPLE, Listener, Told
 from service.learning.lines import grouped_lines
 from service.process.tasks import stop_tasks
@@ -59,7 +59,8 @@ class Intake:
     ) -> AsyncGenerator[list[Outcome], None]:
         """What became of items that stream in, one a line. Raises MalformedBody at a line that is too long.
 
-        While a group is made durable, the next one is read.
+        While a group is made durable, the next one is read. Where a body is refused in its middle, what became of the
+        groups before is told all the same.
         """
         kept: asyncio.Task[list[Outcome]] | None = None
         count = 0
@@ -75,6 +76,10 @@ class Intake:
                 kept = asyncio.create_task(self._keep(told))
             if kept is not None:
                 yield await kept
+        except InvalidInput:
+            if kept is not None:
+                yield await kept
+            raise
         finally:
             if kept is not None:
                 await stop_tasks(kept)

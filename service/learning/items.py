@@ -1,23 +1,37 @@
 """What a caller says of predictions, checked, and the events that it becomes."""
 
 import hashlib
+import logging
 import time
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, NamedTuple, Self
 from uuid import UUID
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from uuid_utils import uuid7
 
 from models.manifest import NAME_PATTERN
 from service.domain import Principal
-from service.learning.instants import Instant
+from service.learning.instants import Instant, written
 from service.serving.parameters import Text
 from service.store.feedback import DEFAULT_TRUST, FeedbackEvent, Outcome
 
+log = logging.getLogger(__name__)
+
 EXAMPLE = '{"prediction_id": "0199...", "label": "Bag"}'
+
+MAGNITUDE = 1e100
+"""Labels that are numbers lie no further from zero: the squares of their errors, and sums of them, stay finite."""
 
 _FUTURE_SECONDS = 60.0
 _DIGEST_BYTES = 16
@@ -25,6 +39,17 @@ _DIGEST_BYTES = 16
 _UNION_PARTS = {"constrained-str", "list[constrained-str]"}
 """What pydantic calls the ways in which a label may be written."""
 
+
+def _moderate(value: float) -> float:
+    # Pydantic's own bounds are told with all their zeros.
+    if abs(value) > MAGNITUDE:
+        raise ValueError(f"this is no number from -{MAGNITUDE:g} to {MAGNITUDE:g}")
+    return value
+
+
+_Number = Annotated[
+    FiniteFloat, AfterValidator(_moderate), Field(json_schema_extra={"minimum": -MAGNITUDE, "maximum": MAGNITUDE})
+]
 _Label = Annotated[str, Field(min_length=1, max_length=1000, pattern=r"^[^\x00]*$")]
 
 
@@ -39,8 +64,8 @@ class FeedbackItem(BaseModel):
     label: Annotated[
         _Label | list[_Label] | None, Field(description="what it should have been; of multilabel models, all of them")
     ] = None
-    value: Annotated[FiniteFloat | None, Field(description="of a regression: what it should have been")] = None
-    rating: Annotated[FiniteFloat | None, Field(description="how good it was, on a scale of your own")] = None
+    value: Annotated[_Number | None, Field(description="of a regression: what it should have been")] = None
+    rating: Annotated[_Number | None, Field(description="how good it was, on a scale of your own")] = None
     kind: Annotated[
         Literal["label", "correction", "rating", "retraction"] | None,
         Field(description="label, or rating where there is one, unless it is said here"),
@@ -110,6 +135,14 @@ class Listener:
 
     def tell(self, document: Any, principal: Principal, key: str | None = None) -> Told:
         """`key`: under which the item is kept once, where it has none itself."""
+        try:
+            return self._tell(document, principal, key)
+        except (ValueError, OverflowError):
+            # Nothing is known to do that. Should something, then the items beside it shall not go with it.
+            log.exception("an item of feedback could not be read")
+            return Told(None, "this can't be read")
+
+    def _tell(self, document: Any, principal: Principal, key: str | None) -> Told:
         if not isinstance(document, dict):
             return Told(None, "this is no object")
         try:
@@ -120,9 +153,8 @@ class Listener:
             return Told(None, first["msg"].removeprefix("Value error, "), place or None)
         now = self._clock()
         labelled = now if item.labelled_at is None else item.labelled_at.timestamp()
-        if not 0 <= labelled <= now + _FUTURE_SECONDS:
-            when = "before 1970" if labelled < 0 else "in the future"
-            return Told(None, f"{_written(labelled)} lies {when}", "labelled_at")
+        if labelled > now + _FUTURE_SECONDS:
+            return Told(None, f"{written(labelled)} lies in the future", "labelled_at")
         kind, value = item.said
         return Told(
             FeedbackEvent(
@@ -150,7 +182,3 @@ def _digest(document: Mapping[str, Any]) -> str:
     said = {name: value for name, value in document.items() if name != "idempotency_key"}
     written = orjson.dumps(said, option=orjson.OPT_SORT_KEYS)
     return hashlib.blake2b(written, digest_size=_DIGEST_BYTES).hexdigest()
-
-
-def _written(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat()

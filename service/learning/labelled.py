@@ -13,6 +13,7 @@ from models.checkpoint_files import CheckpointFiles
 from models.manifest import BrokenCheckpoint, Manifest
 from models.metrics import Array
 from service.errors import MalformedBody, NotSupported, UnprocessableInput
+from service.learning.items import MAGNITUDE
 from service.learning.lines import grouped_lines
 from service.registry.catalog import Version
 from service.serving.codec import JSON, NPY, Body
@@ -60,9 +61,10 @@ class Labels:
 
     def _encode(self, label: Any, field: str) -> Any:
         if self._task == "regression":
-            if isinstance(label, int | float) and not isinstance(label, bool) and abs(label) < 1e300:
+            if isinstance(label, int | float) and not isinstance(label, bool) and abs(label) <= MAGNITUDE:
                 return float(label)
-            raise UnprocessableInput("this is no label", field=field, expected="a number")
+            expected = f"a number from -{MAGNITUDE:g} to {MAGNITUDE:g}"
+            raise UnprocessableInput("this is no label", field=field, expected=expected)
         if self._task == "multilabel":
             if isinstance(label, list):
                 return [self._index(one, field) for one in label]
@@ -145,7 +147,11 @@ def _truth(targets: Array, manifest: Manifest) -> Array:
     """Raises ValueError."""
     match manifest.task:
         case "regression":
-            return targets.astype(np.float64)
+            numbers = targets.astype(np.float64)
+            # Comparisons with NaN are false, so this finds NaN too.
+            if not (np.abs(numbers) <= MAGNITUDE).all():
+                raise ValueError(f"{SAMPLE_FILE} has targets that are no numbers from -{MAGNITUDE:g} to {MAGNITUDE:g}")
+            return numbers
         case "multilabel":
             return targets.astype(bool)
         case _:

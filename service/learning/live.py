@@ -74,7 +74,7 @@ class LiveModel:
             "tags": Column("i4"),
             "state": Column("i1"),
             "received": Column("i8"),
-            "rating": Column("f4", empty=_NAN),
+            "rating": Column("f8", empty=_NAN),
         }
         self._table = Table({**common, **self._task.columns()})
         # Until something else is known, who asks again is told the same.
@@ -120,7 +120,7 @@ class LiveModel:
             n=len(rows),
             unknown_labels=int((chosen & (table["state"] == UNKNOWN_LABEL)).sum()),
             figures=self._task.figures(table, rows),
-            rating=metrics.mean(ratings[~np.isnan(ratings)].astype(np.float64)),
+            rating=metrics.mean(ratings[~np.isnan(ratings)]),
             label_delay={f"p{round(100 * at)}": seconds for at, seconds in self._delays(rows).items()},
         )
 
@@ -207,7 +207,7 @@ class LiveModel:
             "role": np.array([_ROLES.index(one.role) for one in known], np.int8),
             "tags": np.array([self._tag_set(one.tags or {}) for one in known], np.int32),
             "received": np.array([one.received_at or 0 for one in known], np.int64),
-            "rating": np.array([_NAN if one.rating is None else one.rating for one in known], np.float32),
+            "rating": np.array([_NAN if one.rating is None else one.rating for one in known], np.float64),
             **self._task.values(known),
         }
 

@@ -50,5 +50,5 @@ class LoopClient:
         except TimeoutError:
             raise LoopUnavailable from None
         if answer.kind is Kind.FAILED:
-            raise error_of(answer.meta)
+            raise error_of(answer.meta, "the loop process")
         return answer

@@ -95,7 +95,7 @@ class Monitor:
         distances = self._distances(ref, watched, records, self._policy)
         accuracy = None
         if estimate is not None and estimate.value is not None and estimate.n >= self._policy.minimum_rows:
-            accuracy = estimate.value, estimate.low or 0.0, estimate.high or 0.0
+            accuracy = estimate.value, estimate.low, estimate.high
         return Unlabelled(ref, _told(distances), accuracy)
 
     def _latest(self, ref: Ref, limit: int) -> list[Record]:

@@ -135,10 +135,12 @@ def _draw_over_time(axes: "Axes", over_time: Mapping[str, Any]) -> None:
     points = [point for point in over_time["points"] if point["value"] is not None]
     starts, ends = (_times([point[bound] for point in points]) for bound in ("from", "to"))
     times = starts + (ends - starts) / 2
-    low, high = ([point[bound] for point in points] for bound in ("low", "high"))
+    # Not every value has bounds: of one row there are none.
+    low, high = (np.array([point[bound] for point in points], np.float64) for bound in ("low", "high"))
+    bounded = ~np.isnan(low)
     axes.fill_between(times, low, high, color=_BLUE, alpha=0.2, linewidth=0)
     # A band between points would not show the interval of one that stands alone.
-    axes.vlines(times, low, high, color=_BLUE, alpha=0.4, linewidth=1)
+    axes.vlines(times[bounded], low[bounded], high[bounded], color=_BLUE, alpha=0.4, linewidth=1)
     axes.plot(times, [point["value"] for point in points], color=_BLUE, marker="o", markersize=3, linewidth=1)
     axes.set_xlim(*_times([over_time["points"][0]["from"], over_time["points"][-1]["to"]]))
     axes.set(title=f"{over_time['metric']} over time (UTC)")

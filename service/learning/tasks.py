@@ -4,6 +4,7 @@ Shapes: n rows, C labels.
 """
 
 import base64
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
@@ -238,7 +239,7 @@ class Numbers:
         return {name: Column("f8", empty=_NAN) for name in ("predicted", "actual")}
 
     def values(self, known: Sequence[Known]) -> dict[str, Array]:
-        predicted = np.array([(one.outputs or {}).get("value", _NAN) for one in known], np.float64)
+        predicted = np.array([_number((one.outputs or {}).get("value")) for one in known], np.float64)
         actual = np.array([_number(one.label) for one in known], np.float64)
         state = np.where(np.isnan(actual), UNKNOWN_LABEL, LABELLED)
         state[np.isnan(predicted) | np.array([one.label is None for one in known])] = UNLABELLED
@@ -249,7 +250,9 @@ class Numbers:
         return Figures(metrics.regression(predicted, actual), residuals=metrics.residuals(predicted, actual))
 
     def rates(self, table: Table, rows: Array) -> dict[str, Rate]:
-        return {"mae": Rate(np.abs(table["predicted"][rows] - table["actual"][rows]), is_error=True)}
+        # What is too large for a float is told as such of the figure.
+        with np.errstate(over="ignore"):
+            return {"mae": Rate(np.abs(table["predicted"][rows] - table["actual"][rows]), is_error=True)}
 
     def judged(self, table: Table, rows: Array) -> tuple[Array, Array] | None:
         return None
@@ -279,5 +282,12 @@ def _scores(packed: str) -> Array:
     return np.frombuffer(base64.b64decode(packed), "<f4")
 
 
-def _number(label: Any) -> float:
-    return float(label) if isinstance(label, int | float) and not isinstance(label, bool) else _NAN
+def _number(said: Any) -> float:
+    """NaN for what is none, and for one that is not a finite float."""
+    if not isinstance(said, int | float) or isinstance(said, bool):
+        return _NAN
+    try:
+        number = float(said)
+    except OverflowError:
+        return _NAN
+    return number if math.isfinite(number) else _NAN

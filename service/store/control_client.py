@@ -94,5 +94,5 @@ class ControlClient:
         finally:
             link.close()
         if frame.kind is Kind.FAILED:
-            raise error_of(frame.meta)
+            raise error_of(frame.meta, "the recorder")
         return frame.meta

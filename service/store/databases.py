@@ -9,12 +9,13 @@ PostgreSQL: two schemas of the database that SERVOLOOP_STORE_URL names.
 
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import orjson
@@ -33,6 +34,12 @@ _READER_CONNECTIONS = 2
 # A read takes no longer: while it lasts, SQLite commits nothing.
 _READ_SECONDS = 5.0
 _STEPS_BETWEEN_LOOKS = 10_000
+# PostgreSQL takes 65,535 parameters in a statement, SQLite as few as 32,766; a name may be two, and be there twice.
+_MOST_NAMED = 1_000
+# PostgreSQL's class of codes for a statement or a row that is too large: alone of its OperationalErrors, it stays so.
+_LIMIT_EXCEEDED = "54"
+
+T = TypeVar("T")
 
 
 class Part(StrEnum):
@@ -84,6 +91,8 @@ def transaction(engine: Engine) -> Iterator[Connection]:
         with engine.begin() as connection:
             yield connection
     except (OperationalError, InterfaceError) as error:
+        if not _may_pass(error):
+            raise
         raise StoreUnavailable(reason_of(error)) from error
     except PoolTimeoutError as error:
         raise StoreUnavailable("all connections are busy") from error
@@ -133,6 +142,30 @@ def reason_of(error: DBAPIError) -> str:
     return str(error.orig).partition("\n")[0]
 
 
+def portions(names: Iterable[T]) -> Iterator[list[T]]:
+    """Of rows that statements name one by one, however many they are, as many at a time as one statement takes."""
+    left = iter(names)
+    while portion := list(islice(left, _MOST_NAMED)):
+        yield portion
+
+
+def _may_pass(error: DBAPIError) -> bool:
+    """Whether the same statement may do better later: what failed is the connection, a lock or a disk, and not it."""
+    if isinstance(error.orig, sqlite3.Error):
+        return _sqlite_may_pass(error.orig)
+    state: str | None = getattr(error.orig, "sqlstate", None)
+    if state is None:  # the server said nothing: there is none, or the driver did not send this
+        return error.statement is None or error.connection_invalidated
+    return not state.startswith(_LIMIT_EXCEEDED)
+
+
+def _sqlite_may_pass(error: sqlite3.Error) -> bool:
+    # SQLITE_ERROR is what SQLite has no code for: nearly always a statement that it does not take. The driver's own
+    # errors have no code.
+    code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    return isinstance(error, sqlite3.OperationalError) and code & 0xFF != sqlite3.SQLITE_ERROR
+
+
 def _sqlite(path: Path, *, read_only: bool) -> Engine:
     mode, seconds = ("ro", _READER_WAITS_SECONDS) if read_only else ("rwc", _WRITER_WAITS_SECONDS)
     address = f"file:{quote(str(path.absolute()))}?mode={mode}"
@@ -171,6 +204,8 @@ def _sqlite_driver(engine: Engine) -> Iterator[sqlite3.Connection]:
             assert isinstance(driver, sqlite3.Connection)
             yield driver
     except sqlite3.OperationalError as error:
+        if not _sqlite_may_pass(error):
+            raise
         raise StoreUnavailable(str(error)) from error
     except PoolTimeoutError as error:
         raise StoreUnavailable("all connections are busy") from error

@@ -103,7 +103,9 @@ def truth_of(events: Iterable[FeedbackEvent]) -> Truth:
     """
     standing = _standing({event.id: event for event in events})
     retractions = [event for event in standing if event.kind == "retraction" and event.supersedes is None]
-    left = [event for event in standing if not any(_takes_back(one, event) for one in retractions)]
+    # Of each trust the last one: of one prediction there may be many thousands.
+    last = {one.trust: one for one in sorted(retractions, key=_found)}.values()
+    left = [event for event in standing if not any(_takes_back(one, event) for one in last)]
     return Truth(
         max((event for event in left if event.kind in ("label", "correction")), key=_weight, default=None),
         max((event for event in left if event.kind == "rating"), key=_weight, default=None),
@@ -144,11 +146,11 @@ def _standing(events: dict[str, FeedbackEvent]) -> list[FeedbackEvent]:
 
 
 def _takes_back(retraction: FeedbackEvent, event: FeedbackEvent) -> bool:
-    return (
-        event.kind != "retraction"
-        and event.trust <= retraction.trust
-        and (event.labelled_at, event.id) < (retraction.labelled_at, retraction.id)
-    )
+    return event.kind != "retraction" and event.trust <= retraction.trust and _found(event) < _found(retraction)
+
+
+def _found(event: FeedbackEvent) -> tuple[int, str]:
+    return event.labelled_at, event.id
 
 
 def _weight(event: FeedbackEvent) -> tuple[int, int, str]:

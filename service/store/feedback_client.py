@@ -51,5 +51,5 @@ class FeedbackClient:
         finally:
             self._num_waiting -= len(events)
         if answer.kind is Kind.FAILED:
-            raise error_of(answer.meta)
+            raise error_of(answer.meta, "the recorder")
         return [Outcome(*fields) for fields in answer.meta["outcomes"]]

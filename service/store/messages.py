@@ -159,8 +159,8 @@ def error_facts(error: ServoloopError) -> dict[str, Any]:
             return {"error": "internal"}
 
 
-def error_of(facts: Facts) -> ServoloopError:
-    """The error that FAILED tells of."""
+def error_of(facts: Facts, who: str = "the process that was asked") -> ServoloopError:
+    """The error that FAILED tells of; `who` said it."""
     match facts:
         case {"error": UnknownVersion.kind, "model": model, "name": name, "known": known}:
             return UnknownVersion(model, name, known)
@@ -177,6 +177,4 @@ def error_of(facts: Facts) -> ServoloopError:
         case {"error": StoreUnavailable.kind, "reason": reason}:
             return StoreUnavailable(reason)
         case _:
-            return BrokenContract(
-                "the recorder", expected="an answer", got="an error of its own; its log has the reason"
-            )
+            return BrokenContract(who, expected="an answer", got="an error of its own; its log has the reason")

@@ -209,6 +209,11 @@ class RecorderServer:
             for one in portion:
                 one.link.send(Frame(Kind.FAILED, one.number, meta=error_facts(error)))
             return
+        except Exception:  # the answer says that it failed, the log says why
+            log.exception("feedback can't be written")
+            for one in portion:
+                one.link.send(Frame(Kind.FAILED, one.number, meta={"error": "internal"}))
+            return
         for one in portion:
             its = list(itertools.islice(outcomes, len(one.events)))
             for outcome in its:
@@ -246,6 +251,9 @@ class RecorderServer:
                 done = await self._on_thread(functools.partial(work, limit=retention.portion), now - keep)
             except StoreUnavailable as error:
                 log.error("what is old can't be deleted", extra={"reason": error.reason})
+                done = 0
+            except Exception:  # whatever it is, what is new must be written
+                log.exception("what is old can't be deleted")
                 done = 0
             counter.inc(done)
             is_more = is_more or done >= retention.portion

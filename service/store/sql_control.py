@@ -24,7 +24,7 @@ from sqlalchemy import (
 from service.domain import CHAMPION, Loading, Precision, Ref, Wish
 from service.errors import AliasMoved, UnknownModel, UnknownVersion, VersionInUse, VersionUnloaded
 from service.store.base import NO_CONTRACTS, Aliases, AliasMove, Contracts, Found, State, WishChange, champions
-from service.store.databases import Location, Part, snapshot, sqlite_value, transaction
+from service.store.databases import Location, Part, portions, snapshot, sqlite_value, transaction
 from service.store.feedback import ModelContract
 from service.store.tables import alias_history, aliases, contracts, revision, versions, wishes
 
@@ -302,7 +302,8 @@ def _note_contracts(connection: Connection, shared: Contracts) -> None:
     known = _contracts(connection)
     changed = {model: contract for model, contract in shared.items() if known.get(model) != contract}
     if changed:
-        connection.execute(delete(contracts).where(contracts.c.model.in_(changed)))
+        for portion in portions(changed):
+            connection.execute(delete(contracts).where(contracts.c.model.in_(portion)))
         rows = [{"model": model, **contract._asdict()} for model, contract in changed.items()]
         connection.execute(insert(contracts), rows)
 

@@ -42,6 +42,11 @@ _TAKEN_BACK = (
     .values(count=prediction_counts.c.count - bindparam("_count"))
 )
 
+# A tag that nothing has must not be told by what counted it.
+_EMPTIED = delete(prediction_counts).where(
+    *(prediction_counts.c[name] == bindparam(f"_{name}") for name in _KEY), prediction_counts.c.count == 0
+)
+
 
 class SqlCounts:
     """Over an engine that may only read, the verbs that change something fail."""
@@ -69,6 +74,7 @@ class SqlCounts:
         rows = [dict(zip(_BOUND, row, strict=True)) for row in self._rows(records)]
         if rows:
             connection.execute(_TAKEN_BACK, rows)
+            connection.execute(_EMPTIED, rows)
 
     def write(self, connection: Connection, records: Iterable[Record]) -> None:
         """Count records in a transaction."""

@@ -5,11 +5,11 @@ from contextlib import contextmanager
 
 from sqlalchemy import Connection, Engine, delete, select, tuple_, update
 
-from service.store.base import Tag
-from service.store.databases import transaction
+from service.store.base import Record, Tag
+from service.store.databases import portions, transaction
 from service.store.sql_counts import SqlCounts
 from service.store.sql_predictions import record_of
-from service.store.sql_truths import next_change
+from service.store.sql_truths import Pair, next_change
 from service.store.tables import feedback, inputs, predictions, truths, unresolved
 
 
@@ -56,29 +56,33 @@ class SqlErasure:
 
 def _erase(connection: Connection, counts: SqlCounts, ids: Sequence[str]) -> int:
     columns = predictions.c
-    found = connection.execute(select(predictions).where(columns.id.in_(ids) | columns.paired_with.in_(ids)))
-    records = [record_of(row._mapping) for row in found]
-    counts.take_back(connection, records)
-    all_ids = [record.id for record in records]
-    named = select(columns.external_id, columns.model).where(columns.id.in_(all_ids), columns.external_id.is_not(None))
-    pairs = {(row.external_id, row.model) for row in connection.execute(named)}
-    count: int = connection.execute(delete(predictions).where(columns.id.in_(all_ids))).rowcount
-    connection.execute(delete(inputs).where(inputs.c.prediction_id.in_(all_ids)))
+    # By their ids: one may be named itself, and be computed beside another that is.
+    records: dict[str, Record] = {}
+    for portion in portions(ids):
+        named = columns.id.in_(portion) | columns.paired_with.in_(portion)
+        for row in connection.execute(select(predictions).where(named)):
+            records[row.id] = record_of(row._mapping)
+    counts.take_back(connection, records.values())
+    changed = next_change(connection)
     # Who follows what is known must hear that it is known no more; the row goes once it is as old as predictions get.
     forgotten = dict.fromkeys(("label", "label_event", "labelled_at", "received_at", "rating", "rating_event"))
-    is_theirs = truths.c.prediction_id.in_(all_ids)
-    connection.execute(
-        update(truths).where(is_theirs).values(**forgotten, num_events=0, changed=next_change(connection))
-    )
-    connection.execute(delete(unresolved).where(unresolved.c.prediction_id.in_(all_ids)))
-    connection.execute(delete(feedback).where(feedback.c.prediction_id.in_(all_ids)))
-    if pairs:
-        # What was said by the caller's id stays while another prediction has it.
-        those = tuple_(columns.external_id, columns.model)
-        still = select(columns.external_id, columns.model).where(those.in_(pairs))
-        kept = {(row.external_id, row.model) for row in connection.execute(still)}
-        gone = pairs - kept
+    for portion in portions(records):
+        connection.execute(delete(predictions).where(columns.id.in_(portion)))
+        is_theirs = truths.c.prediction_id.in_(portion)
+        connection.execute(update(truths).where(is_theirs).values(**forgotten, num_events=0, changed=changed))
+        for table in (inputs, unresolved, feedback):
+            connection.execute(delete(table).where(table.c.prediction_id.in_(portion)))
+    _erase_said(connection, {(one.external_id, one.model) for one in records.values() if one.external_id is not None})
+    return len(records)
+
+
+def _erase_said(connection: Connection, pairs: set[Pair]) -> None:
+    """Delete what was said by callers' ids; it stays while another prediction has its id."""
+    columns = predictions.c
+    those = tuple_(columns.external_id, columns.model)
+    for portion in portions(pairs):
+        still = select(columns.external_id, columns.model).where(those.in_(portion)).distinct()
+        gone = set(portion) - {(row.external_id, row.model) for row in connection.execute(still)}
         for table in (unresolved, feedback) if gone else ():
             is_named = tuple_(table.c.external_id, table.c.model).in_(gone) & table.c.prediction_id.is_(None)
             connection.execute(delete(table).where(is_named))
-    return count

@@ -5,13 +5,13 @@ that arrive together cost hardly more than one.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Engine, delete, insert, select, text, tuple_, update
 
 from service.store.base import Contracts, Record, lowest_id
-from service.store.databases import transaction
+from service.store.databases import portions, transaction
 from service.store.feedback import (
     EventState,
     FeedbackEvent,
@@ -39,17 +39,24 @@ class SqlFeedback:
     def add(self, events: Sequence[FeedbackEvent], contracts: Contracts) -> list[Outcome]:
         with transaction(self._engine) as connection:
             self._lock(connection)
-            outcomes, accepted = _sorted_out(connection, events)
-            named = _named(connection, accepted)
+            first = _by_key(connection, events)
+            outcomes, fresh = _sorted_out(connection, events, first)
+            named = _named(connection, fresh)
             missing = _missing_subjects(connection, (one for found in named.values() for one in found))
             joined: list[tuple[FeedbackEvent, list[Subject]]] = []
             waiting: list[tuple[FeedbackEvent, str | None]] = []
-            for event in accepted:
+            for event in fresh:
+                if (earlier := _earlier(first, event)) is not None:
+                    outcomes[event.id] = _again(event, earlier)
+                    continue
                 found = _found(named, event)
                 wrong = _misfit(event, found, contracts)
                 if wrong is not None:
                     outcomes[event.id] = Outcome("rejected", None, event.prediction_id, wrong)
-                elif found and not missing.intersection(one.subject for one in found):
+                    continue  # its key stays free
+                if (key := _key(event)) is not None:
+                    first[key] = event
+                if found and not missing.intersection(one.subject for one in found):
                     joined.append((event, found))
                     outcomes[event.id] = Outcome("joined", event.id, event.prediction_id or found[-1].id)
                 else:
@@ -116,24 +123,32 @@ class SqlFeedback:
 
 
 def _sorted_out(
-    connection: Connection, events: Sequence[FeedbackEvent]
+    connection: Connection, events: Sequence[FeedbackEvent], first: Mapping[Pair, FeedbackEvent]
 ) -> tuple[dict[str, Outcome], list[FeedbackEvent]]:
-    """Outcomes of events that are known already, by their id or by their key; and those that are new."""
+    """Outcomes of events that are kept already, by their id or by their key; and the others."""
     known = _states(connection, [event.id for event in events])
-    first = _by_key(connection, events)
     outcomes: dict[str, Outcome] = {}
-    accepted: list[FeedbackEvent] = []
+    fresh: list[FeedbackEvent] = []
     for event in events:
-        key = (event.idempotency_key or "", event.principal)
         if event.id in known:  # sent again, because the answer was lost with the recorder
             outcomes[event.id] = Outcome(known[event.id], event.id, event.prediction_id)
-        elif event.idempotency_key is not None and key in first and first[key].id != event.id:
-            outcomes[event.id] = _again(event, first[key])
+        elif (earlier := _earlier(first, event)) is not None:
+            outcomes[event.id] = _again(event, earlier)
         else:
-            accepted.append(event)
-            if event.idempotency_key is not None:
-                first[key] = event
-    return outcomes, accepted
+            fresh.append(event)
+    return outcomes, fresh
+
+
+def _key(event: FeedbackEvent) -> Pair | None:
+    """A principal's keys are its own."""
+    return None if event.idempotency_key is None else (event.idempotency_key, event.principal)
+
+
+def _earlier(first: Mapping[Pair, FeedbackEvent], event: FeedbackEvent) -> FeedbackEvent | None:
+    """The other event that came first under this one's key."""
+    key = _key(event)
+    found = None if key is None else first.get(key)
+    return None if found is None or found.id == event.id else found
 
 
 def _again(event: FeedbackEvent, first: FeedbackEvent) -> Outcome:
@@ -144,22 +159,23 @@ def _again(event: FeedbackEvent, first: FeedbackEvent) -> Outcome:
 
 
 def _states(connection: Connection, ids: Sequence[str]) -> dict[str, Any]:
-    query = (
-        select(feedback.c.id, unresolved.c.event_id)
-        .outerjoin(unresolved, unresolved.c.event_id == feedback.c.id)
-        .where(feedback.c.id.in_(ids))
-    )
-    return {row.id: "joined" if row.event_id is None else "pending" for row in connection.execute(query)}
+    query = select(feedback.c.id, unresolved.c.event_id).outerjoin(unresolved, unresolved.c.event_id == feedback.c.id)
+    return {
+        row.id: "joined" if row.event_id is None else "pending"
+        for portion in portions(ids)
+        for row in connection.execute(query.where(feedback.c.id.in_(portion)))
+    }
 
 
 def _by_key(connection: Connection, events: Sequence[FeedbackEvent]) -> dict[Pair, FeedbackEvent]:
-    """The first event under each key that these have; a principal's keys are its own."""
-    keys = {(event.idempotency_key, event.principal) for event in events if event.idempotency_key is not None}
-    if not keys:
-        return {}
-    query = select(*EVENT).where(tuple_(feedback.c.idempotency_key, feedback.c.principal).in_(keys))
-    found = [event_of(row._mapping) for row in connection.execute(query)]
-    return {(event.idempotency_key or "", event.principal): event for event in found}
+    """The event that is kept under each key that these have."""
+    keys = {key for event in events if (key := _key(event)) is not None}
+    of_key = tuple_(feedback.c.idempotency_key, feedback.c.principal)
+    return {
+        (row.idempotency_key, row.principal): event_of(row._mapping)
+        for portion in portions(keys)
+        for row in connection.execute(select(*EVENT).where(of_key.in_(portion)))
+    }
 
 
 # ---- events and predictions find each other --------------------------------------------------------------------------
@@ -207,23 +223,32 @@ def _joined_now(connection: Connection, there: Sequence[Subject]) -> tuple[int, 
     missing = _missing_subjects(connection, there)
     columns = unresolved.c
     query = select(columns.event_id, columns.prediction_id, columns.external_id, columns.model)
+    conditions: list[ColumnElement[bool]] = [
+        *(columns.prediction_id.in_(portion) for portion in portions(by_id)),
+        *(
+            tuple_(columns.external_id, columns.model).in_(portion) & columns.prediction_id.is_(None)
+            for portion in portions(by_pair)
+        ),
+    ]
     waited: dict[str, list[str]] = defaultdict(list)
+    still: dict[str, list[str]] = defaultdict(list)
     subjects: set[str] = set()
-    for condition, wanted in (
-        (columns.prediction_id.in_(by_id), by_id),
-        (tuple_(columns.external_id, columns.model).in_(by_pair), by_pair),
-    ):
-        for row in connection.execute(query.where(condition)) if wanted else ():
+    for condition in conditions:
+        for row in connection.execute(query.where(condition)):
             found = [by_id[row.prediction_id]] if row.prediction_id else by_pair[row.external_id, row.model]
             if found[0].subject in missing:
-                still = update(unresolved).where(columns.event_id == row.event_id)
-                connection.execute(still.values(prediction_id=found[0].subject))
+                still[found[0].subject].append(row.event_id)
                 continue
             waited[found[0].model].append(row.event_id)
             subjects |= {one.subject for one in found}
+    for subject, ids in still.items():
+        for portion in portions(ids):
+            waits = update(unresolved).where(columns.event_id.in_(portion))
+            connection.execute(waits.values(prediction_id=subject))
     for model, ids in waited.items():
-        connection.execute(delete(unresolved).where(columns.event_id.in_(ids)))
-        connection.execute(update(feedback).where(feedback.c.id.in_(ids)).values(model=model))
+        for portion in portions(ids):
+            connection.execute(delete(unresolved).where(columns.event_id.in_(portion)))
+            connection.execute(update(feedback).where(feedback.c.id.in_(portion)).values(model=model))
     return sum(map(len, waited.values())), subjects
 
 
@@ -232,15 +257,13 @@ def _spoken_of(connection: Connection, there: Sequence[Subject]) -> set[str]:
     pairs = returned(there)
     shadows = {one.paired_with for one in there if one.paired_with is not None}
     found: set[str] = set()
-    if pairs:
-        query = select(feedback.c.external_id, feedback.c.model).where(
-            feedback.c.prediction_id.is_(None), tuple_(feedback.c.external_id, feedback.c.model).in_(pairs)
-        )
-        named = {(row.external_id, row.model) for row in connection.execute(query)}
-        found |= {one.subject for pair in named for one in pairs[pair]}
-    if shadows:
-        query = select(truths.c.prediction_id).where(truths.c.prediction_id.in_(shadows))
-        found |= {row.prediction_id for row in connection.execute(query)}
+    pair = tuple_(feedback.c.external_id, feedback.c.model)
+    said = select(feedback.c.external_id, feedback.c.model).where(feedback.c.prediction_id.is_(None)).distinct()
+    for portion in portions(pairs):
+        for row in connection.execute(said.where(pair.in_(portion))):
+            found |= {one.subject for one in pairs[row.external_id, row.model]}
+    for ids in portions(shadows):
+        found.update(connection.scalars(select(truths.c.prediction_id).where(truths.c.prediction_id.in_(ids))))
     return found
 
 

@@ -9,7 +9,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from service.domain import Ref
 from service.store.base import Input, KeptInput, lowest_id
-from service.store.databases import transaction
+from service.store.databases import portions, transaction
 from service.store.tables import inputs, predictions
 
 _DIGEST_BYTES = 16
@@ -45,10 +45,13 @@ class SqlInputs:
         return None if row is None else Input(**{**row._mapping, "data": bytes(row.data)})
 
     def of(self, ids: Sequence[str]) -> list[Input]:
-        names = [inputs.c[name] for name in Input._fields]
+        query = select(*(inputs.c[name] for name in Input._fields))
         with transaction(self._engine) as connection:
-            rows = connection.execute(select(*names).where(inputs.c.prediction_id.in_(ids))).all()
-        return [Input(**{**row._mapping, "data": bytes(row.data)}) for row in rows]
+            return [
+                Input(**{**row._mapping, "data": bytes(row.data)})
+                for portion in portions(ids)
+                for row in connection.execute(query.where(inputs.c.prediction_id.in_(portion)))
+            ]
 
     def latest(self, ref: Ref, since: float, *, limit: int) -> list[KeptInput]:
         columns = inputs.c
@@ -83,8 +86,8 @@ class SqlInputs:
                     break
                 gone.append(prediction_id)
                 num_bytes += size
-            if gone:
-                connection.execute(delete(inputs).where(columns.prediction_id.in_(gone)))
+            for portion in portions(gone):
+                connection.execute(delete(inputs).where(columns.prediction_id.in_(portion)))
         self._num_bytes -= num_bytes
         return len(gone)
 

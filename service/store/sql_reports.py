@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Engine, delete, insert, select
 
 from service.store.base import StoredReport
-from service.store.databases import transaction
+from service.store.databases import portions, transaction
 from service.store.tables import evaluations
 
 # Of a model; the oldest make room.
@@ -47,6 +47,5 @@ class SqlReports:
         with transaction(self._engine) as connection:
             if connection.execute(select(columns.id).where(columns.id == report.id)).one_or_none() is None:
                 connection.execute(insert(evaluations).values(report._asdict()))
-            surplus = connection.scalars(latest.offset(_MOST_REPORTS)).all()
-            if surplus:
-                connection.execute(delete(evaluations).where(columns.id.in_(surplus)))
+            for portion in portions(connection.scalars(latest.offset(_MOST_REPORTS)).all()):
+                connection.execute(delete(evaluations).where(columns.id.in_(portion)))

@@ -1,13 +1,13 @@
 """What is known of predictions in SQL: made from their events, and followed by who measures it."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
-from sqlalchemy import Connection, Engine, RowMapping, delete, insert, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, Engine, RowMapping, delete, insert, select, tuple_, update
 
 from service.store.base import Known, Position
-from service.store.databases import transaction
+from service.store.databases import portions, transaction
 from service.store.feedback import FeedbackEvent, truth_of
 from service.store.tables import feedback, predictions, truth_changes, truths
 
@@ -89,7 +89,8 @@ def resolve(connection: Connection, subjects: set[str]) -> None:
         ]
     if rows:
         changed = next_change(connection)
-        connection.execute(delete(truths).where(truths.c.prediction_id.in_([row["prediction_id"] for row in rows])))
+        for portion in portions(row["prediction_id"] for row in rows):
+            connection.execute(delete(truths).where(truths.c.prediction_id.in_(portion)))
         connection.execute(insert(truths), [{**row, "changed": changed} for row in rows])
 
 
@@ -105,10 +106,11 @@ def _events_of(connection: Connection, groups: dict[str, list[Subject]]) -> dict
     by_id = {one.id: subject for subject, group in groups.items() for one in group}
     by_pair = returned(one for group in groups.values() for one in group)
     events: dict[str, list[FeedbackEvent]] = defaultdict(list)
-    for row in connection.execute(select(*EVENT).where(feedback.c.prediction_id.in_(by_id))):
-        events[by_id[row.prediction_id]].append(event_of(row._mapping))
-    if by_pair:
-        is_named = tuple_(feedback.c.external_id, feedback.c.model).in_(by_pair) & feedback.c.prediction_id.is_(None)
+    for ids in portions(by_id):
+        for row in connection.execute(select(*EVENT).where(feedback.c.prediction_id.in_(ids))):
+            events[by_id[row.prediction_id]].append(event_of(row._mapping))
+    for pairs in portions(by_pair):
+        is_named = tuple_(feedback.c.external_id, feedback.c.model).in_(pairs) & feedback.c.prediction_id.is_(None)
         for row in connection.execute(select(*EVENT).where(is_named)):
             for one in by_pair[row.external_id, row.model]:
                 events[one.subject].append(event_of(row._mapping))
@@ -116,20 +118,22 @@ def _events_of(connection: Connection, groups: dict[str, list[Subject]]) -> dict
 
 
 def find(
-    connection: Connection, *, ids: Iterable[str] = (), pairs: Iterable[Pair] = (), beside: Iterable[str] = ()
+    connection: Connection, *, ids: Collection[str] = (), pairs: Collection[Pair] = (), beside: Collection[str] = ()
 ) -> list[Subject]:
     """Predictions with one of these ids, those returned under one of these pairs, and those computed beside others."""
-    found = {}
     columns = predictions.c
-    conditions = (
-        (columns.id.in_(ids), ids),
-        (tuple_(columns.external_id, columns.model).in_(pairs) & columns.paired_with.is_(None), pairs),
-        (columns.paired_with.in_(beside), beside),
-    )
-    for condition, wanted in conditions:
-        if wanted:
-            for row in connection.execute(select(*_SUBJECT).where(condition).order_by(columns.id)):
-                found[row.id] = Subject(*row)
+    conditions: list[ColumnElement[bool]] = [
+        *(columns.id.in_(portion) for portion in portions(ids)),
+        *(
+            tuple_(columns.external_id, columns.model).in_(portion) & columns.paired_with.is_(None)
+            for portion in portions(pairs)
+        ),
+        *(columns.paired_with.in_(portion) for portion in portions(beside)),
+    ]
+    found = {}
+    for condition in conditions:
+        for row in connection.execute(select(*_SUBJECT).where(condition).order_by(columns.id)):
+            found[row.id] = Subject(*row)
     return list(found.values())
 
 

@@ -34,11 +34,11 @@ class Distance(NamedTuple):
 
 class Unlabelled(NamedTuple):
     """How a version stands without labels: `distances` by what was compared, and the accuracy by how sure it is, with
-    its 95 % interval."""
+    its 95 % interval where there is one."""
 
     ref: Ref
     distances: Mapping[str, Distance]
-    accuracy: tuple[float, float, float] | None
+    accuracy: tuple[float, float | None, float | None] | None
 
 
 class LoopTelemetry:

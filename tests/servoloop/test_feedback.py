@@ -116,6 +116,16 @@ def test_several_items_are_lines_in_groups() -> None:
     assert first.headers["Idempotency-Key"] != second.headers["Idempotency-Key"]
 
 
+def test_a_request_is_no_larger_than_the_service_takes() -> None:
+    items = [{"prediction_id": IDS[0], "label": [f"{number}-{'x' * 50}" for number in range(60)]} for _ in range(500)]
+    service = Service(*[told(*[RESULT] * count) for count in (310, 190)])
+    with service.client() as client:
+        assert len(client.feedback_many(items)) == 500
+    contents = [request.content for request in service.requests]
+    assert [json.loads(line) for content in contents for line in content.split(b"\n")] == items
+    assert max(map(len, contents)) <= 1 << 20
+
+
 def test_a_time_without_its_zone_is_refused() -> None:
     service = Service(told(RESULT))
     naive = datetime(2026, 1, 31)  # noqa: DTZ001

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterable
 from typing import Annotated, Any
+from uuid import UUID
 
 import orjson
 from fastapi import APIRouter, Query, Request, Response
@@ -87,6 +88,9 @@ async def evaluate(
     if media_type != _JSON:
         expected = f"{_JSON}, or {_LINES} for one row a line"
         raise UnsupportedMediaType("this is not read", field="Content-Type", expected=expected)
+    for name in request.query_params:
+        what, expected = "beside a JSON body no query is read", f'"{name[:100]}" in the body'
+        raise UnprocessableInput(what, field=f"query.{name[:100]}", expected=expected)
     with IncomingRequest(exchange, services.max_body_bytes, services.bodies) as incoming:
         document, rows = await _read(incoming)
         run = _Run(model, document, services, exchange)
@@ -114,13 +118,20 @@ async def reports(model: str, wanted: Annotated[ReportFilters, Query()], service
 
 
 @router.get(
-    _PATH + "/{report}", responses={404: says_problem("There is no such report")}, response_model=EvaluationReport
+    _PATH + "/{report}",
+    responses={404: says_problem("There is no such model, or report")},
+    response_model=EvaluationReport,
 )
 async def get_report(model: str, report: str, services: UseServices) -> Response:
     """What was found once."""
-    found = await asyncio.to_thread(services.feedback.reports.get, report)
-    if found is None or found.model != model:
-        raise UnknownReport(model, report)
+    name = services.catalog().model(model).name
+    try:
+        report_id = str(UUID(report))
+    except ValueError:
+        raise UnknownReport(name, report) from None
+    found = await asyncio.to_thread(services.feedback.reports.get, report_id)
+    if found is None or found.model != name:
+        raise UnknownReport(name, report)
     return Response(orjson.dumps(_shown(found)), media_type=_JSON)
 
 
@@ -201,7 +212,7 @@ def _document(body: bytes) -> tuple[EvaluationRequest, dict[str, Any]]:
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         field = ".".join(["body", *map(str, first["loc"])])
-        raise UnprocessableInput(first["msg"], field=field, expected=_EXAMPLE) from None
+        raise UnprocessableInput(first["msg"].removeprefix("Value error, "), field=field, expected=_EXAMPLE) from None
     for name, values in rows.items():
         if not isinstance(values, list):
             raise UnprocessableInput("this is no array", field=name, expected=_EXAMPLE)

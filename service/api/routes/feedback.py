@@ -5,7 +5,7 @@ import contextlib
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
@@ -22,11 +22,12 @@ from service.api.schemas import (
     FeedbackEventInfo,
     FeedbackEventPage,
     FeedbackResult,
+    FeedbackWanted,
     inlined,
     says_problem,
 )
 from service.domain import Caller
-from service.errors import BodyTooSlow, MalformedHeader, UnsupportedMediaType
+from service.errors import BodyTooLarge, BodyTooSlow, InvalidInput, MalformedHeader, UnsupportedMediaType
 from service.learning.intake import documents_in
 from service.learning.items import EXAMPLE, FeedbackItem
 from service.serving.parameters import PRINTABLE
@@ -62,17 +63,14 @@ _BODY = {
 
 @router.post("/v1/feedback", openapi_extra=_BODY, responses=_SAYS)
 async def give_feedback(
-    request: Request,
-    services: UseServices,
-    results: Annotated[
-        Literal["all", "problems"], Query(description="problems: only of items that were not accepted")
-    ] = "all",
+    wanted: Annotated[FeedbackWanted, Query()], request: Request, services: UseServices
 ) -> FeedbackAnswer:
     """Say what is known of predictions: one item, an array of them, or one a line.
 
     The answer comes once all that is accepted is durable. Of several items each has its own status, and none keeps the
     others out; of a single one that is wrong the answer says so by its own status. What is said of a prediction that
     nobody knows yet is kept, and counts once it is known. Bodies of more than 1 MiB are lines, with results=problems.
+    Where lines are refused in their middle, those before may be durable; the problem says how many are.
     """
     exchange = Exchange.of(request.scope)
     caller = exchange.caller()
@@ -81,16 +79,19 @@ async def give_feedback(
     if media_type not in (JSON, *LINES):
         expected = f"{JSON}, or {LINES[0]} for one item a line"
         raise UnsupportedMediaType("this is not read", field="Content-Type", expected=expected)
-    collected = _Collected(only_problems=results == "problems")
+    collected = _Collected(only_problems=wanted.results == "problems")
     if media_type == JSON:
         with IncomingRequest(exchange, MAX_BYTES, services.bodies) as incoming:
             await _from_json(incoming, services, caller, key, collected)
     else:
         # Where no list of results grows with them, as many lines as come.
-        chunks = body_in_chunks(exchange, MAX_BYTES if results == "all" else None, patience=_SECONDS)
+        chunks = body_in_chunks(exchange, MAX_BYTES if wanted.results == "all" else None, patience=_SECONDS)
         async with contextlib.aclosing(services.feedback.intake.take_lines(chunks, caller.principal, key)) as groups:
-            async for outcomes in groups:
-                collected.add(outcomes)
+            try:
+                async for outcomes in groups:
+                    collected.add(outcomes)
+            except InvalidInput as error:
+                raise collected.broken_off(error) from None
     return collected.answer()
 
 
@@ -129,6 +130,17 @@ class _Collected:
             else:
                 self._results.append(FeedbackResult(index=self._count, **outcome._asdict()))
             self._count += 1
+
+    def broken_off(self, error: InvalidInput) -> InvalidInput:
+        """The same error of a body, and how much of what came before is durable."""
+        expected = error.expected
+        if isinstance(error, BodyTooLarge):
+            expected = f"{expected}, or results=problems"
+        problem = error.problem
+        if self._count:
+            problem += f"; of the {self._count} items before, {self._accepted} are durable"
+        InvalidInput.__init__(error, problem, field=error.field, expected=expected)
+        return error
 
     def answer(self) -> FeedbackAnswer:
         return FeedbackAnswer(accepted=self._accepted, results=self._results, omitted=self._omitted)

@@ -188,6 +188,14 @@ def test_means_of_few_rows_are_resampled() -> None:
     assert surer[0] < low < high < surer[1]
 
 
+@pytest.mark.parametrize(("n", "is_resampled"), [(29, True), (30, False)])
+def test_groups_of_fewer_than_30_rows_are_resampled(n: int, is_resampled: bool) -> None:
+    values, others = np.arange(100.0), np.arange(float(n))
+    for pair in ((values, others), (others, values)):
+        one, other = (bounds(metrics.difference_of_means(*pair, seed=seed)) for seed in (0, 2))
+        assert (one != other) is is_resampled
+
+
 def test_equal_groups_of_few_rows_are_not_resampled_alike() -> None:
     values = np.arange(10.0)
     low, high = bounds(metrics.difference_of_means(values, values))
@@ -267,20 +275,32 @@ def test_of_numbers_the_one_with_smaller_errors_wins() -> None:
     assert metrics.compare_numbers(actual, bad, bad).winner is None
 
 
-def nearer_with_outliers() -> Comparison:
+@pytest.mark.parametrize(("first", "second", "p_value", "winner"), [(4, 13, 0.0490, "second"), (10, 22, 0.0501, None)])
+def test_a_winner_is_seen_by_chance_less_often_than_once_in_twenty(
+    first: int, second: int, p_value: float, winner: str | None
+) -> None:
+    found = metrics.compare_classified(*classified((300, 0, 0, 0), (first, 0, 0, 1), (second, 0, 1, 0)), 2)
+    assert found.p_value == pytest.approx(p_value, abs=5e-5)
+    assert bounds(found.differences["accuracy"])[0] > 0
+    assert found.winner == winner
+
+
+def nearer_with_outliers() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The second is nearer on most rows, and much further off on some."""
     rng = RNG(1)
     first, second = rng.normal(0, 1, 600), rng.normal(0, 0.6, 600)
     second[:60] += 20
-    return metrics.compare_numbers(np.zeros(600), first, second)
+    return np.zeros(600), first, second
 
 
 def test_none_wins_where_the_measures_do_not_agree() -> None:
-    found = nearer_with_outliers()
+    actual, first, second = nearer_with_outliers()
+    found, other = metrics.compare_numbers(actual, first, second), metrics.compare_numbers(actual, second, first)
     assert found.p_value < 0.05
     assert found.only_second_right > found.only_first_right
     assert bounds(found.differences["mae"])[0] > 0
-    assert found.winner is None
+    assert bounds(other.differences["mae"])[1] < 0
+    assert (found.winner, other.winner) == (None, None)
 
 
 def test_without_rows_nothing_is_compared() -> None:
@@ -397,7 +417,7 @@ def test_numbers_are_told_of_in_their_own_unit() -> None:
 
 
 def test_measures_that_do_not_agree_are_told_of() -> None:
-    shown = metrics.verdict(nearer_with_outliers(), "version 1", "version 2")
+    shown = metrics.verdict(metrics.compare_numbers(*nearer_with_outliers()), "version 1", "version 2")
     assert shown.startswith("Neither is shown to be better: version 2 was nearer on ")
     assert shown.endswith(
         "(exact sign test p = 0.0022); its mean absolute error differs by +1.70 (95 %: +1.21 to +2.17)."

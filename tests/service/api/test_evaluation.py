@@ -12,7 +12,7 @@ from service.api.evaluation_schemas import EvaluationInfo
 from service.learning.questions import Question
 from service.registry.catalog import Catalog
 from tests.service.api.support import MAX_ROWS, Asked, keeps_to, problem_of, rows_for
-from tests.stores import OpenStore, open_seen
+from tests.stores import OpenStore, a_record, open_seen
 
 URL = "/v1/models/mood/evaluation"
 
@@ -42,7 +42,6 @@ async def test_what_was_said_of_predictions_is_what_a_model_is_measured_by(clien
     assert found["confusion_matrix"]["labels"] == ["negative", "positive"]
     assert (await client.get(URL, params={"slice": "tier:a"})).json()["n"] == 2
     assert (await client.get(URL, params={"slice": "tier:b"})).json()["predictions"] == 0
-    assert (await client.get(URL, params={"version": 2})).json()["predictions"] == 0
 
 
 async def labelled(
@@ -119,11 +118,11 @@ async def test_without_more_words_the_last_seven_days_are_meant(client: httpx.As
 async def test_a_window_is_said_as_a_length_or_by_its_ends(client: httpx.AsyncClient, asked: Asked) -> None:
     await client.get(URL, params={"window": "90m", "until": "2026-01-31T08:00:00Z"})
     since = "2026-01-31T08:00:00Z"
-    await client.get(URL, params={"since": since, "role": "all", "matured": "true", "version": 3, "by": "país"})
+    await client.get(URL, params={"since": since, "role": "all", "matured": "true", "version": 1, "by": "país"})
     end = datetime(2026, 1, 31, 8, tzinfo=UTC).timestamp()
     assert asked.questions == [
         Question("mood", since=end - 90 * 60, until=end),
-        Question("mood", version=3, role=None, since=end, matured=True, by="país"),
+        Question("mood", version=1, role=None, since=end, matured=True, by="país"),
     ]
 
 
@@ -142,10 +141,63 @@ async def test_a_window_is_said_as_a_length_or_by_its_ends(client: httpx.AsyncCl
         {"colour": "a"},
         {"by": "country:DE"},
         {"by": "c" * 257},
+        {"by": "\0"},
+        {"slice": "\0:\0"},
+        {"slice": "tier:a\0"},
+        {"slice": "tier:"},
+        {"until": "0001-01-02T00:00:00Z"},
+        {"since": "0001-01-01T00:00:00+14:00"},
+        {"until": "9999-12-31T23:59:59-14:00"},
+        {"since": "1969-12-31T23:59:59Z"},
     ],
 )
 async def test_malformed_filters_are_refused(client: httpx.AsyncClient, wrong: dict[str, Any]) -> None:
     assert problem_of(await client.get(URL, params=wrong))["status"] == 422
+
+
+async def test_empty_filters_are_as_if_they_were_not_there(client: httpx.AsyncClient, asked: Asked) -> None:
+    await client.get(URL, params={"slice": "", "by": ""})
+    [question] = asked.questions
+    assert isinstance(question, Question)
+    assert (question.slice, question.by) == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("window", "field"),
+    [
+        ({"since": "5999-12-31T23:59:59Z"}, "query.since"),
+        ({"since": "2999-01-01T00:00:00Z", "until": "2999-01-02T00:00:00Z"}, "query.since"),
+        ({"until": "2999-01-02T00:00:00Z"}, "query.until"),
+    ],
+)
+async def test_a_window_that_has_not_begun_is_refused(
+    client: httpx.AsyncClient, asked: Asked, window: dict[str, str], field: str
+) -> None:
+    problem = problem_of(await client.get(URL, params=window))
+    assert (problem["status"], problem["field"]) == (422, field)
+    assert "lies in the future" in problem["detail"]
+    assert asked.questions == []
+
+
+async def test_a_window_within_a_minute_is_of_that_minute(client: httpx.AsyncClient) -> None:
+    window = {"since": "2026-01-31T01:00:05Z", "until": "2026-01-31T01:00:50Z"}
+    found = (await client.get(URL, params=window)).json()
+    assert (found["window"]["from"][11:16], found["window"]["to"][11:16]) == ("01:00", "01:01")
+
+
+@pytest.mark.parametrize("accept", ["application/json", "image/png"])
+async def test_a_version_that_never_was_is_a_404(client: httpx.AsyncClient, accept: str) -> None:
+    problem = problem_of(await client.get(URL, params={"version": 999}, headers={"Accept": accept}))
+    assert (problem["status"], problem["type"]) == (404, "urn:servoloop:problem:unknown-version")
+
+
+async def test_a_deleted_version_is_measured_while_its_predictions_are_kept(
+    client: httpx.AsyncClient, store: OpenStore
+) -> None:
+    store.predictions.append([a_record(model="mood", version=7)])
+    response = await client.get(URL, params={"version": 7, "slice": "tier:a"})
+    assert (response.status_code, response.json()["predictions"]) == (200, 0)
+    assert (await client.get(URL, params={"version": 7})).json()["version"] == "7"
 
 
 @pytest.mark.parametrize(

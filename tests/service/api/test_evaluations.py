@@ -210,10 +210,32 @@ async def test_what_is_wrong_in_a_line_is_said_with_its_number(
     assert problem["field"] == field
 
 
+@pytest.mark.parametrize("query", ["version=999&against=5&name=zz", "name=zz"])
+async def test_a_query_beside_a_document_is_refused(client: httpx.AsyncClient, query: str) -> None:
+    problem = problem_of(await client.post(f"{URL}?{query}", json=ROWS), 422)
+    name = query.partition("=")[0]
+    assert (problem["field"], problem["expected"]) == (f"query.{name}", f'"{name}" in the body')
+    assert "beside a JSON body no query is read" in problem["detail"]
+
+
+async def test_what_is_said_is_said_in_our_words(client: httpx.AsyncClient) -> None:
+    problem = problem_of(await client.post(URL, json={}), 422)
+    assert problem["detail"].startswith("body: either instances and labels, or dataset")
+
+
+async def test_a_number_may_be_a_label_if_its_square_is_one(client: httpx.AsyncClient) -> None:
+    for label, status in ((1e100, 201), (-1.1e100, 422), (1e200, 422)):
+        body = {"instances": [{"columns": {"area": 1, "rooms": 1}}], "labels": [label]}
+        response = await client.post("/v1/models/rent/evaluations", json=body)
+        assert response.status_code == status, response.text
+
+
 async def test_what_is_not_there_is_not_found(client: httpx.AsyncClient) -> None:
     problem_of(await client.post("/v1/models/hats/evaluations", json=ROWS), 404)
     problem_of(await client.post(URL, json={**ROWS, "version": "9"}), 404)
-    problem_of(await client.get(f"{URL}/0199"), 404)
+    for report in ("0199", "%00", "a%00b", "00000000-0000-7000-8000-000000000000"):
+        assert problem_of(await client.get(f"{URL}/{report}"), 404)["type"].endswith(":unknown-report")
+    assert problem_of(await client.get("/v1/models/nope/evaluations/x"), 404)["type"].endswith(":unknown-model")
     report = (await client.post(URL, json=ROWS)).json()
     problem_of(await client.get(f"/v1/models/mood/evaluations/{report['id']}"), 404)
     problem_of(await client.get(URL, params={"cursor": "x"}), 422)

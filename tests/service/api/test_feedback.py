@@ -13,6 +13,7 @@ from service.api.deps import Services
 from service.api.routes.feedback import MAX_BYTES
 from service.errors import StoreUnavailable
 from service.learning.intake import MAX_LINE_BYTES
+from service.learning.items import _digest
 from service.registry.catalog import Catalog
 from service.store.feedback import FeedbackEvent, FeedbackFilters, Outcome
 from tests.service.api.support import problem_of
@@ -160,6 +161,32 @@ async def test_of_several_items_each_has_its_own_outcome(client: httpx.AsyncClie
     assert len(await events(client)) == 2
 
 
+async def test_a_time_that_is_none_keeps_no_other_item_out(client: httpx.AsyncClient, prediction: str) -> None:
+    item = {"prediction_id": prediction, "rating": 1}
+    wrong = [{**item, "labelled_at": at} for at in ("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00")]
+    for body, headers in ((orjson.dumps([item, *wrong, item]), {}), (lines(item, *wrong, item), LINES)):
+        headers = {"Content-Type": "application/json", **headers}
+        answer = (await client.post("/v1/feedback", content=body, headers=headers)).json()
+        assert [result["status"] for result in answer["results"]] == ["joined", "rejected", "rejected", "joined"]
+
+
+async def test_what_nobody_foresaw_of_an_item_keeps_no_other_out(
+    client: httpx.AsyncClient, services: Services, prediction: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(document: Any) -> str:
+        if document.get("actor") == "odd":
+            raise OverflowError
+        return _digest(document)
+
+    monkeypatch.setattr("service.learning.items._digest", failing)
+    item = {"prediction_id": prediction, "rating": 1}
+    answer = (await give(client, [{**item, "actor": "odd"}, item])).json()
+    assert [(one["status"], one["error"]) for one in answer["results"]] == [
+        ("rejected", "this can't be read"),
+        ("joined", None),
+    ]
+
+
 async def test_items_come_as_lines(client: httpx.AsyncClient, prediction: str) -> None:
     body = (
         lines({"prediction_id": prediction, "label": "positive"})
@@ -183,9 +210,11 @@ async def test_of_many_lines_only_the_problems_are_told(
             yield good * 2
         yield b"[]"
 
-    refused = await client.post("/v1/feedback", content=chunks(), headers=LINES)
-    assert problem_of(refused)["status"] == 413
+    refused = problem_of(await client.post("/v1/feedback", content=chunks(), headers=LINES))
     taken = len(store.feedback.list(FeedbackFilters(), limit=100_000).events)
+    assert taken > 0
+    assert (refused["status"], refused["expected"]) == (413, f"at most {MAX_BYTES} bytes, or results=problems")
+    assert f"of the {taken} items before, {taken} are durable" in refused["detail"]
     response = await client.post("/v1/feedback?results=problems", content=chunks(), headers=LINES)
     answer = response.json()
     assert answer["accepted"] == count // 2 * 2
@@ -277,7 +306,18 @@ ID = str(uuid7())
         ({"prediction_id": ID, "rating": 1, "labelled_at": 1767225600}, "labelled_at", "a date and a time"),
         ({"prediction_id": ID, "rating": 1, "labelled_at": "2026-01-31T08:00:00"}, "labelled_at", "timezone"),
         ({"prediction_id": ID, "rating": 1, "labelled_at": "2096-01-31T08:00:00Z"}, "labelled_at", "in the future"),
-        ({"prediction_id": ID, "rating": 1, "labelled_at": "1969-12-31T08:00:00Z"}, "labelled_at", "before 1970"),
+        ({"prediction_id": ID, "rating": 1, "labelled_at": "1969-12-31T08:00:00Z"}, "labelled_at", "1970 to 5999"),
+        ({"prediction_id": ID, "rating": 1, "labelled_at": "1970-01-01T00:00:00+14:00"}, "labelled_at", "1970 to 5999"),
+        ({"prediction_id": ID, "rating": 1, "labelled_at": "0001-01-01T00:00:00+14:00"}, "labelled_at", "1970 to 5999"),
+        ({"prediction_id": ID, "rating": 1, "labelled_at": "9999-12-31T23:59:59-14:00"}, "labelled_at", "1970 to 5999"),
+        (
+            {"prediction_id": ID, "rating": 1, "labelled_at": "5999-12-31T23:59:59-14:00"},
+            "labelled_at",
+            "in the future",
+        ),
+        ({"prediction_id": ID, "rating": 1.1e100}, "rating", "no number from -1e+100 to 1e+100"),
+        ({"prediction_id": ID, "value": -1.1e100}, "value", "no number from -1e+100 to 1e+100"),
+        ({"prediction_id": ID, "value": 1e308}, "value", "no number from -1e+100 to 1e+100"),
         ({"prediction_id": ID, "rating": 1, "mood": 1}, "mood", "Extra inputs"),
         ({"model": "Mood!", "external_id": "a", "rating": 1}, "model", "pattern"),
         ([7], "body", "no object"),
@@ -317,9 +357,27 @@ async def test_a_line_that_has_no_end_is_refused(client: httpx.AsyncClient) -> N
     assert (problem["status"], problem["expected"]) == (400, f"at most {MAX_LINE_BYTES} bytes a line")
 
 
-async def test_an_unknown_way_of_results_is_refused(client: httpx.AsyncClient) -> None:
-    problem = problem_of(await client.post("/v1/feedback?results=none", content=b"{}", headers=LINES))
+async def test_what_came_before_a_line_that_has_no_end_is_told(
+    client: httpx.AsyncClient, store: OpenStore, prediction: str
+) -> None:
+    good = orjson.dumps({"prediction_id": prediction, "rating": 1}) + b"\n"
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield good * 499 + b"{}\n"
+        yield good * 500
+        yield b"a" * (MAX_LINE_BYTES + 1)
+
+    problem = problem_of(await client.post("/v1/feedback?results=problems", content=chunks(), headers=LINES))
+    assert problem["status"] == 400
+    assert "of the 1000 items before, 999 are durable" in problem["detail"]
+    assert len(store.feedback.list(FeedbackFilters(), limit=10_000).events) == 999
+
+
+@pytest.mark.parametrize("query", ["results=none", "foo=1", "results=all&version=2"])
+async def test_a_query_that_is_not_understood_is_refused(client: httpx.AsyncClient, query: str) -> None:
+    problem = problem_of(await client.post(f"/v1/feedback?{query}", content=b"{}", headers=LINES))
     assert problem["status"] == 422
+    assert problem["field"].startswith("query.")
 
 
 class _Away:
@@ -358,7 +416,15 @@ async def test_events_are_found_by_filters_and_page_by_page(client: httpx.AsyncC
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"limit": 0}, {"kind": "guess"}, {"cursor": "a"}, {"since": "2026"}, {"colour": "a"}]
+    "wrong",
+    [
+        {"limit": 0},
+        {"kind": "guess"},
+        {"cursor": "a"},
+        {"since": "2026"},
+        {"colour": "a"},
+        {"until": "9999-12-31T23:59:59-14:00"},
+    ],
 )
 async def test_malformed_filters_are_refused(client: httpx.AsyncClient, wrong: dict[str, Any]) -> None:
     assert problem_of(await client.get("/v1/feedback", params=wrong))["status"] == 422

@@ -1,6 +1,7 @@
 """`servoloop evaluate` and `servoloop evaluations`, against a service."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,8 +84,9 @@ def test_where_nothing_was_found_yet_the_next_step_is_told(run: Run, url: str) -
 class Like:
     """A model, as far as files are read for it."""
 
-    def __init__(self, task: str, kind: str, *labels: str) -> None:
-        self.name, self.task, self.input, self.labels = "any", task, {"kind": kind}, labels
+    def __init__(self, task: str, kind: str, *labels: str, columns: Sequence[str] = ()) -> None:
+        self.name, self.task, self.labels = "any", task, labels
+        self.input = {"kind": kind, "columns": [{"name": name} for name in columns]}
 
 
 @pytest.mark.parametrize(
@@ -94,6 +96,10 @@ class Like:
         ("rows.jsonl", "\n", Like("binary", "text"), "there are no rows in it"),
         ("rows.jsonl", '{"instance": 1, "label": 2}\n[]', Like("binary", "text"), "line 2 is not"),
         ("rows.csv", "text\nx\n", Like("binary", "text"), "needs a column label"),
+        ("rows.csv", "text;label\nx;y\n", Like("binary", "text"), "the header is text;label; it needs"),
+        ("rows.csv", "text,label\nso, so,x\n", Like("binary", "text"), "line 2 does not have as many fields"),
+        ("rows.csv", "text,label\nx\n", Like("multilabel", "text"), "line 2 does not have as many fields"),
+        ("rows.csv", "a,id,label\n1,x,2\n", Like("regression", "columns", columns=["a"]), "any takes columns a, and"),
         ("rows.csv", "a,b,label\nx,y,z\n", Like("binary", "text"), "texts come in one column"),
         ("rows.csv", "a,label\nx,1\n", Like("regression", "columns"), "line 2: could not convert"),
         ("rows.csv", "a,label\n1,2\n", Like("multiclass", "image", "x"), "don't fit into columns"),
@@ -105,6 +111,16 @@ def test_a_file_that_is_wrong_is_said_to_be(tmp_path: Path, name: str, content: 
     file.write_text(content)
     with pytest.raises(ValueError, match=says):
         read_labelled(file, like)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("rows.csv", "label,text\nx,a film\n"), ("rows.jsonl", '{"label": "x", "instance": "a film"}')],
+)
+def test_the_mark_that_a_file_may_begin_with_is_no_part_of_it(tmp_path: Path, name: str, content: str) -> None:
+    file = tmp_path / name
+    file.write_text(content, encoding="utf-8-sig")
+    assert read_labelled(file, Like("binary", "text", "x")) == [("a film", "x")]  # type: ignore[arg-type]
 
 
 def test_columns_and_label_sets_are_read(tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 from typing import Any
 
 import numpy as np
+import pytest
 
+from models import metrics
 from models.reference import Histogram, Outputs, Reference
 from service.learning.drift import DriftPolicy, compare
 from service.store.base import Record
@@ -79,3 +81,21 @@ def test_what_counts_as_drifted_is_configured() -> None:
     assert compare(reference(confidence=None), {}, said, POLICY).drifted is False
     assert compare(reference(confidence=None), {}, said, DriftPolicy(psi=0.01)).drifted is True
     assert compare(reference(confidence=None), {}, said, DriftPolicy(psi=0.01, minimum_rows=301)).drifted is None
+    assert compare(reference(confidence=None), {}, said, DriftPolicy(psi=50.0)).drifted is False
+    assert compare(reference(confidence=None), {}, said, DriftPolicy(psi=50.0, jensen_shannon=0.01)).drifted is True
+
+
+def test_false_alarms_are_shared_among_all_that_a_reference_has() -> None:
+    found = compare(reference(inputs={"size": EVEN, "age": EVEN}), {"size": np.zeros(300)}, records("a" * 300), POLICY)
+    noise = metrics.psi_noise(10, 1000, 300, level=1 - 0.001 / 4)
+    assert found.inputs["size"].drift.psi_noise == pytest.approx(noise)
+
+
+def test_the_farthest_input_has_the_highest_stability_index() -> None:
+    # What was all but absent weighs more in the index, what moved between halves more in the divergence.
+    rare, halves = (Histogram(edges=[0.0, 1.0, 2.0], counts=counts) for counts in ([999, 1], [500, 500]))
+    features = {"rare": np.repeat([0.5, 1.5], [900, 100]), "halves": np.repeat([0.5, 1.5], [800, 200])}
+    found = compare(reference(inputs={"halves": halves, "rare": rare}), features, records("ab" * 500), POLICY)
+    first, second = found.inputs["rare"].drift, found.inputs["halves"].drift
+    assert (first.jensen_shannon or 0) < (second.jensen_shannon or 0)
+    assert found.farthest["inputs"] == first

@@ -43,9 +43,36 @@ def test_windows_are_of_whole_minutes_so_that_both_counts_are_of_the_same(
     answer = evaluator.evaluate(Question("fashion", since=NOW - 45))
     assert (answer["n"], answer["predictions"]) == (3, 3)
     assert answer["window"] == {"from": "1970-02-11T15:59:00.000+00:00", "to": "1970-02-11T16:00:00.000+00:00"}
-    answer = evaluator.evaluate(Question("fashion", since=NOW - 110, until=NOW - 50))
+    answer = evaluator.evaluate(Question("fashion", since=NOW - 110, until=NOW - 65))
     assert (answer["n"], answer["predictions"]) == (2, 2)
-    assert answer["window"]["to"] == "1970-02-11T15:59:00.000+00:00"
+    assert answer["window"] == {"from": "1970-02-11T15:58:00.000+00:00", "to": "1970-02-11T15:59:00.000+00:00"}
+    answer = evaluator.evaluate(Question("fashion", since=NOW - 120, until=NOW - 60))
+    assert (answer["n"], answer["predictions"]) == (2, 2)
+
+
+def test_a_window_within_a_minute_is_that_minute(store: OpenStore, evaluator: Evaluator) -> None:
+    for seconds in (59, 31, 1):
+        predict(store, NOW - seconds, "Bag")
+    answer = evaluator.evaluate(Question("fashion", since=NOW - 55, until=NOW - 10))
+    assert (answer["n"], answer["predictions"]) == (3, 3)
+
+
+def test_a_window_ends_now_at_the_latest(store: OpenStore, clock: ManualClock, evaluator: Evaluator) -> None:
+    clock.now = NOW + 30
+    predict(store, NOW + 10, "Bag")
+    for until in (NOW + 20, NOW + HOUR):
+        answer = evaluator.evaluate(Question("fashion", since=NOW - HOUR, until=until, buckets=1))
+        assert (answer["n"], answer["predictions"]) == (1, 1)
+        assert answer["window"]["to"] == "1970-02-11T16:00:30.000+00:00"
+        assert [one["n"] for one in answer["over_time"]["points"]] == [1]
+
+
+def test_of_what_is_too_young_altogether_nothing_is_looked_at(store: OpenStore, evaluator: Evaluator) -> None:
+    predict(store, NOW - HOUR, "Bag")
+    predict(store, NOW - 4)
+    answer = evaluator.evaluate(Question("fashion", since=NOW - 5, matured=True, buckets=1))
+    assert (answer["n"], answer["predictions"]) == (0, 0)
+    assert answer["window"]["from"] == answer["window"]["to"]
 
 
 def test_versions_roles_and_slices_have_figures_of_their_own(store: OpenStore, evaluator: Evaluator) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from models.manifest import Manifest
 from service.errors import NotSupported, UnprocessableInput
-from service.learning.labelled import Labels, held_out, in_lines
+from service.learning.labelled import Labels, _truth, held_out, in_lines
 from service.registry.catalog import Version
 from service.registry.scanner import scan
 from service.settings import SHIPPED_CHECKPOINTS
@@ -36,12 +36,22 @@ def test_labels_are_taken_by_their_names() -> None:
         code.encode(["Bag", 9], 5)
 
 
-@pytest.mark.parametrize("label", ["3", None, True, float("inf"), [1]])
+@pytest.mark.parametrize("label", ["3", None, True, float("inf"), [1], 1.1e100, -(10**101)])
 def test_numbers_are_numbers(label: Any) -> None:
     code = Labels(manifest("house-price"))
     assert code.encode([1, 2.5], 0).tolist() == [1.0, 2.5]
-    with pytest.raises(UnprocessableInput, match=r"labels\[0\]: this is no label; expected a number"):
+    with pytest.raises(
+        UnprocessableInput, match=r"labels\[0\]: this is no label; expected a number from -1e\+100 to 1e\+100"
+    ):
         code.encode([label], 0)
+
+
+@pytest.mark.parametrize("target", [1.1e100, float("nan"), float("-inf")])
+def test_targets_of_a_checkpoint_are_such_numbers_too(target: float) -> None:
+    regression = manifest("house-price")
+    assert _truth(np.array([1e100, -3.0]), regression).tolist() == [1e100, -3.0]
+    with pytest.raises(ValueError, match="targets that are no numbers from"):
+        _truth(np.array([1.0, target]), regression)
 
 
 def test_a_checkpoint_keeps_a_sample_of_its_held_out_rows() -> None:

@@ -130,6 +130,37 @@ def test_vectors_have_ratings_alone() -> None:
     assert (report.n, report.rating.value, report.rating.n, report.figures.metrics) == (0, 2.0, 3, {})
 
 
+@pytest.mark.parametrize("rating", [0.1, 1e39, 5.0, -1.7e308])
+def test_a_rating_is_kept_as_it_was_given(rating: float) -> None:
+    found = of(CLASSES, known(None, {}, rating=rating)).report(EVER).rating
+    assert found == Estimate(rating, 1)
+
+
+@pytest.mark.parametrize("label", [1e18, 1e100, 1.7e308, -1e155])
+def test_a_number_of_any_size_can_be_measured(label: float) -> None:
+    model = of(ModelContract("regression", ()), known(label, {"value": 3.0}, made=10.0))
+    report = model.report(EVER)
+    assert report.n == 1
+    assert report.figures.metrics["mae"].value == pytest.approx(abs(label))
+    for name, figure in report.figures.metrics.items():
+        assert (figure.value is None) == bool(figure.reason), name
+    assert report.figures.residuals is not None
+    assert report.figures.residuals[1].sum() == 1
+    assert model.over_time(EVER, [0.0, 20.0])[1][0].value == pytest.approx(abs(label))
+
+
+@pytest.mark.parametrize("label", [10**400, float("inf"), float("nan"), True, "1"])
+def test_what_is_no_number_of_a_float_is_an_unknown_label(label: Any) -> None:
+    report = of(ModelContract("regression", ()), known(label, {"value": 3.0})).report(EVER)
+    assert (report.n, report.unknown_labels) == (0, 1)
+
+
+def test_an_error_that_is_too_large_says_so_over_time_too() -> None:
+    model = of(ModelContract("regression", ()), known(1.7e308, {"value": -1.7e308}, made=10.0))
+    _, [found] = model.over_time(EVER, [0.0, 20.0])
+    assert found == Estimate(None, 1, reason="it is too large for a float")
+
+
 def test_where_probabilities_were_not_kept_what_needs_them_is_undefined() -> None:
     row = classified([0.7, 0.2, 0.1], "Bag", scores=None)
     figures = of(CLASSES, row).report(EVER).figures.metrics

@@ -60,6 +60,27 @@ def test_binary_tasks_say_yes_from_their_own_threshold() -> None:
     assert first["confusion_matrix"]["counts"] == [[1, 1], [1, 1]]
     assert second["confusion_matrix"]["counts"] == [[1, 1], [0, 2]]
     assert first["metrics"]["auc"] == second["metrics"]["auc"]
+    assert [one["metrics"]["recall"]["value"] for one in (first, second)] == [0.5, 1.0]
+
+
+def test_a_probability_as_high_as_the_threshold_says_yes() -> None:
+    said = np.array([0.25, 0.75])
+    question = RowsQuestion("binary", ["ham", "spam"], ["1"], [0.75])
+    [version] = judge(question, [np.array([0, 1]), said])["versions"]
+    assert version["confusion_matrix"]["counts"] == [[1, 0], [0, 1]]
+    assert version["metrics"]["accuracy"]["value"] == 1.0
+    question = RowsQuestion("multilabel", ["a", "b"], ["1"], [0.75])
+    [version] = judge(question, [np.array([[False, True]]), said[None]])["versions"]
+    assert version["metrics"]["accuracy"]["value"] == 1.0
+
+
+def test_reliability_of_a_binary_task_is_how_often_the_second_label_was_true() -> None:
+    question = RowsQuestion("binary", ["ham", "spam"], ["1"], [0.5])
+    [version] = judge(question, [np.array([0, 0, 0, 1, 1]), np.array([0.125] * 4 + [0.875])])["versions"]
+    assert [(one["n"], one["confidence"], one["accuracy"]["value"]) for one in version["reliability"]] == [
+        (4, 0.125, 0.25),
+        (1, 0.875, 1.0),
+    ]
 
 
 def test_multilabel_rows_are_right_where_all_labels_are() -> None:
@@ -78,6 +99,13 @@ def test_numbers_have_residuals_and_the_nearer_is_right() -> None:
     found = judge(question, [truth, truth + RNG.normal(0, 2, 200), truth + RNG.normal(0, 0.5, 200)])
     assert found["comparison"]["winner"] == "2"
     assert sum(found["versions"][0]["residuals"]["counts"]) == 200
+
+
+def test_residuals_are_what_was_missing_from_the_prediction() -> None:
+    question = RowsQuestion("regression", [], ["1"], [0.5])
+    [version] = judge(question, [np.array([3.0, 5.0]), np.array([2.0, 2.0])])["versions"]
+    edges = version["residuals"]["edges"]
+    assert (edges[0], edges[-1]) == (1.0, 3.0)
 
 
 def test_many_labels_have_no_table() -> None:

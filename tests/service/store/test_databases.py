@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 from pydantic import SecretStr, ValidationError
+from sqlalchemy import literal, select, text
+from sqlalchemy.exc import DBAPIError
 
 from service.errors import Misconfigured, StoreUnavailable
 from service.settings import Settings
-from service.store.databases import Location, Part, transaction
+from service.store.databases import Location, Part, sqlite_transaction, transaction
 from service.store.sql_control import SqlControl
 from service.store.sql_predictions import SqlPredictions
 from tests.stores import a_record, open_store
@@ -71,6 +73,42 @@ def test_a_look_at_the_revision_is_broken_off_when_it_takes_too_long_and_no_chan
         store.control.revision()
     store.control.crown_new_models({"fashion": {1: "a" * 64}})
     store.close()
+
+
+def test_a_statement_that_the_database_does_not_take_is_not_the_stores_absence(location: Location) -> None:
+    engine = location.writer(Part.CONTROL)
+    if engine.dialect.name == "sqlite":
+        with sqlite_transaction(engine) as driver:
+            driver.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 32_766)
+    wanted = select(literal(1)).where(literal(1).in_(range(66_000)))
+    for statement in (wanted, text("SELECT this is wrong")):
+        with pytest.raises(DBAPIError), transaction(engine) as connection:
+            connection.execute(statement)
+    if engine.dialect.name == "sqlite":
+        with pytest.raises(sqlite3.OperationalError), sqlite_transaction(engine) as driver:
+            driver.execute("SELECT this is wrong")
+    with transaction(engine) as connection:
+        assert connection.execute(select(literal(1))).scalar_one() == 1
+    engine.dispose()
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT pg_terminate_backend(pg_backend_pid())",
+        "SET LOCAL statement_timeout = 10; SELECT pg_sleep(60)",
+        "DO $$ BEGIN RAISE 'the disk is full' USING ERRCODE = 'disk_full'; END $$",
+    ],
+)
+def test_a_server_that_ends_or_is_out_of_time_or_disk_is_unavailable(location: Location, statement: str) -> None:
+    engine = location.writer(Part.CONTROL)
+    with pytest.raises(StoreUnavailable), transaction(engine) as connection:
+        connection.exec_driver_sql(statement)
+    with transaction(engine) as connection:
+        assert connection.execute(select(literal(1))).scalar_one() == 1
+    engine.dispose()
 
 
 def test_a_writer_that_finds_no_file_or_a_lock_is_unavailable_and_leaves_nothing_half_done(

@@ -12,7 +12,7 @@ from service.store.base import Input, Position, Record, Tag
 from service.store.control_client import ControlClient
 from service.store.databases import Part, transaction
 from service.store.sql_truths import SqlTruths
-from service.store.tables import feedback, inputs, predictions, truths, unresolved
+from service.store.tables import feedback, inputs, prediction_counts, predictions, truths, unresolved
 from tests.service.store.recording import Place
 from tests.stores import OpenStore, a_record, an_event
 
@@ -53,6 +53,28 @@ def test_a_prediction_is_deleted_with_all_that_is_kept_of_it(store: OpenStore) -
     assert left(store) == [1, 1, 2, 1, 0]
     assert store.predictions.get(other.id) == other
     assert store.erasure.erase([mine.id, str(uuid7())]) == 0
+
+
+def test_more_may_be_deleted_than_a_statement_can_name(store: OpenStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.store.databases._MOST_NAMED", 1)
+    mine, other = a_record(external_id="a"), a_record(external_id="b")
+    shadow = a_record(role="shadow", paired_with=mine.id)
+    append(store, mine, other, shadow)
+    store.feedback.add([an_event(model="fashion", external_id=name) for name in "ab"], {})
+    assert left(store) == [3, 3, 2, 3, 0]
+    assert store.erasure.erase([mine.id, other.id, shadow.id]) == 3
+    assert left(store) == [0] * 5
+
+
+@pytest.mark.parametrize("with_others", [False, True])
+def test_what_counted_a_tag_that_nothing_has_is_deleted_too(store: OpenStore, with_others: bool) -> None:
+    mine = a_record(made=1.0, tags={"user": "5"})
+    others = [a_record(made=2.0, tags={"user": "5"}), a_record(made=3.0)] if with_others else []
+    append(store, mine, *others)
+    store.erasure.erase([mine.id])
+    with transaction(store.engines[1]) as connection:
+        counted = {row.slice: row.count for row in connection.execute(select(prediction_counts))}
+    assert counted == ({"": 2, "user:5": 1} if with_others else {})
 
 
 def test_who_follows_what_is_known_hears_that_it_is_known_no_more(store: OpenStore) -> None:

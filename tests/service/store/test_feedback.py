@@ -1,21 +1,23 @@
 """Feedback in the store, on both databases."""
 
+import sqlite3
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select, text
 from sqlalchemy.exc import InternalError
 from uuid_utils import uuid7
 
 from service.errors import StoreUnavailable
 from service.store.base import Contracts, Record
-from service.store.databases import Location, Part, transaction
+from service.store.databases import Location, Part, driver_of, transaction
 from service.store.feedback import FeedbackEvent, FeedbackFilters, ModelContract, Outcome, truth_of
 from service.store.sql_feedback import SqlFeedback
-from service.store.tables import PREDICTIONS, truth_changes, truths
+from service.store.tables import PREDICTIONS, truth_changes, truths, unresolved
+from service.store.tables import feedback as feedback_events
 from tests.stores import OpenStore, a_record, an_event, open_store
 
 CONTRACTS: Contracts = {"fashion": ModelContract("multiclass", ("Bag", "Coat", "Boot"))}
@@ -163,6 +165,35 @@ def test_what_waits_too_long_is_orphaned_once(store: OpenStore) -> None:
     assert states(store) == {old.id: "joined", new.id: "pending"}
 
 
+def test_more_events_may_wait_for_a_prediction_than_a_statement_can_name(store: OpenStore) -> None:
+    add(store, an_event(model="fashion", external_id="a"))
+    numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 65999) "
+    with transaction(store.engines[1]) as connection:
+        if connection.dialect.name == "sqlite":  # what it takes where nobody built it to take more
+            driver_of(connection).setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 32_766)
+        for table in (feedback_events, unresolved):
+            [key, *others] = [column.name for column in table.c]
+            copies = f"SELECT substr({key}, 1, 26) || (1000000000 + i), {', '.join(others)} FROM {table.name}, n"
+            connection.execute(text(f"{numbers} INSERT INTO {table.name} ({key}, {', '.join(others)}) {copies}"))
+    record = a_record(external_id="a")
+    assert append(store, record, a_record(external_id="b")) == 66_000
+    assert known(store) == {record.id: "Bag"}
+    with transaction(store.engines[1]) as connection:
+        assert connection.execute(select(func.count()).select_from(unresolved)).scalar_one() == 0
+
+
+def test_more_events_may_wait_for_a_shadows_prediction_than_a_statement_can_name(
+    store: OpenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.store.databases._MOST_NAMED", 2)
+    answered = a_record()
+    shadow = a_record(role="shadow", paired_with=answered.id, version=2)
+    add(store, *(an_event(prediction_id=shadow.id) for _ in range(5)))
+    assert append(store, shadow) == 0
+    assert append(store, answered) == 5
+    assert known(store) == {answered.id: "Bag", shadow.id: "Bag"}
+
+
 # What is sent again
 
 
@@ -205,6 +236,22 @@ def test_the_key_of_what_was_rejected_is_free(store: OpenStore) -> None:
     add(store, an_event(prediction_id=record.id, value="Hat", idempotency_key="k", digest="wrong"))
     [outcome] = add(store, an_event(prediction_id=record.id, value="Bag", idempotency_key="k", digest="right"))
     assert outcome.status == "joined"
+
+
+def test_what_is_rejected_takes_its_key_from_nothing_beside_it(store: OpenStore) -> None:
+    record = a_record()
+    append(store, record)
+    bad = [an_event(prediction_id=record.id, value="Hat", idempotency_key="k", digest="wrong") for _ in range(2)]
+    assert [(one.status, one.event_id) for one in add(store, *bad)] == [("rejected", None)] * 2
+    good = [an_event(prediction_id=record.id, idempotency_key="k", digest="right") for _ in range(2)]
+    outcomes = add(store, bad[0], *good, bad[1])
+    assert [(one.status, one.event_id) for one in outcomes] == [
+        ("rejected", None),
+        ("joined", good[0].id),
+        ("duplicate", good[0].id),
+        ("conflict", good[0].id),
+    ]
+    assert list(states(store)) == [good[0].id]
 
 
 # By the caller's ids

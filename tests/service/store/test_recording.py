@@ -18,13 +18,14 @@ from service.errors import (
 )
 from service.store.base import Filters, WishChange
 from service.store.control_client import ControlClient
+from service.store.feedback_client import FeedbackClient
 from service.store.record_queue import LogPolicy
 from service.wire.frames import Frame, Kind
 from service.wire.link import Link
 from tests.fakes import sample
 from tests.patience import PATIENCE
 from tests.service.store.recording import DAY, Place, until
-from tests.stores import a_record
+from tests.stores import a_record, an_event
 
 
 async def test_what_is_recorded_becomes_durable_and_its_lag_is_measured(place: Place) -> None:
@@ -188,6 +189,22 @@ async def test_a_store_that_is_away_does_not_keep_the_recorder_from_its_end(plac
     assert place.written() == set()
 
 
+async def test_feedback_and_what_is_old_fail_alone_whatever_the_reason(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: Any, **more: Any) -> Any:
+        raise ValueError("this can't be done")
+
+    monkeypatch.setattr(place.gate.store.predictions, "delete_older_than", fail)
+    monkeypatch.setattr(place.gate.store.control, "contracts", fail)
+    record = a_record()
+    async with place.recorder(), place.log() as log, FeedbackClient(place.path) as client:
+        with pytest.raises(BrokenContract, match="the recorder: expected an answer"):
+            await client.add([an_event(prediction_id=record.id)])
+        log.record([record])
+        await until(place.written)
+
+
 async def test_old_predictions_are_deleted_in_portions_while_new_ones_are_written(place: Place) -> None:
     now = place.clock()
     old = [a_record(made=now - 91 * DAY) for _ in range(7)]
@@ -213,7 +230,7 @@ async def test_changes_are_made_by_the_recorder_and_answered(place: Place) -> No
             await control.move_alias("fashion", "champion", 9, actor="ann", reason="")
         with pytest.raises(AliasMoved, match="names version 2, and version 1 was expected"):
             await control.move_alias("fashion", "champion", 1, actor="ann", reason="", expected=1)
-        with pytest.raises(BrokenContract):
+        with pytest.raises(BrokenContract, match="the recorder: expected an answer, got an error of its own"):
             await control.move_alias("fashion", "champion", 1, actor=None, reason="")  # type: ignore[arg-type]
 
 
