@@ -4,15 +4,10 @@ from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from service.learning.instants import Instant
 from service.serving.parameters import TagName, TagText
-
-
-def _given(value: Any) -> Any:
-    """In a query, what is empty is as if it were not there."""
-    return None if value == "" else value
 
 
 class EvaluationFilters(BaseModel):
@@ -29,14 +24,12 @@ class EvaluationFilters(BaseModel):
     ] = "7d"
     since: Annotated[Instant | None, Field(description="instead: made at this time or later")] = None
     until: Annotated[Instant | None, Field(description="made before this time")] = None
-    slice: Annotated[TagText | None, BeforeValidator(_given), Field(description="with this tag: name:value")] = None
+    slice: Annotated[TagText | None, Field(description="with this tag: name:value")] = None
     matured: Annotated[
         bool, Field(description="of those alone that have most of the labels that they will ever get")
     ] = False
     buckets: Annotated[int, Field(ge=0, le=500, description="with the main figure in so many parts of the window")] = 0
-    by: Annotated[
-        TagName | None, BeforeValidator(_given), Field(description="with the groups that differ in this tag")
-    ] = None
+    by: Annotated[TagName | None, Field(description="with the groups that differ in this tag")] = None
 
 
 class Interval(BaseModel):
