@@ -119,7 +119,8 @@ def killed(
         conversation = heard(speakers)
         # What an http process held longer is sent again to a recorder that follows another.
         last = max((one.at for one in happened if one.what in _HOLD_ANSWERS), default=0.0)
-        after = {identity for identity, one in conversation.answers.items() if one.came > last}
+        # By when they were made: what a process answered before its end, its client may read after.
+        after = {identity for identity in conversation.answers if made_at(identity) > last}
         kept = flushed(place.service, after)
         report = judged("killed", place.service, conversation, kept, labels)
     losses, unexplained = _losses(conversation, kept, happened)
