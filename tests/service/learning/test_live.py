@@ -277,6 +277,22 @@ def test_how_sure_it_was_and_whether_that_was_right_is_told_of_the_latest() -> N
     assert sorted(latest[0]) == pytest.approx([0.8, 0.9])
 
 
+@pytest.mark.parametrize("apart", [0.001, 1.0, 86_400.0])
+def test_the_latest_are_told_from_those_right_before_them(apart: float) -> None:
+    sure = [0.5, 0.6, 0.7, 0.8]
+    rows = [classified([one, 1 - one, 0], "Bag", made=10.0 + at * apart) for at, one in enumerate(sure)]
+    latest = of(CLASSES, *rows).judged(1, 0.0, 1e6, most=2)
+    assert latest is not None
+    assert sorted(latest[0]) == pytest.approx([0.7, 0.8])
+
+
+def test_what_is_mature_follows_labels_that_come() -> None:
+    model = of(CLASSES, classified([1, 0, 0], "Bag", made=1000.0, received_at=1_010_000))
+    assert model.maturity == pytest.approx(10.0)
+    model.take([classified([1, 0, 0], "Bag", made=1000.0, received_at=1_110_000) for _ in range(99)])
+    assert model.maturity == pytest.approx(110.0)
+
+
 # All of it
 
 
