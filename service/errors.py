@@ -31,6 +31,8 @@ ServoloopError
 
 import math
 import re
+from copy import copy
+from typing import Self
 
 from service.domain import Ref
 
@@ -49,6 +51,12 @@ class InvalidInput(ServoloopError):
         self.problem, self.field, self.expected = problem, field, expected
         where = f"{field}: " if field else ""
         super().__init__(f"{where}{problem}{f'; expected {expected}' if expected else ''}")
+
+    def said_as(self, problem: str, expected: str | None) -> Self:
+        """The same error, with more to say: its kind, and so its status, stays."""
+        same = copy(self)
+        InvalidInput.__init__(same, problem, field=self.field, expected=expected)
+        return same
 
 
 class MalformedBody(InvalidInput): ...

@@ -119,7 +119,7 @@ def compose(settings: Settings, folder: RuntimeFolder, draining: Draining) -> Ap
     prediction_log = PredictionLog(folder.recorder_socket, telemetry)
     feedback = FeedbackClient(folder.recorder_socket)
     evaluation = LoopClient(folder.loop_socket)
-    intake = Intake(Listener(settings.feedback_trust), feedback)
+    intake = Intake(Listener(settings.feedback_trust), feedback, telemetry.refused_feedback.inc)
     max_rows, max_bytes = 2 * settings.max_queued_rows, 2 * settings.max_queued_bytes
 
     def connect(engine: EngineInfo, tell: Callable[[], None]) -> EngineClient:

@@ -1,7 +1,7 @@
 """Takes what is said of predictions, and has it kept."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from typing import Any, Protocol
 
 import orjson
@@ -27,25 +27,28 @@ class Keeping(Protocol):
 class Intake:
     """Takes items, in groups of which each is made durable together."""
 
-    def __init__(self, listener: Listener, keeping: Keeping) -> None:
+    def __init__(self, listener: Listener, keeping: Keeping, refused: Callable[[int], None]) -> None:
+        """`refused` is told of how many items no event was made."""
         self._listener = listener
         self._keeping = keeping
+        self._refused = refused
 
     async def take(self, documents: Sequence[Any], principal: Principal, key: str | None = None) -> list[Outcome]:
         """What became of each item. `key`: under which all of it is kept once. Raises StoreUnavailable."""
         outcomes: list[Outcome] = []
         for start in range(0, len(documents), _GROUP):
             told = [
-                self._listener.tell(document, principal, None if key is None else f"{key}#{start + number}")
-                for number, document in enumerate(documents[start : start + _GROUP])
+                self._listener.tell(document, principal, _key_of(number, key))
+                for number, document in enumerate(documents[start : start + _GROUP], start)
             ]
             outcomes += await self._keep(told)
         return outcomes
 
     async def take_one(self, document: Any, principal: Principal, key: str | None = None) -> Outcome:
         """What became of one item. Raises UnprocessableInput, FeedbackConflict or StoreUnavailable."""
-        told = self._listener.tell(document, principal, key)
+        told = self._listener.tell(document, principal, _key_of(0, key))
         if told.error is not None:
+            self._refused(1)
             raise UnprocessableInput(told.error, field=told.field or "body", expected=f"something like {EXAMPLE}")
         [outcome] = await self._keep([told])
         if outcome.status == "rejected":
@@ -67,7 +70,7 @@ class Intake:
         try:
             async for lines in grouped_lines(chunks, group=_GROUP, most_bytes=MAX_LINE_BYTES):
                 told = [
-                    self._tell_line(line, principal, None if key is None else f"{key}#{number}")
+                    self._tell_line(line, principal, _key_of(number, key))
                     for number, line in enumerate(lines, start=count)
                 ]
                 count += len(lines)
@@ -92,8 +95,14 @@ class Intake:
 
     async def _keep(self, told: Sequence[Told]) -> list[Outcome]:
         events = [one.event for one in told if one.event is not None]
+        self._refused(len(told) - len(events))
         outcomes = iter(await self._keeping.add(events) if events else [])
         return [one.refused() if one.event is None else next(outcomes) for one in told]
+
+
+def _key_of(number: int, key: str | None) -> str | None:
+    """An item's key, by its place under the key of a whole request: the same as JSON and as a line."""
+    return f"{key}#{number}" if key is not None and number else key
 
 
 def documents_in(body: bytes) -> list[Any]:

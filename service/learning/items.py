@@ -155,6 +155,8 @@ class Listener:
         labelled = now if item.labelled_at is None else item.labelled_at.timestamp()
         if labelled > now + _FUTURE_SECONDS:
             return Told(None, f"{written(labelled)} lies in the future", "labelled_at")
+        # Of a clock that is a little ahead of ours; else a retraction would find it only once ours is there.
+        labelled = min(labelled, now)
         kind, value = item.said
         return Told(
             FeedbackEvent(
@@ -178,7 +180,11 @@ class Listener:
 
 
 def _digest(document: Mapping[str, Any]) -> str:
-    """Of what was said, whatever the order of its fields."""
-    said = {name: value for name, value in document.items() if name != "idempotency_key"}
+    """Of what was said, whatever the order of its fields, and whether a whole number is written 5 or 5.0."""
+    said = {
+        name: float(value) if isinstance(value, int) else value
+        for name, value in document.items()
+        if name != "idempotency_key"
+    }
     written = orjson.dumps(said, option=orjson.OPT_SORT_KEYS)
     return hashlib.blake2b(written, digest_size=_DIGEST_BYTES).hexdigest()

@@ -159,7 +159,7 @@ class LiveModel:
         return self._task.judged(table, rows if most is None else _latest(rows, table["time"], most))
 
     def label_delay(self, selection: Selection) -> dict[float, float]:
-        """Seconds from a prediction to its label, by quantile."""
+        """Seconds from a prediction to its first label, by quantile."""
         return self._delays(self._table.chosen(self._chosen(selection) & (self._table["state"] == LABELLED)))
 
     @property
@@ -188,7 +188,7 @@ class LiveModel:
         if not len(rows):
             return None
         rows = _latest(rows, table["received"], _LATEST_LABELS)
-        return float(np.quantile((table["received"][rows] - table["time"][rows]) / 1000, _MATURE_SHARE))
+        return float(np.quantile(self._delays_of(rows), _MATURE_SHARE))
 
     def _forget_answers(self) -> None:
         self._reports.clear()
@@ -197,8 +197,12 @@ class LiveModel:
     def _delays(self, rows: Array) -> dict[float, float]:
         if not len(rows):
             return {}
-        delays = (self._table["received"][rows] - self._table["time"][rows]) / 1000
-        return dict(zip(_DELAYS, np.quantile(delays, _DELAYS).tolist(), strict=True))
+        return dict(zip(_DELAYS, np.quantile(self._delays_of(rows), _DELAYS).tolist(), strict=True))
+
+    def _delays_of(self, rows: Array) -> Array:
+        """Seconds from each prediction to its first label; none where that came first."""
+        delays: Array = np.maximum(self._table["received"][rows] - self._table["time"][rows], 0) / 1000
+        return delays
 
     def _values(self, known: Sequence[Known]) -> dict[str, Array]:
         return {

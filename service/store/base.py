@@ -178,7 +178,7 @@ class Position(NamedTuple):
 class Known(NamedTuple):
     """What is known of a prediction: no `label` and no `rating` where it was deleted, or all was taken back.
 
-    `received_at` is when the label was, in whole milliseconds since 1970.
+    `received_at` is when the first label was, in whole milliseconds since 1970.
     """
 
     prediction_id: str
@@ -386,9 +386,9 @@ class Erasure(Protocol):
     """What the recorder alone may do."""
 
     def erase(self, ids: Sequence[str]) -> int:
-        """Delete these predictions and those computed beside them, with all that is kept of them; how many there were.
+        """Delete these predictions and those computed beside them, with all that is kept of them.
 
-        Raises StoreUnavailable.
+        How many there were; what was said of one that nobody knows counts as one too. Raises StoreUnavailable.
         """
         ...
 

@@ -15,6 +15,11 @@ Status = Literal["joined", "pending", "duplicate", "conflict", "rejected"]
 DEFAULT_TRUST = 1
 """Of sources that nobody said anything of."""
 
+MOST_EVENTS = 1_000
+"""Of what one principal says of one prediction, or under one of its own ids: each makes all of them be read again."""
+
+_LABELS: tuple[EventKind, ...] = ("label", "correction")
+
 
 class FeedbackEvent(NamedTuple):
     """One thing said of one prediction, which `prediction_id` names, or `external_id` together with `model`.
@@ -51,10 +56,15 @@ class Outcome(NamedTuple):
 
 
 class Truth(NamedTuple):
-    """What is known of a prediction now. Without a `label` nothing is, or it was taken back."""
+    """What is known of a prediction now. Without a `label` nothing is, or it was taken back.
+
+    `first_labelled` is when the first label of it was received, whatever became of that, in whole milliseconds since
+    1970: label delays count to there, so that a later correction does not make them longer.
+    """
 
     label: FeedbackEvent | None = None
     rating: FeedbackEvent | None = None
+    first_labelled: int | None = None
 
 
 class ModelContract(NamedTuple):
@@ -101,14 +111,16 @@ def truth_of(events: Iterable[FeedbackEvent]) -> Truth:
     3. Of what is left, the label of the highest trust counts, then the one found last, then the one with the highest
        id; and so for ratings.
     """
-    standing = _standing({event.id: event for event in events})
+    distinct = {event.id: event for event in events}
+    standing = _standing(distinct)
     retractions = [event for event in standing if event.kind == "retraction" and event.supersedes is None]
     # Of each trust the last one: of one prediction there may be many thousands.
     last = {one.trust: one for one in sorted(retractions, key=_found)}.values()
     left = [event for event in standing if not any(_takes_back(one, event) for one in last)]
     return Truth(
-        max((event for event in left if event.kind in ("label", "correction")), key=_weight, default=None),
+        max((event for event in left if event.kind in _LABELS), key=_weight, default=None),
         max((event for event in left if event.kind == "rating"), key=_weight, default=None),
+        min((event.received_at for event in distinct.values() if event.kind in _LABELS), default=None),
     )
 
 

@@ -21,7 +21,7 @@ class SqlErasure:
         self._counts = counts
 
     def erase(self, ids: Sequence[str]) -> int:
-        """Delete these predictions and those computed beside them; how many there were."""
+        """Delete these predictions and those computed beside them; how many were known, or spoken of."""
         with self._erasing() as connection:
             return _erase(connection, self._counts, ids)
 
@@ -66,14 +66,20 @@ def _erase(connection: Connection, counts: SqlCounts, ids: Sequence[str]) -> int
     changed = next_change(connection)
     # Who follows what is known must hear that it is known no more; the row goes once it is as old as predictions get.
     forgotten = dict.fromkeys(("label", "label_event", "labelled_at", "received_at", "rating", "rating_event"))
-    for portion in portions(records):
+    # What was said of a prediction that nobody knows goes too.
+    named_alone = set(ids) - records.keys()
+    count = len(records)
+    for portion in portions(named_alone):
+        said = select(feedback.c.prediction_id).where(feedback.c.prediction_id.in_(portion)).distinct()
+        count += len(connection.scalars(said).all())
+    for portion in portions(named_alone | records.keys()):
         connection.execute(delete(predictions).where(columns.id.in_(portion)))
         is_theirs = truths.c.prediction_id.in_(portion)
         connection.execute(update(truths).where(is_theirs).values(**forgotten, num_events=0, changed=changed))
         for table in (inputs, unresolved, feedback):
             connection.execute(delete(table).where(table.c.prediction_id.in_(portion)))
     _erase_said(connection, {(one.external_id, one.model) for one in records.values() if one.external_id is not None})
-    return len(records)
+    return count
 
 
 def _erase_said(connection: Connection, pairs: set[Pair]) -> None:

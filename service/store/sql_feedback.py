@@ -4,15 +4,17 @@ Events are looked up, checked, written and resolved in groups, with a handful of
 that arrive together cost hardly more than one.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Engine, delete, insert, select, text, tuple_, update
+from sqlalchemy.sql.functions import count
 
 from service.store.base import Contracts, Record, lowest_id
 from service.store.databases import portions, transaction
 from service.store.feedback import (
+    MOST_EVENTS,
     EventState,
     FeedbackEvent,
     FeedbackFilters,
@@ -42,6 +44,7 @@ class SqlFeedback:
             first = _by_key(connection, events)
             outcomes, fresh = _sorted_out(connection, events, first)
             named = _named(connection, fresh)
+            said = _said_before(connection, fresh)
             missing = _missing_subjects(connection, (one for found in named.values() for one in found))
             joined: list[tuple[FeedbackEvent, list[Subject]]] = []
             waiting: list[tuple[FeedbackEvent, str | None]] = []
@@ -50,12 +53,13 @@ class SqlFeedback:
                     outcomes[event.id] = _again(event, earlier)
                     continue
                 found = _found(named, event)
-                wrong = _misfit(event, found, contracts)
+                wrong = _misfit(event, found, contracts) or _too_much(said, event)
                 if wrong is not None:
                     outcomes[event.id] = Outcome("rejected", None, event.prediction_id, wrong)
                     continue  # its key stays free
                 if (key := _key(event)) is not None:
                     first[key] = event
+                said[_name(event), event.principal] += 1
                 if found and not missing.intersection(one.subject for one in found):
                     joined.append((event, found))
                     outcomes[event.id] = Outcome("joined", event.id, event.prediction_id or found[-1].id)
@@ -201,13 +205,44 @@ def _pair(event: FeedbackEvent) -> Pair | None:
 
 
 def _found(named: dict[Any, list[Subject]], event: FeedbackEvent) -> list[Subject]:
-    return named.get(event.prediction_id or _pair(event), [])
+    return named.get(_name(event), [])
 
 
 def _misfit(event: FeedbackEvent, found: Sequence[Subject], contracts: Contracts) -> str | None:
     models = {one.model for one in found} or ({event.model} if event.model is not None else set())
     checked = (misfit(event.kind, event.value, contracts[model]) for model in models if model in contracts)
     return next((wrong for wrong in checked if wrong is not None), None)
+
+
+def _said_before(connection: Connection, events: Iterable[FeedbackEvent]) -> Counter[Any]:
+    """How many events there are of each principal under each name that these give a prediction."""
+    columns = feedback.c
+    names = {_name(event) for event in events}
+    ids = [name for name in names if isinstance(name, str)]
+    pairs = [name for name in names if isinstance(name, tuple)]
+    said: Counter[Any] = Counter()
+    for portion in portions(ids):
+        query = select(columns.prediction_id, columns.principal, count()).where(columns.prediction_id.in_(portion))
+        for name, principal, number in connection.execute(query.group_by(columns.prediction_id, columns.principal)):
+            said[name, principal] = number
+    pair = (columns.external_id, columns.model)
+    for named in portions(pairs):
+        is_named = tuple_(*pair).in_(named) & columns.prediction_id.is_(None)
+        query = select(*pair, columns.principal, count()).where(is_named).group_by(*pair, columns.principal)
+        for *name, principal, number in connection.execute(query):
+            said[tuple(name), principal] = number
+    return said
+
+
+def _too_much(said: Counter[Any], event: FeedbackEvent) -> str | None:
+    if said[_name(event), event.principal] < MOST_EVENTS:
+        return None
+    return f"{MOST_EVENTS} events of this prediction were kept for you; no more are, unless it is deleted"
+
+
+def _name(event: FeedbackEvent) -> str | Pair | None:
+    """By what it names predictions."""
+    return event.prediction_id or _pair(event)
 
 
 def _missing_subjects(connection: Connection, there: Iterable[Subject]) -> set[str]:

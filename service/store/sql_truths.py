@@ -78,7 +78,7 @@ def resolve(connection: Connection, subjects: set[str]) -> None:
             "label": truth.label.value if truth.label else None,
             "label_event": truth.label.id if truth.label else None,
             "labelled_at": truth.label.labelled_at if truth.label else None,
-            "received_at": truth.label.received_at if truth.label else None,
+            "received_at": truth.first_labelled if truth.label else None,
             "rating": truth.rating.value if truth.rating else None,
             "rating_event": truth.rating.id if truth.rating else None,
             "num_events": len(events[subject]),

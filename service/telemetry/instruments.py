@@ -129,6 +129,9 @@ class HttpTelemetry:
             registry=registry,
         )
 
+        # What isn't even an item never comes to the recorder, which counts the others.
+        self.refused_feedback = _feedback_events(registry).labels("rejected")
+
     def of(self, ref: Ref) -> "VersionMeasures":
         """What is measured of a version's every request."""
         measures = self._versions.get(ref)
@@ -255,6 +258,15 @@ class EngineTelemetry:
         self.unloads = Counter("servoloop_unloads", "Versions unloaded.", labels, registry=registry)
 
 
+def _feedback_events(registry: CollectorRegistry) -> Counter:
+    return Counter(
+        "servoloop_feedback_events",
+        "Feedback: joined, pending, duplicate, conflict, rejected, or joined_later: what had been pending.",
+        ["outcome"],
+        registry=registry,
+    )
+
+
 class RecorderTelemetry:
     """What the recorder measures."""
 
@@ -269,12 +281,7 @@ class RecorderTelemetry:
             "Inputs deleted because they were too old, or the oldest of too many.",
             registry=registry,
         )
-        self.feedback = Counter(
-            "servoloop_feedback_events",
-            "Feedback: joined, pending, duplicate, conflict, rejected, or joined_later: what had been pending.",
-            ["outcome"],
-            registry=registry,
-        )
+        self.feedback = _feedback_events(registry)
         self.orphaned = Counter(
             "servoloop_feedback_orphaned_events",
             "Feedback whose prediction did not become known in time.",

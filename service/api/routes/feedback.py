@@ -139,8 +139,7 @@ class _Collected:
         problem = error.problem
         if self._count:
             problem += f"; of the {self._count} items before, {self._accepted} are durable"
-        InvalidInput.__init__(error, problem, field=error.field, expected=expected)
-        return error
+        return error.said_as(problem, expected)
 
     def answer(self) -> FeedbackAnswer:
         return FeedbackAnswer(accepted=self._accepted, results=self._results, omitted=self._omitted)

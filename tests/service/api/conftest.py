@@ -99,7 +99,9 @@ def services(
         follower,
         store.control,
         store.predictions,
-        FeedbackParts(Intake(Listener({"expert": 2}), store), store.feedback, store, store.reports),
+        FeedbackParts(
+            Intake(Listener({"expert": 2}), store, telemetry.refused_feedback.inc), store.feedback, store, store.reports
+        ),
         BodyBudget(MAX_BUFFERED_BYTES),
         fleet=supervised.fleet,
         changes=supervised,

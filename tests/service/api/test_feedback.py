@@ -16,6 +16,7 @@ from service.learning.intake import MAX_LINE_BYTES
 from service.learning.items import _digest
 from service.registry.catalog import Catalog
 from service.store.feedback import FeedbackEvent, FeedbackFilters, Outcome
+from tests.fakes import sample
 from tests.service.api.support import problem_of
 from tests.stores import OpenStore, a_record, open_seen
 
@@ -200,10 +201,11 @@ async def test_items_come_as_lines(client: httpx.AsyncClient, prediction: str) -
 
 
 async def test_of_many_lines_only_the_problems_are_told(
-    client: httpx.AsyncClient, prediction: str, store: OpenStore
+    client: httpx.AsyncClient, prediction: str, store: OpenStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     good = orjson.dumps({"prediction_id": prediction, "rating": 1}) + b"\n"
     count = MAX_BYTES // len(good) + 700
+    monkeypatch.setattr("service.store.sql_feedback.MOST_EVENTS", 3 * count)
 
     async def chunks() -> AsyncIterator[bytes]:
         for _ in range(count // 2):
@@ -220,6 +222,23 @@ async def test_of_many_lines_only_the_problems_are_told(
     assert answer["accepted"] == count // 2 * 2
     assert [(one["index"], one["status"]) for one in answer["results"]] == [(count // 2 * 2, "rejected")]
     assert len(store.feedback.list(FeedbackFilters(), limit=100_000).events) == taken + answer["accepted"]
+
+
+async def test_what_a_clock_ahead_of_ours_says_was_found_now(client: httpx.AsyncClient, prediction: str) -> None:
+    ahead = datetime.now(UTC) + timedelta(seconds=30)
+    await give(client, {"prediction_id": prediction, "label": "positive", "labelled_at": ahead.isoformat()})
+    [event] = await events(client)
+    assert event["labelled_at"] == event["received_at"]
+
+
+async def test_items_that_are_none_are_counted_as_rejected(
+    client: httpx.AsyncClient, services: Services, prediction: str
+) -> None:
+    good, wrong = {"prediction_id": prediction, "rating": 1}, {"prediction_id": prediction}
+    await give(client, wrong)
+    await give(client, [good, wrong, wrong])
+    await client.post("/v1/feedback", content=lines(good, wrong), headers=LINES)
+    assert sample(services.registry, "servoloop_feedback_events_total", {"outcome": "rejected"}) == 4
 
 
 # What is sent again
@@ -255,11 +274,34 @@ async def test_a_key_in_the_header_counts_for_each_of_several(
     assert statuses == [["joined", "joined"], ["duplicate", "duplicate"]]
 
 
+async def test_a_key_in_the_header_is_the_same_as_json_and_as_a_line(
+    client: httpx.AsyncClient, prediction: str
+) -> None:
+    item = {"prediction_id": prediction, "label": "positive"}
+    first = (await give(client, item, **{"Idempotency-Key": "req-7"})).json()["results"][0]
+    answer = await client.post("/v1/feedback", content=lines(item, item), headers={"Idempotency-Key": "req-7", **LINES})
+    results = answer.json()["results"]
+    assert [one["status"] for one in results] == ["duplicate", "joined"]
+    assert results[0]["event_id"] == first["event_id"]
+    assert [one["idempotency_key"] for one in await events(client)] == ["req-7#1", "req-7"]
+
+
 async def test_the_same_said_in_another_order_of_fields_is_the_same(client: httpx.AsyncClient, prediction: str) -> None:
     item = {"prediction_id": prediction, "label": "positive", "idempotency_key": "k"}
     await give(client, item)
     again = (await give(client, dict(reversed(item.items())))).json()["results"][0]
     assert again["status"] == "duplicate"
+
+
+async def test_a_whole_number_is_the_same_however_it_is_written(client: httpx.AsyncClient, prediction: str) -> None:
+    statuses = []
+    for number in ("5", "5.0", "6.0"):
+        item = f'{{"prediction_id": "{prediction}", "rating": {number}, "idempotency_key": "k"}}'
+        response = await client.post("/v1/feedback", content=item, headers={"Content-Type": "application/json"})
+        statuses.append(
+            response.status_code if response.status_code != 200 else response.json()["results"][0]["status"]
+        )
+    assert statuses == ["joined", "duplicate", 409]
 
 
 async def test_a_malformed_key_is_refused(client: httpx.AsyncClient, prediction: str) -> None:

@@ -106,7 +106,12 @@ def running(catalog: Catalog, folder: Path) -> Iterator[str]:
             follower,
             store.control,
             store.predictions,
-            FeedbackParts(Intake(Listener({"expert": 2}), store), store.feedback, store, store.reports),
+            FeedbackParts(
+                Intake(Listener({"expert": 2}), store, telemetry.refused_feedback.inc),
+                store.feedback,
+                store,
+                store.reports,
+            ),
             BodyBudget(400_000),
             fleet=fleet,
             changes=Supervised(store, fleet, engine=engine),

@@ -253,6 +253,12 @@ def test_the_delay_of_labels_is_told_and_what_is_mature_by_it() -> None:
     assert model.maturity == pytest.approx(95.0)
 
 
+def test_a_label_that_came_before_its_prediction_was_not_waited_for() -> None:
+    model = of(CLASSES, *(classified([1, 0, 0], "Bag", made=1000.0, received_at=990_000) for _ in range(3)))
+    assert model.report(EVER).label_delay == {"p50": 0.0, "p90": 0.0, "p99": 0.0}
+    assert model.maturity == 0.0
+
+
 def test_what_is_mature_is_told_by_what_came_lately() -> None:
     early = [classified([1, 0, 0], "Bag", made=1.0, received_at=2_000) for _ in range(2000)]
     late = [classified([1, 0, 0], "Bag", made=1000.0, received_at=1_050_000) for _ in range(10_000)]

@@ -60,7 +60,9 @@ class Place:
     clock: ManualClock
 
     def __post_init__(self) -> None:
-        self.http_telemetry = HttpTelemetry(self.registry)
+        # Two processes, of which both count feedback.
+        self.http_registry = CollectorRegistry()
+        self.http_telemetry = HttpTelemetry(self.http_registry)
         self.telemetry = RecorderTelemetry(self.registry)
         self.feedback: Any = self.gate.store.feedback
 
@@ -92,7 +94,7 @@ class Place:
         return PredictionLog(self.path, self.http_telemetry, policy)
 
     def dropped(self, reason: str) -> float:
-        return sample(self.registry, "servoloop_log_dropped_records_total", {"reason": reason})
+        return sample(self.http_registry, "servoloop_log_dropped_records_total", {"reason": reason})
 
     def written(self) -> set[str]:
         return {record.id for record in self.gate.store.predictions.list(Filters(), limit=1000).records}

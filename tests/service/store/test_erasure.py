@@ -55,6 +55,15 @@ def test_a_prediction_is_deleted_with_all_that_is_kept_of_it(store: OpenStore) -
     assert store.erasure.erase([mine.id, str(uuid7())]) == 0
 
 
+def test_what_was_said_of_a_prediction_that_nobody_knows_is_deleted_by_its_id(store: OpenStore) -> None:
+    mine, other = str(uuid7()), str(uuid7())
+    store.feedback.add([an_event(prediction_id=one) for one in (mine, mine, other)], {})
+    assert left(store) == [0, 0, 3, 0, 3]
+    assert store.erasure.erase([mine]) == 1
+    assert left(store) == [0, 0, 1, 0, 1]
+    assert store.erasure.erase([mine]) == 0
+
+
 def test_more_may_be_deleted_than_a_statement_can_name(store: OpenStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.store.databases._MOST_NAMED", 1)
     mine, other = a_record(external_id="a"), a_record(external_id="b")

@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Iterator
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -12,10 +13,11 @@ from sqlalchemy.exc import InternalError
 from uuid_utils import uuid7
 
 from service.errors import StoreUnavailable
-from service.store.base import Contracts, Record
+from service.store.base import Contracts, Position, Record
 from service.store.databases import Location, Part, driver_of, transaction
 from service.store.feedback import FeedbackEvent, FeedbackFilters, ModelContract, Outcome, truth_of
 from service.store.sql_feedback import SqlFeedback
+from service.store.sql_truths import SqlTruths
 from service.store.tables import PREDICTIONS, truth_changes, truths, unresolved
 from service.store.tables import feedback as feedback_events
 from tests.stores import OpenStore, a_record, an_event, open_store
@@ -94,6 +96,15 @@ def test_a_rating_is_kept_beside_a_label(store: OpenStore) -> None:
     assert known(store) == {record.id: 4.0}
     add(store, an_event(prediction_id=record.id, value="Coat"))
     assert known(store) == {record.id: "Coat"}
+
+
+def test_who_follows_what_is_known_hears_when_the_first_label_came(store: OpenStore) -> None:
+    record = a_record()
+    append(store, record)
+    add(store, an_event(prediction_id=record.id, received_at=1_000))
+    add(store, an_event(prediction_id=record.id, received_at=9_000, kind="correction", value="Coat"))
+    [row] = SqlTruths(store.engines[1]).changes(Position(), limit=10)
+    assert (row.label, row.received_at) == ("Coat", 1_000)
 
 
 def test_what_is_retracted_is_known_no_more(store: OpenStore) -> None:
@@ -252,6 +263,44 @@ def test_what_is_rejected_takes_its_key_from_nothing_beside_it(store: OpenStore)
         ("conflict", good[0].id),
     ]
     assert list(states(store)) == [good[0].id]
+
+
+# What is too much
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_of_one_prediction_so_many_events_of_a_principal_are_kept(
+    store: OpenStore, monkeypatch: pytest.MonkeyPatch, is_known: bool
+) -> None:
+    monkeypatch.setattr("service.store.sql_feedback.MOST_EVENTS", 3)
+    record, other = a_record(), a_record()
+    if is_known:
+        append(store, record, other)
+    add(store, an_event(prediction_id=record.id))
+    outcomes = add(store, *(an_event(prediction_id=record.id) for _ in range(3)))
+    kept = "joined" if is_known else "pending"
+    assert [one.status for one in outcomes] == [kept, kept, "rejected"]
+    assert "3 events of this prediction were kept for you" in str(outcomes[-1].error)
+    assert add(store, an_event(prediction_id=record.id))[0].status == "rejected"
+    assert add(store, an_event(prediction_id=other.id), an_event(prediction_id=record.id, principal="ann")) == [
+        (kept, ANY, other.id, None),
+        (kept, ANY, record.id, None),
+    ]
+
+
+def test_under_one_of_the_callers_ids_so_many_events_of_a_principal_are_kept(
+    store: OpenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.store.sql_feedback.MOST_EVENTS", 2)
+    names = {"model": "fashion", "external_id": "a"}
+    add(store, an_event(**names))
+    several = [an_event(**names), an_event(**names), an_event(model="fashion", external_id="b")]
+    assert [one.status for one in add(store, *several)] == ["pending", "rejected", "pending"]
+    assert add(store, an_event(**names, principal="ann"))[0].status == "pending"
+    assert [one.status for one in add(store, an_event(**names), an_event(model="mood", external_id="a"))] == [
+        "rejected",
+        "pending",
+    ]
 
 
 # By the caller's ids

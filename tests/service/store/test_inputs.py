@@ -140,7 +140,7 @@ async def test_inputs_are_let_go_before_records(place: Place) -> None:
         async with place.recorder():
             await until(lambda: len(place.written()) == 3)
     assert kept(place.gate.store).keys() == {records[0].id}
-    assert sample(place.registry, "servoloop_inputs_dropped_total") == 2
+    assert sample(place.http_registry, "servoloop_inputs_dropped_total") == 2
 
 
 async def test_old_inputs_are_deleted_by_the_recorder(place: Place) -> None:

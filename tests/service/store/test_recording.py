@@ -34,8 +34,8 @@ async def test_what_is_recorded_becomes_durable_and_its_lag_is_measured(place: P
         log.record([record])
         await until(place.written)
         assert place.gate.store.predictions.get(record.id) == record
-    assert sample(place.registry, "servoloop_log_lag_seconds_sum") > 0
-    assert sample(place.registry, "servoloop_log_lag_seconds_count") == 1
+    assert sample(place.http_registry, "servoloop_log_lag_seconds_sum") > 0
+    assert sample(place.http_registry, "servoloop_log_lag_seconds_count") == 1
 
 
 async def test_what_arrives_during_a_commit_is_committed_together(place: Place) -> None:
