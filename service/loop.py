@@ -8,6 +8,7 @@ import os
 import socket
 import sys
 import time
+from pathlib import Path
 
 import uvloop
 from prometheus_client import CollectorRegistry
@@ -27,6 +28,7 @@ from service.store.sql_control import SqlControl
 from service.store.sql_predictions import SqlPredictions
 from service.store.sql_truths import SqlTruths
 from service.telemetry.quality import LoopTelemetry
+from service.watch.heartbeat import beating
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +38,9 @@ _SECONDS_A_DAY = 86_400.0
 
 def main() -> None:
     """Serve the inherited listening socket until told to stop, or until the parent is gone."""
-    arguments, settings = start_child(child_parser())
+    parser = child_parser()
+    parser.add_argument("--heartbeat", type=Path, help="where it shows the supervisor that its event loop works")
+    arguments, settings = start_child(parser)
     os.nice(_NICENESS)
     try:
         location = Location.of(settings)
@@ -54,7 +58,12 @@ def main() -> None:
     monitor = Monitor(references, predictions, evaluator.model, policy, time.time)
     server = LoopServer(Measuring(evaluator, monitor), LoopTelemetry(CollectorRegistry()))
     settle()
-    uvloop.run(answer(socket.socket(fileno=arguments.listen_fd), server))
+    uvloop.run(_serve(socket.socket(fileno=arguments.listen_fd), server, arguments.heartbeat))
+
+
+async def _serve(listener: socket.socket, server: LoopServer, heartbeat: Path | None) -> None:
+    async with beating(heartbeat):
+        await answer(listener, server)
 
 
 if __name__ == "__main__":

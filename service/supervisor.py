@@ -30,6 +30,7 @@ from service.supervision.engine_processes import EngineProcesses
 from service.supervision.listening import listen, reserve_grpc
 from service.supervision.process_tree import Child, ProcessTree
 from service.telemetry.instruments import MULTIPROCESS_DIR, SupervisorTelemetry, use_slot
+from service.watch.beat_keeper import BeatKeeper
 from service.watch.heartbeat import Heartbeat
 
 T = TypeVar("T")
@@ -42,6 +43,11 @@ _SAY_AFTER_SECONDS = 5.0
 _KILL_AFTER_SECONDS = 5.0
 # It only reads, and has nothing to finish.
 _LOOP_SECONDS = 5.0
+# How many times as long as an engine the recorder and the loop process may be silent: no prediction waits for them, and
+# to end one that is merely slow costs more than to wait. What they do with disks and databases is on threads and keeps
+# nobody from beating; but the loop process has a low priority, and the beat lies in a file, whose disk may be the one
+# that the recorder waits for. A question to the loop process waits 30 s: by default a successor can answer it yet.
+_TIMES_WATCHDOG = 3
 
 
 class Supervisor:
@@ -83,8 +89,13 @@ class Supervisor:
             engines = EngineProcesses(settings, folder, computing, back, telemetry, stack)
             trials = TrialProcess(settings.optimized, computing, settings.optimize_max_busy)
             drain_seconds = settings.drain_seconds
-            recorder = Child("recorder", "service.store.recorder", (), (recorder_socket,), environment, drain_seconds)
-            measuring = Child("loop", "service.loop", (), (loop_socket,), environment, _LOOP_SECONDS)
+            silent_seconds = _TIMES_WATCHDOG * settings.watchdog_seconds
+            keeper = BeatKeeper("recorder", folder.beat("recorder"), silent_seconds)
+            recorder = Child(
+                "recorder", "service.store.recorder", (), (recorder_socket,), environment, drain_seconds, keeper
+            )
+            keeper = BeatKeeper("loop", folder.beat("loop"), silent_seconds)
+            measuring = Child("loop", "service.loop", (), (loop_socket,), environment, _LOOP_SECONDS, keeper)
             control = ControlClient(folder.recorder_socket)
             stock = Stock(Scanner(settings.model_roots), control)
             # The engines first, because torch takes longest to import; what they shall load is found meanwhile.
@@ -166,9 +177,7 @@ class Supervisor:
 async def _beat(path: Path) -> None:
     """Show other processes that this one's event loop works, until cancelled."""
     with Heartbeat.create(path) as heartbeat:
-        while True:
-            heartbeat.beat(time.monotonic())
-            await asyncio.sleep(1.0)
+        await heartbeat.keep_beating()
 
 
 def _http(

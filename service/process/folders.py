@@ -38,6 +38,10 @@ class RuntimeFolder:
         """The supervisor's heartbeat."""
         return self.path / "supervisor.beat"
 
+    def beat(self, slot: str) -> Path:
+        """The heartbeat of a child that shows nothing more of itself."""
+        return self.path / f"{slot}.beat"
+
     @property
     def metrics(self) -> Path:
         """The folder of what each process measures."""

@@ -119,7 +119,8 @@ class ProcessTree:
                 cause = child.keeper.end(code)
                 if not cause.is_own_fault:
                     delay = _FIRST_DELAY  # waiting keeps a process from failing too often; this one did not fail
-                log.error("a process ended and is started again", extra={"slot": child.slot, "code": code, "in": delay})
+                facts = {"slot": child.slot, "cause": str(cause), "code": code, "in": delay}
+                log.error("a process ended and is started again", extra=facts)
                 self._telemetry.restarts.labels(child.slot, str(cause)).inc()
                 forget_gauges(child.slot)
             except Exception:
@@ -184,6 +185,6 @@ async def _watch(keeper: Keeper, process: asyncio.subprocess.Process) -> None:
         try:
             await keeper.watch(process)
             return
-        except Exception:  # unwatched, a stuck engine would be kept for ever
+        except Exception:  # unwatched, a stuck process would be kept for ever
             log.exception("watching a process failed and is begun again", extra={"pid": process.pid})
         await asyncio.sleep(_WATCH_AGAIN_SECONDS)

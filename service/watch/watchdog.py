@@ -1,4 +1,4 @@
-"""When an engine has to be replaced although its process is there. Pure, but for the reading of /proc."""
+"""When a process has to be replaced although it is there. Pure, but for the reading of /proc."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ _LOAD_SECONDS = 600.0
 
 @dataclass(frozen=True, slots=True)
 class Stuck:
-    """Why an engine must be ended, and the runs that may be what it is stuck in."""
+    """Why a process must be ended, and the runs that may be what it is stuck in."""
 
     cause: Cause
     runs: tuple[Running, ...]
@@ -35,10 +35,10 @@ class _Unchanged:
 
 
 class Watchdog:
-    """Judges one engine process by what it shows, tick by tick.
+    """Judges one process by what it shows, tick by tick: an engine by its runs too, others by their heartbeat alone.
 
     Time is what was watched, at most two ticks at once: when this process, or the whole machine, stood still itself,
-    the engine is not to blame.
+    the other is not to blame.
     """
 
     def __init__(self, silent_seconds: float) -> None:
@@ -48,7 +48,7 @@ class Watchdog:
         self._runs: dict[Running, float] = {}
 
     def judge(self, beat: float, running: tuple[Running, ...], now: float, *, is_stopped: bool = False) -> Stuck | None:
-        """Why the engine must be ended, and what it is stuck in; None while it need not.
+        """Why the process must be ended, and what it is stuck in; None while it need not.
 
         `beat` is its last sign of life, `is_stopped` whether its process was stopped by a signal: then the silence is
         not the fault of what it runs.

@@ -13,12 +13,14 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
+import service.watch.heartbeat
 from service.domain import Ref
 from service.errors import BrokenContract, LoopUnavailable, StoreUnavailable, UnknownModel
 from service.learning.loop_client import LoopClient
 from service.learning.questions import DriftQuestion, Question
 from service.learning.server import LoopServer
 from service.telemetry.quality import LoopTelemetry, Standing, Unlabelled
+from service.watch.heartbeat import Heartbeat, beating
 from service.wire.frames import Frame, Kind
 from service.wire.link import Link
 from tests.patience import PATIENCE
@@ -130,6 +132,28 @@ async def test_a_store_that_is_away_ends_nothing(
         measures.fail = None
         assert (await client.evaluate(Question("fashion")))["model"] == "fashion"
     assert caplog.text.count("can't be followed") == 1
+
+
+async def test_the_process_beats_while_what_it_measures_takes_long(
+    listener: socket.socket, measures: Measures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service.watch.heartbeat, "_EVERY_SECONDS", 0.001)
+    begun, may_end = threading.Event(), threading.Event()
+
+    def catch_up() -> int:
+        begun.set()
+        return int(may_end.wait(PATIENCE))
+
+    measures.catch_up = catch_up  # type: ignore[method-assign]
+    with Heartbeat.create(tmp_path / "beat") as heartbeat:
+        async with beating(tmp_path / "beat"), serving(listener, measures), asyncio.timeout(PATIENCE / 2):
+            while not begun.is_set():
+                await asyncio.sleep(0.001)
+            seen = {heartbeat.last}
+            while len(seen) < 5:
+                await asyncio.sleep(0.001)
+                seen.add(heartbeat.last)
+            may_end.set()
 
 
 async def test_how_versions_stand_is_shown(listener: socket.socket, measures: Measures) -> None:

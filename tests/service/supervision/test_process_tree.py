@@ -106,7 +106,9 @@ def world(registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch, tmp_path
         process.stdin.close()
 
 
-async def test_a_process_that_ends_is_started_again(world: World, registry: CollectorRegistry) -> None:
+async def test_a_process_that_ends_is_started_again(
+    world: World, registry: CollectorRegistry, caplog: pytest.LogCaptureFixture
+) -> None:
     async with world.tree:
         world.keep()
         await world.until(lambda: world.processes)
@@ -115,6 +117,8 @@ async def test_a_process_that_ends_is_started_again(world: World, registry: Coll
     labels = {"slot": "a", "cause": "outside"}
     assert sample(registry, "servoloop_process_restarts_total", labels) == 1
     assert world.processes[1].is_told_to_stop
+    [said] = caplog.records
+    assert (said.__dict__["slot"], said.__dict__["cause"]) == ("a", "outside")
 
 
 async def test_a_process_that_cannot_be_started_now_is_started_later(
