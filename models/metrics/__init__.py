@@ -13,7 +13,7 @@ from models.metrics.comparison import (
     paired_macro_f1_difference,
     verdict,
 )
-from models.metrics.confusion import Margins, averages, confusion_matrix, macro_scores, of_each_class
+from models.metrics.confusion import Confusion, Margins, averages, confusion_matrix, macro_scores, of_each_class
 from models.metrics.drift import Drift, drift, jensen_shannon, psi, psi_noise
 from models.metrics.estimated import Calibrator, estimated_accuracy
 from models.metrics.estimates import (
@@ -37,6 +37,7 @@ __all__ = [
     "Calibrator",
     "Classified",
     "Comparison",
+    "Confusion",
     "Drift",
     "Estimate",
     "Margins",

@@ -78,6 +78,21 @@ def macro_scores(counts: Array) -> tuple[float, float, float]:
     return precision, recall, f1
 
 
+@dataclass(frozen=True, slots=True)
+class Confusion:
+    """Counts (C, C), their margins, and those of resamples, (B, C) each: None where there are too many cells, or no
+    rows."""
+
+    counts: Array
+    margins: Margins
+    drawn: Margins | None
+
+    @staticmethod
+    def of(counts: Array, *, seed: int = 0) -> "Confusion":
+        """With resamples that the seed decides."""
+        return Confusion(counts, Margins.of(counts), drawn_margins(counts, seed=seed))
+
+
 def drawn_margins(counts: Array, *, seed: int = 0, num_resamples: int = NUM_RESAMPLES) -> Margins | None:
     """Return the margins, each (B, C), of resampled rows; None where there are too many cells, or no rows.
 
@@ -95,10 +110,10 @@ def drawn_margins(counts: Array, *, seed: int = 0, num_resamples: int = NUM_RESA
     return Margins(hits, _grouped(cells, rows, num_classes), _grouped(cells, columns, num_classes))
 
 
-def averages(counts: Array, *, seed: int = 0) -> dict[str, Estimate]:
+def averages(confusion: Confusion) -> dict[str, Estimate]:
     """Return balanced accuracy, and precision, recall and F1 as micro, macro and weighted averages."""
-    n = int(counts.sum())
-    margins, drawn = Margins.of(counts), drawn_margins(counts, seed=seed)
+    n = int(confusion.counts.sum())
+    margins, drawn = confusion.margins, confusion.drawn
 
     def estimate(figure: str, average: str) -> Estimate:
         def of(one: Margins) -> Array:
@@ -121,10 +136,10 @@ def averages(counts: Array, *, seed: int = 0) -> dict[str, Estimate]:
     }
 
 
-def of_each_class(counts: Array, *, seed: int = 0) -> list[dict[str, Estimate]]:
+def of_each_class(confusion: Confusion) -> list[dict[str, Estimate]]:
     """Return precision, recall and F1 of each class; undefined where nothing was predicted, or true."""
-    margins, drawn = Margins.of(counts), drawn_margins(counts, seed=seed)
-    return [_of_class(margins, drawn, index) for index in range(len(counts))]
+    margins, drawn = confusion.margins, confusion.drawn
+    return [_of_class(margins, drawn, index) for index in range(len(confusion.counts))]
 
 
 def _of_class(margins: Margins, drawn: Margins | None, index: int) -> dict[str, Estimate]:

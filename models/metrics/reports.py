@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.metrics.calibration import calibration
-from models.metrics.confusion import Margins, averages, confusion_matrix, of_each_class
+from models.metrics.confusion import Confusion, Margins, averages, confusion_matrix, of_each_class
 from models.metrics.estimates import Array, Estimate, drawn_means, mean, measured, percentiles, proportion
 from models.metrics.numbers import errors
 from models.metrics.ranking import areas
@@ -87,17 +87,21 @@ def binary(probabilities: Array, labels: Array, *, threshold: float = 0.5, seed:
     )
 
 
-def classification(rows: Classified, *, seed: int = 0) -> dict[str, Estimate]:
-    """Return accuracy, its kin by averages over classes, log loss, Brier score, calibration error, and both areas."""
-    counts = confusion_matrix(rows.labels, rows.predicted, rows.num_classes)
+def classification(rows: Classified, confusion: Confusion | None = None, *, seed: int = 0) -> dict[str, Estimate]:
+    """Return accuracy, its kin by averages over classes, log loss, Brier score, calibration error, and both areas.
+
+    `confusion` is that of these rows, where it is known already.
+    """
+    if confusion is None:
+        confusion = Confusion.of(confusion_matrix(rows.labels, rows.predicted, rows.num_classes), seed=seed)
     n = len(rows.labels)
     positive = {}
     if rows.is_binary:
-        positive = of_each_class(counts, seed=seed)[1]
+        positive = of_each_class(confusion)[1]
     return {
-        "accuracy": proportion(int(np.trace(counts)), n),
+        "accuracy": proportion(int(np.trace(confusion.counts)), n),
         **positive,
-        **averages(counts, seed=seed),
+        **averages(confusion),
         "log_loss": _mean_of_kept(rows.log_loss, seed),
         "brier": _mean_of_kept(rows.brier, seed),
         "ece": calibration(rows.confidence, rows.correct, seed=seed),

@@ -47,7 +47,9 @@ def _figures(question: RowsQuestion, truth: Array, said: Array, threshold: float
             return {"metrics": _told(found), "residuals": {"edges": edges.tolist(), "counts": counts.tolist()}}
         case "multilabel":
             each = [
-                metrics.of_each_class(metrics.confusion_matrix(truth[:, index], predicted[:, index], 2))[1]
+                metrics.of_each_class(
+                    metrics.Confusion.of(metrics.confusion_matrix(truth[:, index], predicted[:, index], 2))
+                )[1]
                 for index in range(len(labels))
             ]
             return {"metrics": _told(metrics.multilabel(predicted, truth, said)), **_each_label(labels, each)}
@@ -62,7 +64,11 @@ def _figures(question: RowsQuestion, truth: Array, said: Array, threshold: float
         {"low": one.low, "high": one.high, "n": one.n, "confidence": one.confidence, "accuracy": one.accuracy.to_dict()}
         for one in metrics.reliability(confidence, correct)
     ]
-    told = {"metrics": _told(found), **_each_label(labels, metrics.of_each_class(counts)), "reliability": bins}
+    told = {
+        "metrics": _told(found),
+        **_each_label(labels, metrics.of_each_class(metrics.Confusion.of(counts))),
+        "reliability": bins,
+    }
     if len(labels) <= _MOST_TABLED_LABELS:
         told["confusion_matrix"] = {"labels": labels, "counts": counts.tolist()}
     return told

@@ -140,12 +140,12 @@ class Classes:
             len(self._labels),
             self._is_binary,
         )
-        confusion = metrics.confusion_matrix(classified.labels, classified.predicted, len(self._labels))
-        per_label = metrics.of_each_class(confusion)
+        counts = metrics.confusion_matrix(classified.labels, classified.predicted, len(self._labels))
+        confusion = metrics.Confusion.of(counts)
         return Figures(
-            metrics.classification(classified),
-            confusion,
-            dict(zip(self._labels, per_label, strict=True)),
+            metrics.classification(classified, confusion),
+            counts,
+            dict(zip(self._labels, metrics.of_each_class(confusion), strict=True)),
             metrics.reliability(classified.confidence, classified.correct),
         )
 
@@ -220,7 +220,9 @@ class LabelSets:
         if probabilities is not None and np.isnan(probabilities).any():
             probabilities = None
         per_label = {
-            label: metrics.of_each_class(metrics.confusion_matrix(actual[:, index], predicted[:, index], 2))[1]
+            label: metrics.of_each_class(
+                metrics.Confusion.of(metrics.confusion_matrix(actual[:, index], predicted[:, index], 2))
+            )[1]
             for index, label in enumerate(self._labels)
         }
         return Figures(metrics.multilabel(predicted, actual, probabilities), per_label=per_label)

@@ -23,10 +23,13 @@ from service.store.feedback import (
     StoredEvent,
     misfit,
 )
-from service.store.sql_truths import EVENT, Pair, Subject, event_of, find, resolve, returned
+from service.store.sql_truths import EVENT, Pair, Said, Subject, event_of, find, resolve, returned
 from service.store.tables import feedback, truths, unresolved
 
 _LOCK = 0x5E12_F00D
+
+Spoken = tuple[str | Pair | None, str]
+"""Of which prediction, by its id or by what a caller calls it, a principal said something."""
 
 
 class SqlFeedback:
@@ -44,8 +47,9 @@ class SqlFeedback:
             first = _by_key(connection, events)
             outcomes, fresh = _sorted_out(connection, events, first)
             named = _named(connection, fresh)
-            said = _said_before(connection, fresh)
             missing = _missing_subjects(connection, (one for found in named.values() for one in found))
+            said = Said(connection, {one.subject for found in named.values() for one in found})
+            numbers = _numbers(connection, (event for event in fresh if not _found(named, event))) + said.numbers()
             joined: list[tuple[FeedbackEvent, list[Subject]]] = []
             waiting: list[tuple[FeedbackEvent, str | None]] = []
             for event in fresh:
@@ -53,21 +57,24 @@ class SqlFeedback:
                     outcomes[event.id] = _again(event, earlier)
                     continue
                 found = _found(named, event)
-                wrong = _misfit(event, found, contracts) or _too_much(said, event)
+                spoken_of = [(place, event.principal) for place in _places(found, event)]
+                wrong = _misfit(event, found, contracts) or _too_much(numbers, spoken_of)
                 if wrong is not None:
                     outcomes[event.id] = Outcome("rejected", None, event.prediction_id, wrong)
                     continue  # its key stays free
                 if (key := _key(event)) is not None:
                     first[key] = event
-                said[_name(event), event.principal] += 1
+                numbers.update(spoken_of)
                 if found and not missing.intersection(one.subject for one in found):
                     joined.append((event, found))
+                    for subject in {one.subject for one in found}:
+                        said.add(subject, event)
                     outcomes[event.id] = Outcome("joined", event.id, event.prediction_id or found[-1].id)
                 else:
                     waiting.append((event, found[0].subject if found else event.prediction_id))
                     outcomes[event.id] = Outcome("pending", event.id, event.prediction_id)
             _insert(connection, joined, waiting)
-            resolve(connection, {one.subject for _, found in joined for one in found})
+            resolve(connection, {one.subject for _, found in joined for one in found}, said)
         self._may_wait = self._may_wait or bool(waiting)
         return [outcomes[event.id] for event in events]
 
@@ -214,28 +221,33 @@ def _misfit(event: FeedbackEvent, found: Sequence[Subject], contracts: Contracts
     return next((wrong for wrong in checked if wrong is not None), None)
 
 
-def _said_before(connection: Connection, events: Iterable[FeedbackEvent]) -> Counter[Any]:
-    """How many events there are of each principal under each name that these give a prediction."""
+def _numbers(connection: Connection, events: Iterable[FeedbackEvent]) -> Counter[Spoken]:
+    """How many events there are of each principal under each name that these give a prediction which is not there."""
     columns = feedback.c
     names = {_name(event) for event in events}
     ids = [name for name in names if isinstance(name, str)]
     pairs = [name for name in names if isinstance(name, tuple)]
-    said: Counter[Any] = Counter()
+    numbers: Counter[Spoken] = Counter()
     for portion in portions(ids):
         query = select(columns.prediction_id, columns.principal, count()).where(columns.prediction_id.in_(portion))
         for name, principal, number in connection.execute(query.group_by(columns.prediction_id, columns.principal)):
-            said[name, principal] = number
+            numbers[name, principal] = number
     pair = (columns.external_id, columns.model)
     for named in portions(pairs):
         is_named = tuple_(*pair).in_(named) & columns.prediction_id.is_(None)
         query = select(*pair, columns.principal, count()).where(is_named).group_by(*pair, columns.principal)
-        for *name, principal, number in connection.execute(query):
-            said[tuple(name), principal] = number
-    return said
+        for external_id, model, principal, number in connection.execute(query):
+            numbers[(external_id, model), principal] = number
+    return numbers
 
 
-def _too_much(said: Counter[Any], event: FeedbackEvent) -> str | None:
-    if said[_name(event), event.principal] < MOST_EVENTS:
+def _places(found: Sequence[Subject], event: FeedbackEvent) -> set[str | Pair | None]:
+    """What an event speaks of: subjects that are there, else the name that it gives one."""
+    return {one.subject for one in found} or {_name(event)}
+
+
+def _too_much(numbers: Counter[Spoken], spoken_of: Iterable[Spoken]) -> str | None:
+    if all(numbers[one] < MOST_EVENTS for one in spoken_of):
         return None
     return f"{MOST_EVENTS} events of this prediction were kept for you; no more are, unless it is deleted"
 

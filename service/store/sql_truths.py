@@ -1,8 +1,8 @@
 """What is known of predictions in SQL: made from their events, and followed by who measures it."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Engine, RowMapping, delete, insert, select, tuple_, update
 
@@ -63,35 +63,55 @@ class SqlTruths:
             return [Known(*row) for row in connection.execute(query)]
 
 
-def resolve(connection: Connection, subjects: set[str]) -> None:
-    """Make what is known of these predictions anew, and of those computed beside them."""
-    if not subjects:
-        return
-    groups: dict[str, list[Subject]] = defaultdict(list)
-    for one in find(connection, ids=subjects, beside=subjects):
-        groups[one.subject].append(one)
-    events = _events_of(connection, groups)
-    rows = []
-    for subject, group in groups.items():
-        truth = truth_of(events[subject])
-        known = {
-            "label": truth.label.value if truth.label else None,
-            "label_event": truth.label.id if truth.label else None,
-            "labelled_at": truth.label.labelled_at if truth.label else None,
-            "received_at": truth.first_labelled if truth.label else None,
-            "rating": truth.rating.value if truth.rating else None,
-            "rating_event": truth.rating.id if truth.rating else None,
-            "num_events": len(events[subject]),
-        }
-        rows += [
+class Said:
+    """All that was said of some predictions and of those computed beside them, which it counts for alike."""
+
+    def __init__(self, connection: Connection, subjects: Collection[str]) -> None:
+        self._groups: dict[str, list[Subject]] = defaultdict(list)
+        for one in find(connection, ids=subjects, beside=subjects) if subjects else []:
+            self._groups[one.subject].append(one)
+        self._events = _events_of(connection, self._groups)
+
+    def numbers(self) -> Counter[tuple[str, str]]:
+        """How many events there are by subject and principal."""
+        return Counter((subject, event.principal) for subject, events in self._events.items() for event in events)
+
+    def add(self, subject: str, event: FeedbackEvent) -> None:
+        """One more, which was not there when this was read."""
+        self._events[subject].append(event)
+
+    def rows(self, subjects: Collection[str]) -> list[dict[str, Any]]:
+        """What follows for these subjects, and for what was computed beside them."""
+        return [
             {"prediction_id": one.id, "model": one.model, "version": one.version, "role": one.role, **known}
-            for one in group
+            for subject in subjects
+            for known in [_known(self._events[subject])]
+            for one in self._groups[subject]
         ]
+
+
+def resolve(connection: Connection, subjects: Collection[str], said: Said | None = None) -> None:
+    """Make what is known of these predictions anew, and of those computed beside them; by what was `said`, where that
+    was read already."""
+    rows = (said or Said(connection, subjects)).rows(subjects)
     if rows:
         changed = next_change(connection)
         for portion in portions(row["prediction_id"] for row in rows):
             connection.execute(delete(truths).where(truths.c.prediction_id.in_(portion)))
         connection.execute(insert(truths), [{**row, "changed": changed} for row in rows])
+
+
+def _known(events: Sequence[FeedbackEvent]) -> dict[str, Any]:
+    truth = truth_of(events)
+    return {
+        "label": truth.label.value if truth.label else None,
+        "label_event": truth.label.id if truth.label else None,
+        "labelled_at": truth.label.labelled_at if truth.label else None,
+        "received_at": truth.first_labelled if truth.label else None,
+        "rating": truth.rating.value if truth.rating else None,
+        "rating_event": truth.rating.id if truth.rating else None,
+        "num_events": len(events),
+    }
 
 
 def next_change(connection: Connection) -> int:

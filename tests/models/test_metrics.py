@@ -204,7 +204,7 @@ COUNTS = np.array([[8, 2, 0], [4, 6, 0], [1, 1, 0]])
 
 
 def test_averages_by_hand() -> None:
-    found = {name: one.value for name, one in metrics.averages(COUNTS).items()}
+    found = {name: one.value for name, one in metrics.averages(metrics.Confusion.of(COUNTS)).items()}
     precision, recall = np.array([8 / 13, 6 / 9, 0.0]), np.array([0.8, 0.6, 0.0])
     f1 = np.array([16 / 23, 12 / 19, 0.0])
     shares = np.array([10, 10, 2]) / 22
@@ -225,24 +225,24 @@ def test_averages_by_hand() -> None:
 
 
 def test_balanced_accuracy_counts_only_classes_that_have_rows() -> None:
-    assert metrics.averages(np.array([[3, 1], [0, 0]]))["balanced_accuracy"].value == 0.75
+    assert metrics.averages(metrics.Confusion.of(np.array([[3, 1], [0, 0]])))["balanced_accuracy"].value == 0.75
 
 
 def test_each_class_has_its_own_figures() -> None:
-    first, _, third = metrics.of_each_class(COUNTS)
+    first, _, third = metrics.of_each_class(metrics.Confusion.of(COUNTS))
     assert (first["precision"], first["recall"]) == (metrics.proportion(8, 13), metrics.proportion(8, 10))
     assert first["f1"].value == pytest.approx(16 / 23)
     assert first["f1"].low is not None
     assert first["f1"].low < 16 / 23 < (first["f1"].high or 0)
     assert (third["precision"].value, third["precision"].reason) == (None, "no row was predicted so")
     assert (third["recall"].value, third["f1"].value) == (0.0, 0.0)
-    never = metrics.of_each_class(np.array([[1, 0], [0, 0]]))[1]
+    never = metrics.of_each_class(metrics.Confusion.of(np.array([[1, 0], [0, 0]])))[1]
     assert {one.value for one in never.values()} == {None}
     assert never["recall"].reason == "no row of this class"
 
 
 def test_a_matrix_of_very_many_cells_has_values_and_no_resamples() -> None:
-    found = metrics.averages(np.ones((150, 150), np.int64))["f1_macro"]
+    found = metrics.averages(metrics.Confusion.of(np.ones((150, 150), np.int64)))["f1_macro"]
     assert (found.value, found.low) == (pytest.approx(1 / 150), None)
 
 

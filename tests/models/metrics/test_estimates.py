@@ -42,7 +42,7 @@ def test_two_right_rows_do_not_show_that_all_will_be() -> None:
     several = metrics.multilabel(sets, sets, np.where(sets, 0.9, 0.1))
     assert_no_width(several)
     assert several["f1_macro"] == several["auc"] == Estimate(1.0, 2)
-    assert metrics.of_each_class(np.array([[0, 0], [0, 3]]))[1]["f1"] == Estimate(1.0, 3)
+    assert metrics.of_each_class(metrics.Confusion.of(np.array([[0, 0], [0, 3]])))[1]["f1"] == Estimate(1.0, 3)
 
 
 def test_who_is_sure_and_was_never_checked_has_no_interval() -> None:

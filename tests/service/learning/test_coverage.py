@@ -27,7 +27,7 @@ def accuracy(probabilities: Array, labels: Array) -> Estimate:
 
 def f1_macro(probabilities: Array, labels: Array) -> Estimate:
     counts = metrics.confusion_matrix(labels, probabilities.argmax(axis=1), probabilities.shape[1])
-    return metrics.averages(counts)["f1_macro"]
+    return metrics.averages(metrics.Confusion.of(counts))["f1_macro"]
 
 
 @pytest.mark.parametrize(("name", "figure"), [("accuracy", accuracy), ("f1_macro", f1_macro), ("auc", metrics.auc)])

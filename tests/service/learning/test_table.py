@@ -61,6 +61,16 @@ def test_many_rows_are_found_again() -> None:
     assert held(table) == [*range(100, 5000), *range(10_000, 10_100)]
 
 
+def test_rows_come_to_lie_in_the_order_of_their_keys() -> None:
+    table = Table(COLUMNS)
+    keys = np.random.default_rng(0).permutation(20_000)
+    for part in np.split(keys, 50):
+        put(table, {int(key): int(key) for key in part})
+    places = table.chosen(table["there"])
+    assert table["number"][places].tolist() == list(range(20_000))
+    assert (np.diff(table["number"][: len(keys) // 3]) > 0).all()
+
+
 def test_what_is_not_kept_is_let_go() -> None:
     table = Table(COLUMNS)
     put(table, {key: key for key in range(10)})
