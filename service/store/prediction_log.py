@@ -11,16 +11,13 @@ import orjson
 
 from service.store.base import Input, Record
 from service.store.messages import record_frame
-from service.store.record_queue import LogPolicy, Offer, RecordQueue
+from service.store.record_queue import LogPolicy, Offer, Pace, RecordQueue
 from service.telemetry.instruments import HttpTelemetry
 from service.wire.frames import Frame
 from service.wire.link import KeptLink
 
 log = logging.getLogger(__name__)
 
-# A commit costs as much as a hundred records do: the longer records gather, the less they cost. But all shall be
-# durable within 100 ms, and on a busy machine much of that goes by before a commit ends.
-_GATHER_SECONDS = 0.035
 _FLUSH_SECONDS = 3.0
 
 
@@ -42,6 +39,7 @@ class PredictionLog:
         self._clock = clock
         self._queue = RecordQueue(policy or LogPolicy(), clock)
         self._link = KeptLink(path, self._receive, opened=self._send, lost=self._lose)
+        self._pace = Pace(clock)
         self._timer: asyncio.TimerHandle | None = None
         self._empty = asyncio.Event()
 
@@ -70,7 +68,7 @@ class PredictionLog:
         if self._link.is_open and self._queue.has_full_group:
             self._send()
         elif self._timer is None and len(self._queue):
-            self._timer = asyncio.get_running_loop().call_later(_GATHER_SECONDS, self._send)
+            self._timer = asyncio.get_running_loop().call_later(self._pace.seconds, self._send)
 
     def _drop(self, reason: str, count: int = 1) -> None:
         self._telemetry.log_dropped.labels(reason).inc(count)
@@ -83,6 +81,7 @@ class PredictionLog:
         if not self._link.is_open:
             return
         for group in self._queue.take():
+            self._pace.sent(group.number)
             self._link.send(record_frame(group))
 
     def _receive(self, frame: Frame) -> None:
@@ -90,6 +89,7 @@ class PredictionLog:
         group = self._queue.acknowledge(frame.request_id)
         if group is None:
             return
+        self._pace.acknowledged(group.number)
         if refused:
             self._drop("refused", refused)
         self._telemetry.log_lag.observe(self._clock() - group.offered)
@@ -102,6 +102,7 @@ class PredictionLog:
 
     def _lose(self) -> None:
         self._queue.lose()
+        self._pace.lost()
         log.warning("the recorder is gone", extra={"held_records": len(self._queue)})
 
     async def _flush(self) -> None:

@@ -7,6 +7,10 @@ from typing import NamedTuple
 
 from service.store.base import Input
 
+_GATHER_SECONDS, _LEAST_GATHER_SECONDS = 0.035, 0.005
+# What gathering and a commit may take together; another commit may run before.
+_DURABLE_SECONDS = 0.07
+
 
 @dataclass(frozen=True, slots=True)
 class LogPolicy:
@@ -110,3 +114,30 @@ class RecordQueue:
         taken = [self._waiting.popleft() for _ in range(count)]
         self._next_number += 1
         return Group(self._next_number, [offer for offer, _ in taken], taken[0][1])
+
+
+class Pace:
+    """For how many `seconds` records gather before they are sent.
+
+    A commit costs as much as a hundred records do: the longer they gather, the less they cost. But all shall be durable
+    within 100 ms. On a busy machine much of that goes by before a commit ends, and as much may before it begins, while
+    another one runs: the longer the last group took, the shorter the next ones gather.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._sent: dict[int, float] = {}
+        self.seconds = _GATHER_SECONDS
+
+    def sent(self, number: int) -> None:
+        """A group left."""
+        self._sent[number] = self._clock()
+
+    def acknowledged(self, number: int) -> None:
+        """It is durable now."""
+        took = self._clock() - self._sent.pop(number)
+        self.seconds = min(max(_DURABLE_SECONDS - took, _LEAST_GATHER_SECONDS), _GATHER_SECONDS)
+
+    def lost(self) -> None:
+        """What was under way will be sent again."""
+        self._sent.clear()

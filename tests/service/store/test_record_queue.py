@@ -1,6 +1,6 @@
 import pytest
 
-from service.store.record_queue import LogPolicy, Offer, RecordQueue
+from service.store.record_queue import LogPolicy, Offer, Pace, RecordQueue
 from tests.fakes import ManualClock
 
 
@@ -116,3 +116,25 @@ def test_a_group_knows_when_its_oldest_record_was_offered(clock: ManualClock) ->
 def test_a_bound_must_be_positive(bound: str) -> None:
     with pytest.raises(ValueError, match="positive"):
         LogPolicy(**{bound: 0})
+
+
+@pytest.mark.parametrize(("took", "gathers"), [(0.01, 0.035), (0.05, 0.02), (0.3, 0.005)])
+def test_the_longer_a_group_took_the_shorter_the_next_ones_gather(
+    clock: ManualClock, took: float, gathers: float
+) -> None:
+    pace = Pace(clock)
+    assert pace.seconds == 0.035
+    pace.sent(1)
+    clock.advance(took)
+    pace.acknowledged(1)
+    assert pace.seconds == pytest.approx(gathers)
+
+
+def test_a_group_that_is_sent_again_is_timed_anew(clock: ManualClock) -> None:
+    pace = Pace(clock)
+    pace.sent(1)
+    clock.advance(9.0)
+    pace.lost()
+    pace.sent(1)
+    pace.acknowledged(1)
+    assert pace.seconds == 0.035

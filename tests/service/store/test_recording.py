@@ -19,6 +19,7 @@ from service.errors import (
 from service.store.base import Filters, WishChange
 from service.store.control_client import ControlClient
 from service.store.feedback_client import FeedbackClient
+from service.store.prediction_log import PredictionLog
 from service.store.record_queue import LogPolicy
 from service.wire.frames import Frame, Kind
 from service.wire.link import Link
@@ -55,13 +56,26 @@ async def test_what_arrives_during_a_commit_is_committed_together(place: Place) 
 
 
 async def test_a_group_that_is_worth_a_commit_waits_for_no_more(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.store.prediction_log._GATHER_SECONDS", 3600.0)
+    monkeypatch.setattr("service.store.record_queue._GATHER_SECONDS", 3600.0)
     async with place.recorder(), place.log(LogPolicy(full_group_records=3)) as log:
         await until(lambda: log._link.is_open)
         log.record([a_record(), a_record()])
         assert log._timer is not None
         log.record([a_record()])
         await until(lambda: len(place.written()) == 3)
+
+
+async def test_after_a_slow_commit_records_gather_for_less(place: Place) -> None:
+    async with place.recorder(), PredictionLog(place.path, place.http_telemetry, clock=place.clock) as log:
+        place.gate.open.clear()
+        log.record([a_record()])
+        await until(place.gate.reached.is_set)
+        place.clock.advance(0.05)
+        place.gate.open.set()
+        await until(lambda: not len(log._queue))
+        log.record([a_record()])
+        assert log._timer is not None
+        assert log._timer.when() <= asyncio.get_running_loop().time() + 0.021
 
 
 async def test_at_its_end_it_waits_until_all_is_durable(place: Place) -> None:
