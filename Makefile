@@ -48,7 +48,7 @@ faults: $(VENV)/.installed-test ## break a running service in every way, and pri
 
 quality: $(VENV)/.installed-test ## compare what a running service says of its model with scikit-learn, killed too, on SQLite and PostgreSQL (QUALITY='--rows 500'; needs Debian's dataset-fashion-mnist)
 	@$(BIN)/python -m tests.end_to_end.live_quality $(QUALITY)
-	@$(BIN)/python -m tests.end_to_end.live_quality --postgres $(QUALITY) told killed
+	@$(BIN)/python -m tests.end_to_end.live_quality --postgres $(QUALITY) told killed drift
 
 mutants: $(VENV)/.installed-mutation ## change the code line by line, and name the changes no test noticed (MODULE='service.wire*')
 	@$(BIN)/mutmut run $(if $(MODULE),'$(MODULE)')
