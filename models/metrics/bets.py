@@ -53,9 +53,7 @@ def on_pairs(better: Numbers, same: Numbers, worse: Numbers, bound: Numbers) -> 
     A bet of L wins L * (d - bound), and may be at most 1 / (1 + bound), where -1 takes all (Waudby-Smith and Ramdas
     2024, "Estimating means of bounded random variables by betting").
     """
-    better_1, same_1, worse_1, bound_1 = (
-        np.asarray(one, np.float64)[..., None] for one in (better, same, worse, bound)
-    )
+    better_1, same_1, worse_1, bound_1 = (_column(one) for one in (better, same, worse, bound))
     bets = _OF_PAIRS.sizes / (1 + bound_1)
     won = better_1 * np.log1p(bets * (1 - bound_1)) + same_1 * np.log1p(-bets * bound_1)
     return _log_sum(_OF_PAIRS.log_shares + won + worse_1 * np.log1p(-_OF_PAIRS.sizes))
@@ -67,7 +65,7 @@ def on_groups(hits: Numbers, n: Numbers, other_hits: Numbers, other_n: Numbers, 
     For each q, the product of what is won against a p of at most q + bound and against a q of at least this: under the
     hypothesis one of these products is a martingale at most, so that the least of them is an e-value at any time
     (Ramdas, Grünwald, Vovk and Shafer 2023, "Game-theoretic statistics and safe anytime-valid inference"). Universal
-    inference with Jeffreys' mixtures, which has one alternative for all q, takes two to three times as many rows.
+    inference with Jeffreys' mixtures, which has one alternative for all q, takes about two to three times as many rows.
     """
     hits, n, other_hits, other_n, bound = (
         np.asarray(one, np.float64) for one in np.broadcast_arrays(hits, n, other_hits, other_n, bound)
