@@ -1,6 +1,6 @@
 """How good predictions are, each figure with its uncertainty. numpy only."""
 
-from models.metrics.calibration import ReliabilityBin, calibration, calibration_error, reliability
+from models.metrics.calibration import ReliabilityBin, calibration, calibration_error, calibration_rise, reliability
 from models.metrics.comparison import (
     Comparison,
     compare_classified,
@@ -28,10 +28,24 @@ from models.metrics.estimates import (
     proportion,
 )
 from models.metrics.numbers import errors, r2, residuals
+from models.metrics.paired import Paired, PairedErrors, PairedHits, paired_recalls
 from models.metrics.ranking import auc, average_precision, codes_of
 from models.metrics.reports import Classified, binary, classification, multiclass, multilabel, regression
+from models.metrics.sequential import (
+    LEAST_ROWS_OF_MEANS,
+    combined,
+    is_rejected,
+    mean_evidence,
+    mean_interval,
+    paired_evidence,
+    paired_interval,
+    separate_evidence,
+    separate_interval,
+    threshold,
+)
 
 __all__ = [
+    "LEAST_ROWS_OF_MEANS",
     "NUM_RESAMPLES",
     "Array",
     "Calibrator",
@@ -41,6 +55,9 @@ __all__ = [
     "Drift",
     "Estimate",
     "Margins",
+    "Paired",
+    "PairedErrors",
+    "PairedHits",
     "ReliabilityBin",
     "Undefined",
     "auc",
@@ -49,8 +66,10 @@ __all__ = [
     "binary",
     "calibration",
     "calibration_error",
+    "calibration_rise",
     "classification",
     "codes_of",
+    "combined",
     "compare_classified",
     "compare_label_sets",
     "compare_numbers",
@@ -61,16 +80,22 @@ __all__ = [
     "drift",
     "errors",
     "estimated_accuracy",
+    "is_rejected",
     "jensen_shannon",
     "macro_scores",
     "mcnemar",
     "mean",
+    "mean_evidence",
+    "mean_interval",
     "multiclass",
     "multilabel",
     "of_each_class",
     "of_means",
     "paired_difference",
+    "paired_evidence",
+    "paired_interval",
     "paired_macro_f1_difference",
+    "paired_recalls",
     "percentiles",
     "proportion",
     "psi",
@@ -79,5 +104,8 @@ __all__ = [
     "regression",
     "reliability",
     "residuals",
+    "separate_evidence",
+    "separate_interval",
+    "threshold",
     "verdict",
 ]

@@ -7,7 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.metrics.estimates import NUM_RESAMPLES, Array, Estimate, Undefined, measured, proportion
+from models.metrics.estimates import (
+    NUM_RESAMPLES,
+    Array,
+    Estimate,
+    Undefined,
+    drawn_means,
+    measured,
+    percentiles,
+    proportion,
+)
 
 NUM_CALIBRATION_BINS = 15
 
@@ -55,6 +64,34 @@ def calibration(confidence: Array, correct: Array, *, seed: int = 0) -> Estimate
     draws = np.random.default_rng(seed).normal(surplus, spread, (NUM_RESAMPLES, NUM_CALIBRATION_BINS))
     low, high = np.percentile(np.abs(draws).sum(axis=1) / n, [2.5, 97.5])
     return measured(value, n, max(0.0, min(value, 2 * value - float(high))), max(value, 2 * value - float(low)))
+
+
+def calibration_rise(confidence: Array, correct: Array, other_confidence: Array, other_correct: Array) -> Estimate:
+    """Return the other's expected calibration error minus the first's on the same rows, each (n,).
+
+    The interval is a paired bootstrap's, mirrored as that of `calibration` is.
+    """
+    n = len(confidence)
+    if not n:
+        return Estimate(None, 0, reason="no rows")
+    columns = (confidence, correct, other_confidence, other_correct)
+    # What is drawn must not depend on how rows are ordered.
+    order, rows = np.lexsort(columns), np.arange(n)
+    surplus = np.zeros((n, 2, NUM_CALIBRATION_BINS))
+    for index in (0, 1):
+        stated, hit = (column[order] for column in columns[2 * index : 2 * index + 2])
+        surplus[rows, index, _bins(stated, NUM_CALIBRATION_BINS)] = stated - hit
+
+    def rise(means: Array) -> Array:
+        errors = np.abs(means.reshape(-1, 2, NUM_CALIBRATION_BINS)).sum(axis=2)
+        return np.asarray(errors[:, 1] - errors[:, 0])
+
+    flat = surplus.reshape(n, -1)
+    value = float(rise(flat.mean(axis=0))[0])
+    low, high = percentiles(rise(drawn_means(flat)))
+    if low is None or high is None:
+        return measured(value, n)
+    return measured(value, n, min(value, 2 * value - high), max(value, 2 * value - low))
 
 
 def reliability(confidence: Array, correct: Array) -> list[ReliabilityBin]:

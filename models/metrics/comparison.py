@@ -21,6 +21,7 @@ from models.metrics.estimates import (
     drawn_means,
     measured,
     percentiles,
+    quantile,
     wilson,
 )
 
@@ -145,7 +146,7 @@ def difference_of_proportions(
     """
     if n == 0 or other_n == 0:
         return Estimate(None, n + other_n, reason="no rows in one of the groups")
-    z = _quantile(confidence)
+    z = quantile(confidence)
     share, (low, high) = hits / n, wilson(hits, n, z)
     other, (other_low, other_high) = other_hits / other_n, wilson(other_hits, other_n, z)
     value = share - other
@@ -164,7 +165,7 @@ def difference_of_means(values: Array, other_values: Array, *, confidence: float
     if min(sizes) == 0:
         return Estimate(None, sum(sizes), reason="no rows in one of the groups")
     with np.errstate(over="ignore", invalid="ignore"):
-        z, value = _quantile(confidence), float(groups[0].mean() - groups[1].mean())
+        z, value = quantile(confidence), float(groups[0].mean() - groups[1].mean())
         if min(sizes) == 1 or not math.isfinite(value):
             return measured(value, sum(sizes))
         if min(sizes) >= _FEW_OF_GROUP:
@@ -289,13 +290,6 @@ def _class_indices(num_classes: int, *rows: Array) -> tuple[Array, ...]:
         if len(one) and not (one.min() >= 0 and one.max() < num_classes):
             raise ValueError(f"classes must be in 0..{num_classes - 1}, got {one.min()}..{one.max()}")
     return tuple(one.astype(np.int64) for one in checked)
-
-
-def _quantile(confidence: float) -> float:
-    """The normal quantile of a two-sided interval."""
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must be between 0 and 1, got {confidence}")
-    return NormalDist().inv_cdf((1 + confidence) / 2)
 
 
 def _negated(one: Estimate) -> Estimate:

@@ -8,6 +8,7 @@ nothing varied, as of one row: an interval without width would claim certainty. 
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,10 @@ _LEAST_WIDTH = 1e-12
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A figure with its 95 % interval. `value` None means undefined, and `reason` says why."""
+    """A figure with its interval, of 95 % where nothing else was asked for.
+
+    `value` None means undefined, and `reason` says why.
+    """
 
     value: float | None
     n: int
@@ -72,6 +76,13 @@ def wilson(hits: int, n: int, z: float = Z95) -> tuple[float, float]:
     centre = (share + z2 / (2 * n)) / (1 + z2 / n)
     half = z * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n)) / (1 + z2 / n)
     return max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half))
+
+
+def quantile(confidence: float) -> float:
+    """Return the normal quantile of a two-sided interval. Raises ValueError for a confidence not between 0 and 1."""
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must be between 0 and 1, got {confidence}")
+    return NormalDist().inv_cdf((1 + confidence) / 2)
 
 
 def mean(values: Array, *, seed: int = 0) -> Estimate:

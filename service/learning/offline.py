@@ -39,7 +39,7 @@ def judge(question: RowsQuestion, arrays: Sequence[Array]) -> dict[str, Any]:
 
 def _figures(question: RowsQuestion, truth: Array, said: Array, threshold: float) -> dict[str, Any]:
     labels = question.labels
-    predicted = _predicted(question.task, said, threshold)
+    predicted = predicted_by(question.task, said, threshold)
     match question.task:
         case "regression":
             edges, counts = metrics.residuals(said, truth)
@@ -55,14 +55,12 @@ def _figures(question: RowsQuestion, truth: Array, said: Array, threshold: float
             return {"metrics": _told(metrics.multilabel(predicted, truth, said)), **_each_label(labels, each)}
         case "binary":
             found = metrics.binary(said, truth, threshold=threshold)
-            confidence, correct = said, truth == 1
         case _:
             found = metrics.multiclass(said, truth)
-            confidence, correct = said.max(axis=1, initial=0.0), predicted == truth
     counts = metrics.confusion_matrix(truth, predicted, len(labels))
     bins = [
         {"low": one.low, "high": one.high, "n": one.n, "confidence": one.confidence, "accuracy": one.accuracy.to_dict()}
-        for one in metrics.reliability(confidence, correct)
+        for one in metrics.reliability(*confidence_of(question.task, truth, said))
     ]
     told = {
         "metrics": _told(found),
@@ -76,7 +74,7 @@ def _figures(question: RowsQuestion, truth: Array, said: Array, threshold: float
 
 def _compared(question: RowsQuestion, truth: Array, said: Sequence[Array]) -> Comparison:
     first, second = (
-        _predicted(question.task, one, threshold) for one, threshold in zip(said, question.thresholds, strict=True)
+        predicted_by(question.task, one, threshold) for one, threshold in zip(said, question.thresholds, strict=True)
     )
     match question.task:
         case "regression":
@@ -87,7 +85,8 @@ def _compared(question: RowsQuestion, truth: Array, said: Sequence[Array]) -> Co
             return metrics.compare_classified(truth, first, second, len(question.labels))
 
 
-def _predicted(task: str, said: Array, threshold: float) -> Array:
+def predicted_by(task: str, said: Array, threshold: float) -> Array:
+    """What a version predicted, by what it said as `judge` takes it: in the shape of what n rows are."""
     match task:
         case "regression":
             return said
@@ -97,6 +96,16 @@ def _predicted(task: str, said: Array, threshold: float) -> Array:
             return (said >= threshold).astype(np.int64)
         case _:
             return np.asarray(said.argmax(axis=1))
+
+
+def confidence_of(task: str, truth: Array, said: Array) -> tuple[Array, Array]:
+    """What a version of a binary or a multiclass task said the probability of (n,), and whether that was so (n,).
+
+    That is the label predicted, and of a binary task the second label.
+    """
+    if task == "binary":
+        return said, np.asarray(truth == 1)
+    return said.max(axis=1, initial=0.0), np.asarray(said.argmax(axis=1) == truth)
 
 
 def _told(found: Mapping[str, Estimate]) -> dict[str, Any]:

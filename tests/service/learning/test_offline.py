@@ -83,6 +83,15 @@ def test_reliability_of_a_binary_task_is_how_often_the_second_label_was_true() -
     ]
 
 
+def test_reliability_of_classes_is_how_often_the_one_predicted_was_right() -> None:
+    said = np.array([[0.8, 0.1, 0.1]] * 4 + [[0.1, 0.3, 0.6]])
+    [version] = judge(classes("1"), [np.array([0, 0, 0, 1, 0]), said])["versions"]
+    assert [(one["n"], one["confidence"], one["accuracy"]["value"]) for one in version["reliability"]] == [
+        (1, 0.6, 0.0),
+        (4, pytest.approx(0.8), 0.75),
+    ]
+
+
 def test_multilabel_rows_are_right_where_all_labels_are() -> None:
     truth = np.array([[True, False], [True, True], [False, False]])
     said = np.array([[0.9, 0.1], [0.9, 0.4], [0.2, 0.3]])
