@@ -84,7 +84,10 @@ def test_the_recalls_of_two_versions_differ_by_the_gains_of_each_class(rows: lis
     labels, first, second = np.array(rows, int).reshape(-1, 3).T
     found = metrics.paired_recalls(labels, first, second, 4)
     recalls = [
-        [one["recall"].value for one in metrics.of_each_class(metrics.confusion_matrix(labels, said, 4))]
+        [
+            one["recall"].value
+            for one in metrics.of_each_class(metrics.Confusion.of(metrics.confusion_matrix(labels, said, 4)))
+        ]
         for said in (first, second)
     ]
     for index, hits in enumerate(found):
