@@ -21,7 +21,7 @@ from service.learning.questions import DriftQuestion, Question, RowsQuestion
 from service.learning.references import References
 from service.registry.catalog import Catalog
 from service.settings import SHIPPED_CHECKPOINTS
-from service.store.base import AliasMove, Found, Input, Record, StoredReport, Tag, WishChange
+from service.store.base import AliasMove, Found, Gone, Input, Record, StoredReport, Tag, WishChange
 from service.store.databases import Location, Part
 from service.store.feedback import FeedbackEvent, Outcome
 from service.store.migrate import migrate
@@ -75,10 +75,12 @@ class OpenStore:
     async def keep_report(self, report: StoredReport) -> None:
         self.reports.keep(report)
 
-    async def erase(self, ids: Sequence[str]) -> int:
+    async def erase(self, ids: Sequence[str]) -> Gone:
         return self.erasure.erase(ids)
 
-    async def erase_tagged(self, tag: Tag, model: str | None, *, after: str = "", limit: int) -> tuple[int, str | None]:
+    async def erase_tagged(
+        self, tag: Tag, model: str | None, *, after: str = "", limit: int
+    ) -> tuple[Gone, str | None]:
         return self.erasure.erase_tagged(tag, model, after=after, limit=limit)
 
     async def move_alias(

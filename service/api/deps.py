@@ -22,6 +22,7 @@ from service.store.base import (
     AliasMove,
     ControlReader,
     FeedbackReader,
+    Gone,
     PredictionReader,
     ReportReader,
     State,
@@ -63,11 +64,11 @@ class Changes(Protocol):
 
     async def keep_report(self, report: StoredReport) -> None: ...
 
-    async def erase(self, ids: Sequence[str]) -> int: ...
+    async def erase(self, ids: Sequence[str]) -> Gone: ...
 
     async def erase_tagged(
         self, tag: Tag, model: str | None, *, after: str = "", limit: int
-    ) -> tuple[int, str | None]: ...
+    ) -> tuple[Gone, str | None]: ...
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from service.learning.instants import Instant
+from service.learning.instants import WINDOW_PATTERN, Instant
 from service.serving.parameters import TagName, TagText
 
 
@@ -19,9 +19,7 @@ class EvaluationFilters(BaseModel):
     role: Annotated[
         Literal["answered", "shadow", "all"], Field(description="shadow: those computed beside what was returned")
     ] = "answered"
-    window: Annotated[
-        str, Field(pattern=r"^[1-9][0-9]{0,4}[mhd]$", description="made in the last minutes, hours or days")
-    ] = "7d"
+    window: Annotated[str, Field(pattern=WINDOW_PATTERN, description="made in the last minutes, hours or days")] = "7d"
     since: Annotated[Instant | None, Field(description="instead: made at this time or later")] = None
     until: Annotated[Instant | None, Field(description="made before this time")] = None
     slice: Annotated[TagText | None, Field(description="with this tag: name:value")] = None

@@ -3,7 +3,7 @@
 import functools
 import http
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match, Route
 
+from models.manifest import NAME_PATTERN
 from service.api.exchange import Answer, Exchange
 from service.api.paths import is_inference_protocol
 from service.errors import (
@@ -37,6 +38,8 @@ from service.errors import (
     VersionInUse,
     VersionUnloaded,
 )
+from service.learning.instants import WINDOW_PATTERN
+from service.serving.parameters import TAG_PATTERN
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +84,17 @@ _TITLES = {
     504: "Deadline exceeded",
 }
 MEDIA_TYPE = b"application/problem+json"
+# Of parameters in a query: what each kind of error, and each pattern, expects.
+_IN_WORDS = {
+    "missing": "it to be given",
+    "extra_forbidden": "only the parameters that this path has",
+    "uuid_parsing": "an id, as answers give it",
+    "uuid_version": "an id, as answers give it",
+    "int_parsing": "a whole number",
+    TAG_PATTERN: "name:value",
+    WINDOW_PATTERN: "30m, 24h or 7d, or such",
+    NAME_PATTERN: "a name of small letters, digits, dots, lines and hyphens",
+}
 # The Open Inference Protocol has one status for all that is wrong with a request.
 _TOLD_AS = {415: 400, 422: 400}
 
@@ -178,10 +192,17 @@ async def _on_validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     field = ".".join(str(part) for part in first["loc"])
-    expected = first["msg"].removeprefix("Input should be ")
+    expected = _expected(first)
     detail = f"{field}: {first['msg']}"
     kind = UnprocessableInput.kind
     return _response(_problem(Exchange.of(request.scope), 422, kind, detail, field=field, expected=expected))
+
+
+def _expected(error: Mapping[str, Any]) -> str:
+    """What a parameter that pydantic refused should have been."""
+    pattern = error.get("ctx", {}).get("pattern", "")
+    said: str = error["msg"]
+    return _IN_WORDS.get(pattern) or _IN_WORDS.get(error["type"]) or said.removeprefix("Input should be ")
 
 
 def _response(answer: Answer) -> Response:

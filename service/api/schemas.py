@@ -167,6 +167,7 @@ class ErasureFilters(BaseModel):
 
 class Erased(BaseModel):
     deleted: Annotated[int, Field(description="predictions, shadows among them")]
+    feedback: Annotated[int, Field(description="events: what was said of them")] = 0
     next_cursor: Annotated[str | None, Field(description="null where all were looked through")] = None
 
 

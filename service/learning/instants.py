@@ -7,6 +7,9 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
+WINDOW_PATTERN = r"^[1-9][0-9]{0,4}[mhd]$"
+"""So many minutes, hours or days."""
+
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]")
 
 # The minutes of later years are more than the store's columns hold, and some days of the years 1 and 9999 are none in

@@ -52,7 +52,7 @@ class Intake:
             raise UnprocessableInput(told.error, field=told.field or "body", expected=f"something like {EXAMPLE}")
         [outcome] = await self._keep([told])
         if outcome.status == "rejected":
-            raise UnprocessableInput(outcome.error or "", field="label")
+            raise UnprocessableInput(outcome.error or "", field=outcome.field)
         if outcome.status == "conflict":
             raise FeedbackConflict(outcome.error or "")
         return outcome

@@ -11,7 +11,7 @@ async def grouped_lines(chunks: AsyncIterator[bytes], *, group: int, most_bytes:
     rest = b""
     async for chunk in chunks:
         *whole, rest = (rest + chunk).split(b"\n")
-        if len(rest) > most_bytes:
+        if max(map(len, (rest, *whole))) > most_bytes:
             raise MalformedBody("a line is too long", field="body", expected=f"at most {most_bytes} bytes a line")
         lines += [line for line in whole if line.strip()]
         while len(lines) >= group:

@@ -21,7 +21,8 @@ _TAG_NAME = r"[^\x00-\x1f\x7f:]+"
 TagName = Annotated[str, Field(min_length=1, max_length=256, pattern=f"^{_TAG_NAME}$")]
 """Without a colon, because that parts it from its value wherever a tag is asked for."""
 
-TagText = Annotated[str, Field(max_length=513, pattern=f"^{_TAG_NAME}:{PRINTABLE}+$")]
+TAG_PATTERN = f"^{_TAG_NAME}:{PRINTABLE}+$"
+TagText = Annotated[str, Field(max_length=513, pattern=TAG_PATTERN)]
 """name:value."""
 
 

@@ -129,6 +129,13 @@ class KeptInput(NamedTuple):
     size: int
 
 
+class Gone(NamedTuple):
+    """How much was deleted: predictions, and what was said of them."""
+
+    predictions: int
+    events: int
+
+
 class Tag(NamedTuple):
     """What callers give with their predictions."""
 
@@ -385,17 +392,17 @@ class Reports(ReportReader, Protocol):
 class Erasure(Protocol):
     """What the recorder alone may do."""
 
-    def erase(self, ids: Sequence[str]) -> int:
+    def erase(self, ids: Sequence[str]) -> Gone:
         """Delete these predictions and those computed beside them, with all that is kept of them.
 
-        How many there were; what was said of one that nobody knows counts as one too. Raises StoreUnavailable.
+        Of one that nobody knows, what was said of it. Raises StoreUnavailable.
         """
         ...
 
-    def erase_tagged(self, tag: Tag, model: str | None, *, after: str = "", limit: int) -> tuple[int, str | None]:
+    def erase_tagged(self, tag: Tag, model: str | None, *, after: str = "", limit: int) -> tuple[Gone, str | None]:
         """Look through `limit` predictions whose ids follow `after`, and delete those with this tag, as `erase` does.
 
-        How many there were, and where to go on; None where all were looked through. Raises StoreUnavailable.
+        What was deleted, and where to go on; None where all were looked through. Raises StoreUnavailable.
         """
         ...
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from service.domain import Ref, Wish
 from service.errors import StoreUnavailable
-from service.store.base import NO_CONTRACTS, Aliases, AliasMove, Contracts, Found, StoredReport, Tag, WishChange
+from service.store.base import NO_CONTRACTS, Aliases, AliasMove, Contracts, Found, Gone, StoredReport, Tag, WishChange
 from service.store.messages import Facts, crown_facts, error_of, move_of, wish_facts, wish_of
 from service.wire.frames import Frame, Kind
 from service.wire.link import Link
@@ -55,16 +55,17 @@ class ControlClient:
         aliases: Aliases = (await self._ask(crown_facts(found, contracts)))["aliases"]
         return aliases
 
-    async def erase(self, ids: Sequence[str]) -> int:
+    async def erase(self, ids: Sequence[str]) -> Gone:
         """As `Erasure.erase`."""
-        erased: int = (await self._ask({"verb": "erase", "ids": list(ids)}))["erased"]
-        return erased
+        return Gone(*(await self._ask({"verb": "erase", "ids": list(ids)}))["erased"])
 
-    async def erase_tagged(self, tag: Tag, model: str | None, *, after: str = "", limit: int) -> tuple[int, str | None]:
+    async def erase_tagged(
+        self, tag: Tag, model: str | None, *, after: str = "", limit: int
+    ) -> tuple[Gone, str | None]:
         """As `Erasure.erase_tagged`."""
         facts = {"verb": "erase_tagged", "tag": list(tag), "model": model, "after": after, "limit": limit}
         answer = await self._ask(facts)
-        return answer["erased"], answer["after"]
+        return Gone(*answer["erased"]), answer["after"]
 
     async def keep_report(self, report: StoredReport) -> None:
         """As `Reports.keep`."""

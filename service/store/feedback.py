@@ -47,12 +47,16 @@ class FeedbackEvent(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of an event that was sent. `event_id` is the first one's where it is a duplicate."""
+    """What became of an event that was sent. `event_id` is the first one's where it is a duplicate.
+
+    `field`: of what is rejected, the item's member that it is rejected for.
+    """
 
     status: Status
     event_id: str | None
     prediction_id: str | None
     error: str | None = None
+    field: str | None = None
 
 
 class Truth(NamedTuple):

@@ -10,8 +10,8 @@ CHANGE    {"verb": "move_alias" | "change_wish" | "delete_version" | "delete_mod
           "crown_new_models", ...}
           or {"verb": "keep_report", "report": [a StoredReport's fields in their order]}
           or {"verb": "erase", "ids": [...]} | {"verb": "erase_tagged", "tag": [name, value], "model", "after", "limit"}
-CHANGED   {"move": ...}, {"wish": ...}, {"aliases": ...}, {"erased": how many, "after"?} or {}; or FAILED, with the
-          error's facts
+CHANGED   {"move": ...}, {"wish": ...}, {"aliases": ...}, {"erased": [predictions, events], "after"?} or {}; or FAILED,
+          with the error's facts
 """
 
 from collections.abc import Mapping
@@ -106,10 +106,10 @@ def apply(stores: Stores, facts: Facts) -> dict[str, Any]:
             stores.reports.keep(StoredReport._make(fields))
             return {}
         case {"verb": "erase", "ids": ids}:
-            return {"erased": erasure.erase(ids)}
+            return {"erased": list(erasure.erase(ids))}
         case {"verb": "erase_tagged", "tag": tag, "model": model, "after": after, "limit": limit}:
-            erased, last = erasure.erase_tagged(Tag(*tag), model, after=after, limit=limit)
-            return {"erased": erased, "after": last}
+            gone, last = erasure.erase_tagged(Tag(*tag), model, after=after, limit=limit)
+            return {"erased": list(gone), "after": last}
         case _:
             raise BrokenContract("CHANGE", expected="a verb and its facts", got=facts.get("verb"))
 

@@ -58,9 +58,9 @@ class SqlFeedback:
                     continue
                 found = _found(named, event)
                 spoken_of = [(place, event.principal) for place in _places(found, event)]
-                wrong = _misfit(event, found, contracts) or _too_much(numbers, spoken_of)
+                wrong = _misfit(event, found, contracts) or _too_much(event, numbers, spoken_of)
                 if wrong is not None:
-                    outcomes[event.id] = Outcome("rejected", None, event.prediction_id, wrong)
+                    outcomes[event.id] = Outcome("rejected", None, event.prediction_id, *wrong)
                     continue  # its key stays free
                 if (key := _key(event)) is not None:
                     first[key] = event
@@ -215,10 +215,12 @@ def _found(named: dict[Any, list[Subject]], event: FeedbackEvent) -> list[Subjec
     return named.get(_name(event), [])
 
 
-def _misfit(event: FeedbackEvent, found: Sequence[Subject], contracts: Contracts) -> str | None:
+def _misfit(event: FeedbackEvent, found: Sequence[Subject], contracts: Contracts) -> tuple[str, str] | None:
+    """Why its label is none of the model's, and in which member it was given."""
     models = {one.model for one in found} or ({event.model} if event.model is not None else set())
     checked = (misfit(event.kind, event.value, contracts[model]) for model in models if model in contracts)
-    return next((wrong for wrong in checked if wrong is not None), None)
+    field = "label" if isinstance(event.value, str | list) else "value"
+    return next(((wrong, field) for wrong in checked if wrong is not None), None)
 
 
 def _numbers(connection: Connection, events: Iterable[FeedbackEvent]) -> Counter[Spoken]:
@@ -246,10 +248,11 @@ def _places(found: Sequence[Subject], event: FeedbackEvent) -> set[str | Pair | 
     return {one.subject for one in found} or {_name(event)}
 
 
-def _too_much(numbers: Counter[Spoken], spoken_of: Iterable[Spoken]) -> str | None:
+def _too_much(event: FeedbackEvent, numbers: Counter[Spoken], spoken_of: Iterable[Spoken]) -> tuple[str, str] | None:
     if all(numbers[one] < MOST_EVENTS for one in spoken_of):
         return None
-    return f"{MOST_EVENTS} events of this prediction were kept for you; no more are, unless it is deleted"
+    field = "external_id" if event.prediction_id is None else "prediction_id"
+    return f"{MOST_EVENTS} events of {event.principal} are kept of this prediction, and no more", field
 
 
 def _name(event: FeedbackEvent) -> str | Pair | None:

@@ -128,7 +128,9 @@ class _Collected:
             if self._only_problems and (is_accepted or len(self._results) >= _MOST_PROBLEMS):
                 self._omitted += not is_accepted
             else:
-                self._results.append(FeedbackResult(index=self._count, **outcome._asdict()))
+                facts = outcome._asdict()
+                del facts["field"]  # problems have one, results don't
+                self._results.append(FeedbackResult(index=self._count, **facts))
             self._count += 1
 
     def broken_off(self, error: InvalidInput) -> InvalidInput:

@@ -92,11 +92,14 @@ _ERASING: dict[int | str, dict[str, Any]] = {
 async def erase_prediction(
     prediction_id: Annotated[UUID, Path(description="As the answer gave it.")], services: UseServices
 ) -> Erased:
-    """Delete a prediction with all that is kept of it: its input, what was said of it, and what follows from that."""
-    deleted = await services.changes.erase([str(prediction_id)])
-    if not deleted:
+    """Delete a prediction with all that is kept of it: its input, what was said of it, and what follows from that.
+
+    Of one that is not known, what was said of it; a prediction that is still on its way to the store stays: ask again.
+    """
+    gone = await services.changes.erase([str(prediction_id)])
+    if not any(gone):
         raise UnknownPrediction(str(prediction_id))
-    return Erased(deleted=deleted)
+    return Erased(deleted=gone.predictions, feedback=gone.events)
 
 
 @router.delete("/v1/predictions", responses=_ERASING)
@@ -107,15 +110,15 @@ async def erase_predictions(wanted: Annotated[ErasureFilters, Query()], services
     null.
     """
     name, _, value = wanted.tag.partition(":")
-    deleted, cursor = 0, str(wanted.cursor) if wanted.cursor else ""
+    deleted, events, cursor = 0, 0, str(wanted.cursor) if wanted.cursor else ""
     until = time.monotonic() + _ERASING_SECONDS
     while True:
-        count, last = await services.changes.erase_tagged(
+        gone, last = await services.changes.erase_tagged(
             Tag(name, value), wanted.model, after=cursor, limit=_LOOKED_THROUGH
         )
-        deleted += count
+        deleted, events = deleted + gone.predictions, events + gone.events
         if last is None or time.monotonic() > until:
-            return Erased(deleted=deleted, next_cursor=last)
+            return Erased(deleted=deleted, feedback=events, next_cursor=last)
         cursor = last
 
 

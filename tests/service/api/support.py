@@ -20,7 +20,7 @@ from service.learning.picture import Form
 from service.learning.questions import DriftQuestion, Question
 from service.registry.catalog import Catalog
 from service.registry.fleet import Standing, VersionState
-from service.store.base import AliasMove, StoredReport, Tag, WishChange
+from service.store.base import AliasMove, Gone, StoredReport, Tag, WishChange
 from service.wire.inference import Outputs
 from service.wire.statistics import Statistics
 from tests.fakes import FakeFleet
@@ -108,10 +108,12 @@ class Supervised:
     async def keep_report(self, report: StoredReport) -> None:
         await self.store.keep_report(report)
 
-    async def erase(self, ids: Sequence[str]) -> int:
+    async def erase(self, ids: Sequence[str]) -> Gone:
         return await self.store.erase(ids)
 
-    async def erase_tagged(self, tag: Tag, model: str | None, *, after: str = "", limit: int) -> tuple[int, str | None]:
+    async def erase_tagged(
+        self, tag: Tag, model: str | None, *, after: str = "", limit: int
+    ) -> tuple[Gone, str | None]:
         return await self.store.erase_tagged(tag, model, after=after, limit=limit)
 
     def _show(self, ref: Ref, standing: Standing | None) -> None:

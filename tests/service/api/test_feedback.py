@@ -200,6 +200,33 @@ async def test_items_come_as_lines(client: httpx.AsyncClient, prediction: str) -
     assert len(await events(client)) == 2
 
 
+@pytest.mark.parametrize("in_one_piece", [True, False])
+async def test_a_line_that_is_too_long_is_refused_however_it_comes(
+    client: httpx.AsyncClient, prediction: str, in_one_piece: bool
+) -> None:
+    good = {"prediction_id": prediction, "rating": 1}
+    content = lines(good, {"actor": "x" * MAX_LINE_BYTES}, good)
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for start in range(0, len(content), 1000):
+            yield content[start : start + 1000]
+
+    response = await client.post("/v1/feedback", content=content if in_one_piece else chunks(), headers=LINES)
+    assert (response.status_code, problem_of(response)["expected"]) == (400, f"at most {MAX_LINE_BYTES} bytes a line")
+
+
+async def test_what_is_rejected_names_the_member_that_it_is_rejected_for(
+    client: httpx.AsyncClient, prediction: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.store.sql_feedback.MOST_EVENTS", 1)
+    wrong = [{"label": "happy"}, {"value": 3.0}]
+    fields = [problem_of(await give(client, {"prediction_id": prediction, **one}))["field"] for one in wrong]
+    assert fields == ["label", "value"]
+    await give(client, {"prediction_id": prediction, "rating": 1})
+    problem = problem_of(await give(client, {"prediction_id": prediction, "kind": "retraction"}))
+    assert (problem["status"], problem["field"]) == (422, "prediction_id")
+
+
 async def test_of_many_lines_only_the_problems_are_told(
     client: httpx.AsyncClient, prediction: str, store: OpenStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -49,7 +49,7 @@ async def test_a_prediction_is_deleted_with_its_input_and_its_feedback(client: h
     first, second = await predict(client, "mood", ["good", "bad"])
     await client.post("/v1/feedback", json={"prediction_id": first, "label": "positive"})
     response = await client.delete(f"/v1/predictions/{first}")
-    assert (response.status_code, response.json()) == (200, {"deleted": 1, "next_cursor": None})
+    assert (response.status_code, response.json()) == (200, {"deleted": 1, "feedback": 1, "next_cursor": None})
     assert (await client.get("/v1/feedback")).json()["events"] == []
     for path in (f"/v1/predictions/{first}", f"/v1/predictions/{first}/input"):
         assert (await client.get(path)).status_code == 404
@@ -62,7 +62,7 @@ async def test_predictions_are_deleted_by_a_tag(client: httpx.AsyncClient) -> No
     await predict(client, "rent", [[50, 2]], tags={"user": "7:8"})
     (kept,) = await predict(client, "mood", ["c"], tags={"user": "9"})
     response = await client.delete("/v1/predictions", params={"tag": "user:7:8", "model": "mood"})
-    assert response.json() == {"deleted": 2, "next_cursor": None}
+    assert response.json() == {"deleted": 2, "feedback": 0, "next_cursor": None}
     assert (await client.delete("/v1/predictions", params={"tag": "user:7:8"})).json()["deleted"] == 1
     assert [one["prediction_id"] for one in (await client.get("/v1/predictions")).json()["predictions"]] == [kept]
 
@@ -76,7 +76,34 @@ async def test_a_large_log_is_looked_through_in_several_calls(
     first = (await client.delete("/v1/predictions", params={"tag": "user:7"})).json()
     assert first["deleted"] == 2
     second = (await client.delete("/v1/predictions", params={"tag": "user:7", "cursor": first["next_cursor"]})).json()
-    assert second == {"deleted": 1, "next_cursor": None}
+    assert second == {"deleted": 1, "feedback": 0, "next_cursor": None}
+
+
+async def test_of_a_prediction_that_is_not_known_what_was_said_is_deleted(client: httpx.AsyncClient) -> None:
+    never = str(uuid7())
+    await client.post("/v1/feedback", json={"prediction_id": never, "label": "positive"})
+    response = await client.delete(f"/v1/predictions/{never}")
+    assert (response.status_code, response.json()) == (200, {"deleted": 0, "feedback": 1, "next_cursor": None})
+    assert (await client.get("/v1/feedback")).json()["events"] == []
+    assert problem_of(await client.delete(f"/v1/predictions/{never}"))["status"] == 404
+
+
+@pytest.mark.parametrize(
+    ("path", "field", "expected"),
+    [
+        ("/v1/predictions?cursor=abc", "cursor", "an id, as answers give it"),
+        ("/v1/predictions?foo=1", "foo", "only the parameters that this path has"),
+        ("/v1/predictions?model=A!", "model", "a name of small letters, digits, dots, lines and hyphens"),
+        ("/v1/models/mood/evaluation?window=3x", "window", "30m, 24h or 7d, or such"),
+        ("/v1/models/mood/evaluation?slice=country", "slice", "name:value"),
+        ("/v1/models/mood/evaluation?version=x", "version", "a whole number"),
+    ],
+)
+async def test_a_wrong_parameter_is_told_in_words(
+    client: httpx.AsyncClient, path: str, field: str, expected: str
+) -> None:
+    problem = problem_of(await client.get(path))
+    assert (problem["status"], problem["field"], problem["expected"]) == (422, f"query.{field}", expected)
 
 
 @pytest.mark.parametrize("wrong", [{}, {"tag": "user"}, {"tag": ":7"}, {"tag": "user:"}, {"tag": "a:b", "model": "A!"}])

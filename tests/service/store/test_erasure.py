@@ -49,19 +49,19 @@ def test_a_prediction_is_deleted_with_all_that_is_kept_of_it(store: OpenStore) -
         {},
     )
     assert left(store) == [3, 3, 5, 3, 0]
-    assert store.erasure.erase([mine.id]) == 2
+    assert store.erasure.erase([mine.id]) == (2, 3)
     assert left(store) == [1, 1, 2, 1, 0]
     assert store.predictions.get(other.id) == other
-    assert store.erasure.erase([mine.id, str(uuid7())]) == 0
+    assert store.erasure.erase([mine.id, str(uuid7())]) == (0, 0)
 
 
 def test_what_was_said_of_a_prediction_that_nobody_knows_is_deleted_by_its_id(store: OpenStore) -> None:
     mine, other = str(uuid7()), str(uuid7())
     store.feedback.add([an_event(prediction_id=one) for one in (mine, mine, other)], {})
     assert left(store) == [0, 0, 3, 0, 3]
-    assert store.erasure.erase([mine]) == 1
+    assert store.erasure.erase([mine]) == (0, 2)
     assert left(store) == [0, 0, 1, 0, 1]
-    assert store.erasure.erase([mine]) == 0
+    assert store.erasure.erase([mine]) == (0, 0)
 
 
 def test_more_may_be_deleted_than_a_statement_can_name(store: OpenStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,7 +71,7 @@ def test_more_may_be_deleted_than_a_statement_can_name(store: OpenStore, monkeyp
     append(store, mine, other, shadow)
     store.feedback.add([an_event(model="fashion", external_id=name) for name in "ab"], {})
     assert left(store) == [3, 3, 2, 3, 0]
-    assert store.erasure.erase([mine.id, other.id, shadow.id]) == 3
+    assert store.erasure.erase([mine.id, other.id, shadow.id]) == (3, 2)
     assert left(store) == [0] * 5
 
 
@@ -114,17 +114,17 @@ def test_predictions_are_deleted_by_a_tag_portion_by_portion(store: OpenStore) -
     append(store, *records, other)
     portions, after = [], ""
     while True:
-        count, last = store.erasure.erase_tagged(Tag("user", "7"), "fashion", after=after, limit=2)
-        portions.append(count)
+        gone, last = store.erasure.erase_tagged(Tag("user", "7"), "fashion", after=after, limit=2)
+        portions.append(gone)
         if last is None:
             break
         after = last
-    assert portions == [1, 1, 0, 0]
+    assert portions == [(1, 0), (1, 0), (0, 0), (0, 0)]
     kept = {one.id for one in (records[1], records[2], records[4], other)}
     with transaction(store.engines[1]) as connection:
         assert set(connection.scalars(select(predictions.c.id))) == kept
-    assert store.erasure.erase_tagged(Tag("país", "España"), None, limit=100) == (0, None)
-    assert store.erasure.erase_tagged(Tag("user", "7"), None, limit=100) == (1, None)
+    assert store.erasure.erase_tagged(Tag("país", "España"), None, limit=100) == ((0, 0), None)
+    assert store.erasure.erase_tagged(Tag("user", "7"), None, limit=100) == ((1, 0), None)
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
@@ -145,7 +145,7 @@ async def test_the_recorder_deletes_what_it_is_told_to(place: Place) -> None:
     place.gate.store.predictions.append(records)
     client = ControlClient(place.path)
     async with place.recorder():
-        assert await client.erase([records[0].id]) == 1
-        assert await client.erase_tagged(Tag("user", "1"), None, limit=1) == (1, records[1].id)
-        assert await client.erase_tagged(Tag("user", "1"), None, after=records[1].id, limit=2) == (0, None)
+        assert await client.erase([records[0].id]) == (1, 0)
+        assert await client.erase_tagged(Tag("user", "1"), None, limit=1) == ((1, 0), records[1].id)
+        assert await client.erase_tagged(Tag("user", "1"), None, after=records[1].id, limit=2) == ((0, 0), None)
     assert place.written() == {records[2].id}

@@ -76,7 +76,7 @@ def test_an_event_comes_back_as_it_was(store: OpenStore, feedback: SqlFeedback) 
         idempotency_key="k",
         digest="d" * 32,
     )
-    assert add(store, event) == [("joined", event.id, record.id, None)]
+    assert add(store, event) == [Outcome("joined", event.id, record.id)]
     [found] = feedback.list(FeedbackFilters(), limit=10).events
     assert found == (event._replace(model="fashion"), "joined")
 
@@ -120,8 +120,8 @@ def test_a_label_that_the_model_does_not_have_is_rejected_and_not_kept(store: Op
     append(store, record)
     good, bad = an_event(prediction_id=record.id), an_event(prediction_id=record.id, value="Hat")
     assert add(store, bad, good) == [
-        ("rejected", None, record.id, "'Hat' is no label of the model; expected one of Bag, Coat, Boot"),
-        ("joined", good.id, record.id, None),
+        ("rejected", None, record.id, "'Hat' is no label of the model; expected one of Bag, Coat, Boot", "label"),
+        Outcome("joined", good.id, record.id),
     ]
     assert [one.event.id for one in feedback.list(FeedbackFilters(), limit=10).events] == [good.id]
     # Of a prediction that is not there the model may be known all the same.
@@ -141,7 +141,7 @@ def test_a_model_that_nobody_knows_takes_any_label(store: OpenStore) -> None:
 def test_feedback_waits_for_its_prediction(store: OpenStore) -> None:
     record = a_record()
     event = an_event(prediction_id=record.id)
-    assert add(store, event) == [("pending", event.id, record.id, None)]
+    assert add(store, event) == [Outcome("pending", event.id, record.id)]
     assert states(store) == {event.id: "pending"}
     assert known(store) == {}
     assert append(store, record, a_record()) == 1
@@ -224,9 +224,9 @@ def test_a_key_that_is_used_again_for_the_same_gives_the_first_event(store: Open
     first = an_event(prediction_id=record.id, idempotency_key="k", digest="same")
     again = an_event(prediction_id=record.id, idempotency_key="k", digest="same")
     other = an_event(prediction_id=record.id, idempotency_key="k", digest="another", value="Coat")
-    assert add(store, first, again)[1] == ("duplicate", first.id, record.id, None)
+    assert add(store, first, again)[1] == Outcome("duplicate", first.id, record.id)
     duplicate, conflict = add(store, again, other)
-    assert duplicate == ("duplicate", first.id, record.id, None)
+    assert duplicate == Outcome("duplicate", first.id, record.id)
     assert (conflict.status, conflict.event_id) == ("conflict", first.id)
     assert conflict.error == f"the key 'k' was used for something else, which became {first.id}"
     assert list(states(store)) == [first.id]
@@ -280,11 +280,12 @@ def test_of_one_prediction_so_many_events_of_a_principal_are_kept(
     outcomes = add(store, *(an_event(prediction_id=record.id) for _ in range(3)))
     kept = "joined" if is_known else "pending"
     assert [one.status for one in outcomes] == [kept, kept, "rejected"]
-    assert "3 events of this prediction were kept for you" in str(outcomes[-1].error)
+    why = "3 events of anonymous are kept of this prediction, and no more"
+    assert outcomes[-1] == ("rejected", None, record.id, why, "prediction_id")
     assert add(store, an_event(prediction_id=record.id))[0].status == "rejected"
     assert add(store, an_event(prediction_id=other.id), an_event(prediction_id=record.id, principal="ann")) == [
-        (kept, ANY, other.id, None),
-        (kept, ANY, record.id, None),
+        (kept, ANY, other.id, None, None),
+        (kept, ANY, record.id, None, None),
     ]
 
 
@@ -314,7 +315,7 @@ def test_feedback_finds_predictions_by_the_callers_id(store: OpenStore) -> None:
     )
     append(store, mine, same, other)
     event = an_event(model="fashion", external_id="order-1")
-    assert add(store, event) == [("joined", event.id, same.id, None)]
+    assert add(store, event) == [Outcome("joined", event.id, same.id)]
     assert known(store) == {mine.id: "Bag", same.id: "Bag"}
     late = a_record(external_id="order-1")
     assert append(store, late) == 0
@@ -323,7 +324,7 @@ def test_feedback_finds_predictions_by_the_callers_id(store: OpenStore) -> None:
 
 def test_feedback_by_the_callers_id_waits_too(store: OpenStore) -> None:
     event = an_event(model="fashion", external_id="order-1")
-    assert add(store, event) == [("pending", event.id, None, None)]
+    assert add(store, event) == [Outcome("pending", event.id, None)]
     first, second = a_record(external_id="order-1"), a_record(external_id="order-1")
     assert append(store, a_record(external_id="order-1", model="mood"), first, second) == 1
     assert known(store) == {first.id: "Bag", second.id: "Bag"}

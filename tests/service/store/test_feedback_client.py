@@ -61,8 +61,8 @@ async def test_what_is_acknowledged_is_durable(place: Place) -> None:
         log.record([record])
         await until(place.written)
         assert await client.add([event, later]) == [
-            ("joined", event.id, record.id, None),
-            ("pending", later.id, later.prediction_id, None),
+            Outcome("joined", event.id, record.id),
+            Outcome("pending", later.id, later.prediction_id),
         ]
         assert kept(place) == {event.id: "joined", later.id: "pending"}
     assert sample(place.registry, "servoloop_feedback_events_total", {"outcome": "joined"}) == 1
@@ -112,10 +112,10 @@ async def test_a_replaced_recorder_is_told_again_and_keeps_it_once(place: Place,
         adding = asyncio.create_task(client.add([event]))
         await asyncio.sleep(0.05)
         async with place.recorder():
-            assert await adding == [("pending", event.id, event.prediction_id, None)]
+            assert await adding == [Outcome("pending", event.id, event.prediction_id)]
         again = asyncio.create_task(client.add([event]))
         async with place.recorder():
-            assert await again == [("pending", event.id, event.prediction_id, None)]
+            assert await again == [Outcome("pending", event.id, event.prediction_id)]
     assert kept(place) == {event.id: "pending"}
 
 
