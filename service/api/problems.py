@@ -22,6 +22,7 @@ from service.errors import (
     DeadlineExceeded,
     FeedbackConflict,
     InvalidInput,
+    JobUnderWay,
     MalformedBody,
     MalformedHeader,
     NotRemovable,
@@ -30,6 +31,7 @@ from service.errors import (
     ServoloopError,
     Unavailable,
     Unknown,
+    UnknownJob,
     UnknownPrediction,
     UnknownReport,
     UnprocessableInput,
@@ -54,9 +56,11 @@ STATUS: dict[type[ServoloopError], int] = {
     Unknown: 404,
     UnknownPrediction: 404,
     UnknownReport: 404,
+    UnknownJob: 404,
     NotSupported: 501,
     AliasMoved: 409,
     FeedbackConflict: 409,
+    JobUnderWay: 409,
     VersionInUse: 409,
     VersionUnloaded: 409,
     NotRemovable: 409,
@@ -104,6 +108,8 @@ def problem_of(error: ServoloopError, exchange: Exchange) -> Answer:
         log.error("a request failed", extra={"kind": error.kind, "detail": str(error)})
     if isinstance(error, InvalidInput):
         return _problem(exchange, status, error.kind, str(error), field=error.field, expected=error.expected)
+    if isinstance(error, JobUnderWay):
+        return _problem(exchange, status, error.kind, str(error), job=error.job_id)
     field = error.field if isinstance(error, Unknown) else None
     answer = _problem(exchange, status, error.kind, str(error), field=field)
     if isinstance(error, BodyTooSlow):
