@@ -93,7 +93,7 @@ def job_of(facts: Mapping[str, Any]) -> Job:
 
 
 class JobNote(NamedTuple):
-    """Something that happened to a job, for its log: `what` is a word, at most 64 characters."""
+    """Something that happened to a job, for its log: `what` is a word, at most 64 characters, and no state."""
 
     what: str
     details: Mapping[str, Any]
