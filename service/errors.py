@@ -10,9 +10,11 @@ ServoloopError
 ├── Unknown                   a name that names nothing: UnknownModel, UnknownVersion, UnknownAlias
 ├── UnknownPrediction         UnknownInput: nothing is kept of what it was made of
 ├── UnknownReport             there is no such offline evaluation
+├── UnknownJob
 ├── NotSupported              what a protocol has, and this service does not do
 ├── AliasMoved                the alias names another version than the caller expected
 ├── FeedbackConflict          an idempotency key was used for something else before
+├── JobUnderWay               a job of this kind waits or runs for the model already
 ├── VersionInUse              an alias names the version that shall be unloaded or deleted
 ├── VersionUnloaded           an operator wants the version unloaded, and something else needs it
 ├── NotRemovable              the versions are not ours to delete
@@ -127,6 +129,12 @@ class UnknownReport(ServoloopError):
         super().__init__(f"there is no evaluation {report_id[:100]} of {model}")
 
 
+class UnknownJob(ServoloopError):
+    def __init__(self, job_id: str) -> None:
+        self.job_id = job_id
+        super().__init__(f"there is no job {job_id[:100]}: it was never asked for, or made room for later ones")
+
+
 class UnknownInput(UnknownPrediction):
     def __init__(self, prediction_id: str) -> None:
         ServoloopError.__init__(
@@ -149,6 +157,13 @@ class AliasMoved(ServoloopError):
 
 
 class FeedbackConflict(ServoloopError): ...
+
+
+class JobUnderWay(ServoloopError):
+    def __init__(self, model: str, work: str, job_id: str) -> None:
+        """`work`: its kind of job."""
+        self.model, self.work, self.job_id = model, work, job_id
+        super().__init__(f"a {work} job of {model} is under way: {job_id}; wait for its end, or cancel it")
 
 
 class VersionInUse(ServoloopError):

@@ -51,6 +51,7 @@ from service.store.following import StateFollower
 from service.store.prediction_log import PredictionLog
 from service.store.sql_control import SqlControl
 from service.store.sql_feedback import SqlFeedback
+from service.store.sql_jobs import SqlJobs
 from service.store.sql_predictions import SqlPredictions
 from service.store.sql_reports import SqlReports
 from service.telemetry.instruments import HttpTelemetry
@@ -105,7 +106,8 @@ def compose(settings: Settings, folder: RuntimeFolder, draining: Draining) -> Ap
     """
     telemetry = HttpTelemetry(CollectorRegistry())
     location = Location.of(settings)
-    control = SqlControl(location.reader(Part.CONTROL))
+    controlling = location.reader(Part.CONTROL)
+    control = SqlControl(controlling)
     log_reader = location.reader(Part.PREDICTIONS)
     predictions = SqlPredictions(log_reader)
     state = control.state()
@@ -182,7 +184,9 @@ def compose(settings: Settings, folder: RuntimeFolder, draining: Draining) -> Ap
         is_removable,
         draining,
         is_supervised,
+        jobs=SqlJobs(controlling),
     )
+    # Without `does_jobs`: the loop process takes no jobs yet, and one that was asked for would wait for ever.
     return create_app(services, lifespan=lifespan, access_log=settings.access_log)
 
 

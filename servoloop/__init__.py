@@ -31,6 +31,7 @@ from servoloop.errors import (
     Unavailable,
 )
 from servoloop.instances import ArrayLike, Instance
+from servoloop.jobs import Job, JobEvent, JobProgress, Jobs, RetrainOptions
 from servoloop.measured import (
     Compared,
     Drift,
@@ -91,12 +92,17 @@ __all__ = [
     "Figure",
     "Instance",
     "InvalidInput",
+    "Job",
+    "JobEvent",
+    "JobProgress",
+    "Jobs",
     "Model",
     "Models",
     "NotFound",
     "Options",
     "Prediction",
     "Predictions",
+    "RetrainOptions",
     "RowError",
     "Scored",
     "ServoloopError",

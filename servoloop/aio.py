@@ -9,11 +9,12 @@ from uuid import uuid4
 
 import httpx
 
-from servoloop import calls
+from servoloop import calls, jobs
 from servoloop.calls import EvaluateOptions, EvaluationOptions, FeedbackFilters, FeedbackOptions, Options
 from servoloop.client import DEFAULT_URL, WAIT_SECONDS
 from servoloop.errors import ConnectionFailed
 from servoloop.instances import Instance
+from servoloop.jobs import Job, JobEvent, JobProgress, Jobs, RetrainOptions
 from servoloop.measured import Drift, Evaluation, EvaluationReport, EvaluationReports
 from servoloop.policy import Call, Exchange, Outcome, Policy, may_use_proxy
 from servoloop.results import (
@@ -154,6 +155,46 @@ class AsyncClient:
     ) -> EvaluationReports:
         """What was found of a model on labelled rows, the newest first. Raises NotFound."""
         return await self._run(calls.evaluations(model, version, limit, cursor))
+
+    async def retrain(self, model: str, **options: Unpack[RetrainOptions]) -> Job:
+        """Have a model trained on what became known of its predictions: the job that will do it.
+
+        Raises NotFound, InvalidInput, Unavailable, or Conflict where one is under way, whose id the detail has.
+        """
+        return await self._run(jobs.retrain(model, options))
+
+    async def job(self, job_id: str) -> Job:
+        """How a job stands. Raises NotFound."""
+        return await self._run(jobs.job(job_id))
+
+    async def jobs(
+        self, *, model: str | None = None, states: Sequence[str] = (), limit: int = 20, cursor: str | None = None
+    ) -> Jobs:
+        """Jobs of a model or of all, in these states or in any, the newest first. Raises InvalidInput."""
+        return await self._run(jobs.jobs(model, states, limit, cursor))
+
+    async def cancel_job(self, job_id: str) -> Job:
+        """Have a job end; one that is worked on ends a little later. Raises NotFound."""
+        return await self._run(jobs.cancel(job_id))
+
+    async def follow_job(self, job_id: str, *, after: int = 0) -> AsyncIterator[JobEvent | JobProgress]:
+        """What happens to a job, as it happens, until it has ended."""
+        following = jobs.Following(job_id, after, self._policy)
+        outcome: Outcome
+        while True:
+            try:
+                async with self._http.stream(**following.request()) as outcome:
+                    if outcome.status_code != 200:
+                        await outcome.aread()
+                    else:
+                        async for line in outcome.aiter_lines():
+                            if (news := following.take(line)) is not None:
+                                yield news
+            except httpx.RequestError as error:
+                outcome = error
+            if (pause := following.pause(outcome)) is None:
+                return
+            await self._sleep(pause)
 
     async def models(self) -> Models:
         """Everything the service has. Raises ServoloopError."""

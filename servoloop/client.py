@@ -1,17 +1,18 @@
 """The client."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Self, TypeVar, Unpack
 from uuid import uuid4
 
 import httpx
 
-from servoloop import calls
+from servoloop import calls, jobs
 from servoloop.calls import EvaluateOptions, EvaluationOptions, FeedbackFilters, FeedbackOptions, Options
 from servoloop.errors import ConnectionFailed
 from servoloop.instances import Instance
+from servoloop.jobs import Job, JobEvent, JobProgress, Jobs, RetrainOptions
 from servoloop.measured import Drift, Evaluation, EvaluationReport, EvaluationReports
 from servoloop.policy import Call, Exchange, Outcome, Policy, may_use_proxy
 from servoloop.results import (
@@ -157,6 +158,49 @@ class Client:
     ) -> EvaluationReports:
         """What was found of a model on labelled rows, the newest first. Raises NotFound."""
         return self._run(calls.evaluations(model, version, limit, cursor))
+
+    def retrain(self, model: str, **options: Unpack[RetrainOptions]) -> Job:
+        """Have a model trained on what became known of its predictions: the job that will do it.
+
+        Raises NotFound, InvalidInput, Unavailable, or Conflict where one is under way, whose id the detail has.
+        """
+        return self._run(jobs.retrain(model, options))
+
+    def job(self, job_id: str) -> Job:
+        """How a job stands. Raises NotFound."""
+        return self._run(jobs.job(job_id))
+
+    def jobs(
+        self, *, model: str | None = None, states: Sequence[str] = (), limit: int = 20, cursor: str | None = None
+    ) -> Jobs:
+        """Jobs of a model or of all, in these states or in any, the newest first. Raises InvalidInput."""
+        return self._run(jobs.jobs(model, states, limit, cursor))
+
+    def cancel_job(self, job_id: str) -> Job:
+        """Have a job end; one that is worked on ends a little later. Raises NotFound."""
+        return self._run(jobs.cancel(job_id))
+
+    def follow_job(self, job_id: str, *, after: int = 0) -> Iterator[JobEvent | JobProgress]:
+        """What happens to a job behind a line of its log, as it happens, until it has ended.
+
+        A connection that breaks is made anew, `retries` times in a row. Raises NotFound, ConnectionFailed or ApiError.
+        """
+        following = jobs.Following(job_id, after, self._policy)
+        outcome: Outcome
+        while True:
+            try:
+                with self._http.stream(**following.request()) as outcome:
+                    if outcome.status_code != 200:
+                        outcome.read()
+                    else:
+                        for line in outcome.iter_lines():
+                            if (news := following.take(line)) is not None:
+                                yield news
+            except httpx.RequestError as error:
+                outcome = error
+            if (pause := following.pause(outcome)) is None:
+                return
+            self._sleep(pause)
 
     def models(self) -> Models:
         """Everything the service has. Raises ServoloopError."""

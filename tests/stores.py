@@ -24,10 +24,12 @@ from service.settings import SHIPPED_CHECKPOINTS
 from service.store.base import AliasMove, Found, Gone, Input, Record, StoredReport, Tag, WishChange
 from service.store.databases import Location, Part
 from service.store.feedback import FeedbackEvent, Outcome
+from service.store.jobs import Job, NewJob
 from service.store.migrate import migrate
 from service.store.sql_control import SqlControl
 from service.store.sql_erasure import SqlErasure
 from service.store.sql_feedback import SqlFeedback
+from service.store.sql_jobs import SqlJobs
 from service.store.sql_predictions import SqlPredictions
 from service.store.sql_reports import SqlReports
 from service.store.sql_truths import SqlTruths
@@ -43,6 +45,7 @@ class OpenStore:
     feedback: SqlFeedback
     erasure: SqlErasure
     reports: SqlReports
+    jobs: SqlJobs
     engines: Sequence[Engine]
     roots: Sequence[Path] = (SHIPPED_CHECKPOINTS,)
     """Of the checkpoints whose references are looked at."""
@@ -83,6 +86,12 @@ class OpenStore:
     ) -> tuple[Gone, str | None]:
         return self.erasure.erase_tagged(tag, model, after=after, limit=limit)
 
+    async def enqueue_job(self, job: NewJob) -> Job:
+        return self.jobs.enqueue(job)
+
+    async def cancel_job(self, job_id: str, actor: str) -> Job:
+        return self.jobs.ask_cancel(job_id, actor)
+
     async def move_alias(
         self, model: str, alias: str, version: int, *, actor: str, reason: str, expected: int | None = None
     ) -> AliasMove:
@@ -107,7 +116,8 @@ def open_store(location: Location | Path) -> OpenStore:
     feedback = SqlFeedback(predictions)
     log = SqlPredictions(predictions, feedback)
     erasure, reports = SqlErasure(predictions, log.counts), SqlReports(predictions)
-    return OpenStore(location, SqlControl(control), log, feedback, erasure, reports, [control, predictions])
+    engines = [control, predictions]
+    return OpenStore(location, SqlControl(control), log, feedback, erasure, reports, SqlJobs(control), engines)
 
 
 def found_in(catalog: Catalog) -> Found:

@@ -23,6 +23,7 @@ from service.api.routes import (
     inference,
     inference_metadata,
     inference_statistics,
+    jobs,
     models,
     operations,
     prediction_log,
@@ -61,8 +62,13 @@ class Application:
         return answer
 
 
-def create_app(services: Services, *, lifespan: Lifespan | None = None, access_log: bool = False) -> Application:
-    """The HTTP API over `services`; `lifespan` opens and closes what they need."""
+def create_app(
+    services: Services, *, lifespan: Lifespan | None = None, access_log: bool = False, does_jobs: bool = False
+) -> Application:
+    """The HTTP API over `services`; `lifespan` opens and closes what they need.
+
+    `does_jobs`: whether some process works on jobs. Without one, or without a store of them, nobody can ask for any.
+    """
     # FastAPI's own /docs has the browser fetch its scripts from a third party.
     app = FastAPIOffline(
         title="Servoloop",
@@ -77,7 +83,8 @@ def create_app(services: Services, *, lifespan: Lifespan | None = None, access_l
         (predictions, prediction_log, feedback, evaluation, evaluations, models, versions, aliases),
         (inference, inference_statistics, inference_metadata, repository),
     )
-    routers = [module.router for module in (*v1, *v2, operations)]
+    of_jobs = (jobs,) if does_jobs and services.jobs is not None else ()
+    routers = [module.router for module in (*v1, *of_jobs, *v2, operations)]
     for router in routers:
         app.include_router(router)
     problems.install(app, [route for router in routers for route in router.routes])

@@ -31,6 +31,7 @@ from service.store.base import (
     WishChange,
 )
 from service.store.following import StateFollower
+from service.store.jobs import Job, JobReader, NewJob
 from service.wire.statistics import Statistics
 
 
@@ -69,6 +70,10 @@ class Changes(Protocol):
     async def erase_tagged(
         self, tag: Tag, model: str | None, *, after: str = "", limit: int
     ) -> tuple[Gone, str | None]: ...
+
+    async def enqueue_job(self, job: NewJob) -> Job: ...
+
+    async def cancel_job(self, job_id: str, actor: str) -> Job: ...
 
 
 @dataclass(slots=True)
@@ -138,6 +143,8 @@ class Services:
     is_supervised: Callable[[], bool] = _always
     """Whether the supervisor gave a sign of life lately."""
     readiness: ReadinessMemory = field(default_factory=ReadinessMemory)
+    jobs: JobReader | None = None
+    """Where jobs can be read, if there are any."""
 
     @property
     def state(self) -> State:

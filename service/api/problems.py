@@ -23,6 +23,7 @@ from service.errors import (
     DeadlineExceeded,
     FeedbackConflict,
     InvalidInput,
+    JobUnderWay,
     MalformedBody,
     MalformedHeader,
     NotRemovable,
@@ -31,6 +32,7 @@ from service.errors import (
     ServoloopError,
     Unavailable,
     Unknown,
+    UnknownJob,
     UnknownPrediction,
     UnknownReport,
     UnprocessableInput,
@@ -57,9 +59,11 @@ STATUS: dict[type[ServoloopError], int] = {
     Unknown: 404,
     UnknownPrediction: 404,
     UnknownReport: 404,
+    UnknownJob: 404,
     NotSupported: 501,
     AliasMoved: 409,
     FeedbackConflict: 409,
+    JobUnderWay: 409,
     VersionInUse: 409,
     VersionUnloaded: 409,
     NotRemovable: 409,
@@ -118,6 +122,8 @@ def problem_of(error: ServoloopError, exchange: Exchange) -> Answer:
         log.error("a request failed", extra={"kind": error.kind, "detail": str(error)})
     if isinstance(error, InvalidInput):
         return _problem(exchange, status, error.kind, str(error), field=error.field, expected=error.expected)
+    if isinstance(error, JobUnderWay):
+        return _problem(exchange, status, error.kind, str(error), job=error.job_id)
     field = error.field if isinstance(error, Unknown) else None
     answer = _problem(exchange, status, error.kind, str(error), field=field)
     if isinstance(error, BodyTooSlow):

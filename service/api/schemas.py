@@ -323,11 +323,11 @@ def inlined(shape: type[BaseModel]) -> dict[str, Any]:
     return whole
 
 
-def says_problem(description: str) -> dict[str, Any]:
+def says_problem(description: str, shape: type[Problem] = Problem) -> dict[str, Any]:
     """What OpenAPI shows of an answer that is a problem. By itself FastAPI would call it application/json."""
     return {
         "description": description,
-        "content": {"application/problem+json": {"schema": Problem.model_json_schema()}},
+        "content": {"application/problem+json": {"schema": shape.model_json_schema()}},
     }
 
 

@@ -12,6 +12,7 @@ from uuid_utils import UUID
 
 from service.domain import CHAMPION, Loading, Precision, Ref, Wish
 from service.store.feedback import FeedbackEvent, FeedbackFilters, FeedbackPage, ModelContract, Outcome
+from service.store.jobs import Jobs
 
 Aliases = dict[str, dict[str, int]]
 """Model -> alias -> version."""
@@ -416,6 +417,7 @@ class Stores:
     feedback: Feedback
     erasure: Erasure
     reports: Reports
+    jobs: Jobs
 
 
 def champions(aliases: Aliases, found: Mapping[str, Sequence[int]]) -> dict[str, int]:

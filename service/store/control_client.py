@@ -1,14 +1,15 @@
 """Changes of what is in the store, asked of the recorder."""
 
 import asyncio
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from service.domain import Ref, Wish
 from service.errors import StoreUnavailable
 from service.store.base import NO_CONTRACTS, Aliases, AliasMove, Contracts, Found, Gone, StoredReport, Tag, WishChange
+from service.store.jobs import Ending, Job, JobKind, JobNote, NewJob, Progress, Renewal, job_of
 from service.store.messages import Facts, crown_facts, error_of, move_of, wish_facts, wish_of
 from service.wire.frames import Frame, Kind
 from service.wire.link import Link
@@ -70,6 +71,52 @@ class ControlClient:
     async def keep_report(self, report: StoredReport) -> None:
         """As `Reports.keep`."""
         await self._ask({"verb": "keep_report", "report": list(report)})
+
+    async def enqueue_job(self, job: NewJob, *, single_flight: bool = True) -> Job:
+        """As `Jobs.enqueue`."""
+        facts = {"verb": "enqueue_job", "wanted": asdict(job), "single_flight": single_flight}
+        return job_of((await self._ask(facts))["job"])
+
+    async def lease_job(self, owner: str, *, seconds: float, kinds: Collection[JobKind]) -> Job | None:
+        """As `Jobs.lease`. A job whose answer is lost is given out again once that lease has run out."""
+        facts = {"verb": "lease_job", "owner": owner, "seconds": seconds, "kinds": list(kinds)}
+        leased = (await self._ask(facts))["job"]
+        return None if leased is None else job_of(leased)
+
+    async def renew_job(self, job_id: str, owner: str, *, seconds: float, progress: Progress | None = None) -> Renewal:
+        """As `Jobs.renew`."""
+        told = None if progress is None else asdict(progress)
+        facts = {"verb": "renew_job", "job": job_id, "owner": owner, "seconds": seconds, "progress": told}
+        return Renewal._make((await self._ask(facts))["renewal"])
+
+    async def note_job(self, job_id: str, owner: str, note: JobNote) -> bool:
+        """As `Jobs.note`; asked again, it is noted again."""
+        facts = {"verb": "note_job", "job": job_id, "owner": owner, "note": list(note)}
+        return await self._is_held(facts)
+
+    async def give_job_back(self, job_id: str, owner: str) -> bool:
+        """As `Jobs.give_back`."""
+        return await self._is_held({"verb": "give_job_back", "job": job_id, "owner": owner})
+
+    async def finish_job(
+        self,
+        job_id: str,
+        owner: str,
+        state: Ending,
+        result: Mapping[str, Any] | None = None,
+        error: str | None = None,
+    ) -> bool:
+        """As `Jobs.finish`."""
+        facts = {"verb": "finish_job", "job": job_id, "owner": owner, "state": state, "result": result, "error": error}
+        return await self._is_held(facts)
+
+    async def cancel_job(self, job_id: str, actor: str) -> Job:
+        """As `Jobs.ask_cancel`."""
+        return job_of((await self._ask({"verb": "cancel_job", "job": job_id, "actor": actor}))["job"])
+
+    async def _is_held(self, facts: dict[str, Any]) -> bool:
+        is_held: bool = (await self._ask(facts))["is_held"]
+        return is_held
 
     async def _ask(self, facts: dict[str, Any]) -> Facts:
         loop = asyncio.get_running_loop()

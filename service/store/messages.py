@@ -9,6 +9,7 @@ NOTED     the same number, {"outcomes": [[an Outcome's fields in their order], .
 CHANGE    {"verb": "move_alias" | "change_wish" | "delete_version" | "delete_model" | "note_removed" |
           "crown_new_models", ...}
           or {"verb": "keep_report", "report": [a StoredReport's fields in their order]}
+          or about jobs, as service.store.job_messages says
           or {"verb": "erase", "ids": [...]} | {"verb": "erase_tagged", "tag": [name, value], "model", "after", "limit"}
 CHANGED   {"move": ...}, {"wish": ...}, {"aliases": ...}, {"erased": [predictions, events], "after"?} or {}; or FAILED,
           with the error's facts
@@ -25,9 +26,11 @@ from service.domain import Loading, Precision, Ref, Wish
 from service.errors import (
     AliasMoved,
     BrokenContract,
+    JobUnderWay,
     NotSupported,
     ServoloopError,
     StoreUnavailable,
+    UnknownJob,
     UnknownModel,
     UnknownVersion,
     VersionInUse,
@@ -35,6 +38,7 @@ from service.errors import (
 )
 from service.store.base import AliasMove, Contracts, Found, Input, StoredReport, Stores, Tag, WishChange
 from service.store.feedback import ModelContract
+from service.store.job_messages import apply_to_jobs
 from service.store.record_queue import Group
 from service.wire.frames import Frame, Kind
 
@@ -111,7 +115,7 @@ def apply(stores: Stores, facts: Facts) -> dict[str, Any]:
             gone, last = erasure.erase_tagged(Tag(*tag), model, after=after, limit=limit)
             return {"erased": list(gone), "after": last}
         case _:
-            raise BrokenContract("CHANGE", expected="a verb and its facts", got=facts.get("verb"))
+            return apply_to_jobs(stores.jobs, facts)
 
 
 def move_of(facts: Facts) -> AliasMove:
@@ -153,6 +157,10 @@ def error_facts(error: ServoloopError) -> dict[str, Any]:
             return {"error": error.kind, "what": error.what, "instead": error.instead}
         case VersionUnloaded():
             return {"error": error.kind, "ref": str(error.ref)}
+        case JobUnderWay():
+            return {"error": error.kind, "model": error.model, "work": error.work, "job": error.job_id}
+        case UnknownJob():
+            return {"error": error.kind, "job": error.job_id}
         case StoreUnavailable():
             return {"error": error.kind, "reason": error.reason}
         case _:
@@ -174,6 +182,10 @@ def error_of(facts: Facts, who: str = "the process that was asked") -> Servoloop
             return NotSupported(what, instead)
         case {"error": VersionUnloaded.kind, "ref": name}:
             return VersionUnloaded(Ref.parse(name))
+        case {"error": JobUnderWay.kind, "model": model, "work": work, "job": job_id}:
+            return JobUnderWay(model, work, job_id)
+        case {"error": UnknownJob.kind, "job": job_id}:
+            return UnknownJob(job_id)
         case {"error": StoreUnavailable.kind, "reason": reason}:
             return StoreUnavailable(reason)
         case _:

@@ -25,6 +25,7 @@ from service.store.server import RecorderServer, Retention
 from service.store.sql_control import SqlControl
 from service.store.sql_erasure import SqlErasure
 from service.store.sql_feedback import SqlFeedback
+from service.store.sql_jobs import SqlJobs
 from service.store.sql_predictions import SqlPredictions
 from service.store.sql_reports import SqlReports
 from service.telemetry.instruments import RecorderTelemetry
@@ -69,12 +70,14 @@ def _open(settings: Settings) -> Stores:
     """The store, brought up to date, however long that takes. Raises Misconfigured and StoreUnavailable."""
     location = Location.of(settings)
     migrate(location)
-    control = SqlControl(location.writer(Part.CONTROL))
+    controlling = location.writer(Part.CONTROL)
+    control = SqlControl(controlling)
     import_alias_file(settings.data_dir / "aliases.json", control)
     engine = location.writer(Part.PREDICTIONS)
     feedback = SqlFeedback(engine)
     predictions = SqlPredictions(engine, feedback)
-    return Stores(control, predictions, feedback, SqlErasure(engine, predictions.counts), SqlReports(engine))
+    erasure = SqlErasure(engine, predictions.counts)
+    return Stores(control, predictions, feedback, erasure, SqlReports(engine), SqlJobs(controlling))
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from sqlalchemy import (
     Table,
     Text,
     TypeDecorator,
+    and_,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
@@ -104,6 +105,44 @@ contracts = Table(
     Column("model", String(64), primary_key=True),
     Column("task", String(16), nullable=False),
     Column("labels", _JSON, nullable=False),
+)
+
+# Work that the loop process does for models.
+jobs = Table(
+    "jobs",
+    CONTROL,
+    Column("id", String(36), primary_key=True),
+    Column("model", String(64), nullable=False),
+    Column("kind", String(16), nullable=False),
+    # Whether no other such job of its model may be under way.
+    Column("single_flight", Boolean, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("spec", _Value, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("actor", String(256), nullable=False),
+    Column("principal", String(256), nullable=False),
+    Column("created", BigInteger, nullable=False),
+    Column("started", BigInteger),
+    Column("ended", BigInteger),
+    Column("owner", String(256)),
+    Column("leased_until", BigInteger),
+    Column("attempts", Integer, nullable=False),
+    Column("cancel_asked", Boolean, nullable=False),
+    Column("progress", _Value),
+    Column("result", _Value),
+    Column("error", Text),
+    Index("jobs_by_model", "model", "id"),
+)
+
+# What happened to a job: its log, whose oldest lines make room.
+job_events = Table(
+    "job_events",
+    CONTROL,
+    Column("job", String(36), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("time", BigInteger, nullable=False),
+    Column("what", String(64), nullable=False),
+    Column("details", _Value, nullable=False),
 )
 
 predictions = Table(
@@ -247,3 +286,6 @@ _index_where_given("feedback_by_external_id", feedback.c.external_id, feedback.c
 _index_where_given("feedback_by_idempotency_key", feedback.c.idempotency_key, feedback.c.principal)
 _index_where_given("unresolved_by_prediction", unresolved.c.prediction_id)
 _index_where_given("unresolved_by_external_id", unresolved.c.external_id, unresolved.c.model)
+
+_is_alone = and_(jobs.c.single_flight, jobs.c.state.in_(["queued", "running"]))
+Index("jobs_under_way", jobs.c.model, jobs.c.kind, unique=True, sqlite_where=_is_alone, postgresql_where=_is_alone)

@@ -1,7 +1,9 @@
 """An engine that counts, who measures and never answers, one end of a connection, and what every answer must be."""
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+import socket
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -10,10 +12,13 @@ import httpx
 import numpy as np
 from fastapi import FastAPI
 from pydantic import BaseModel
+from uvicorn.lifespan.off import LifespanOff
 
 from models.preprocess import Tensors
 from models.samples import sample_rows
+from service.api.draining import Draining, DrainPolicy
 from service.api.schemas import PredictAnswer
+from service.api.server import HttpServer
 from service.domain import Deadline, Execution, Loading, Precision, Ref, Wish
 from service.errors import LoopUnavailable
 from service.learning.picture import Form
@@ -21,9 +26,11 @@ from service.learning.questions import DriftQuestion, Question
 from service.registry.catalog import Catalog
 from service.registry.fleet import Standing, VersionState
 from service.store.base import AliasMove, Gone, StoredReport, Tag, WishChange
+from service.store.jobs import Job, NewJob
 from service.wire.inference import Outputs
 from service.wire.statistics import Statistics
 from tests.fakes import FakeFleet
+from tests.patience import PATIENCE
 from tests.stores import OpenStore
 
 MAX_BODY_BYTES = 200_000
@@ -116,6 +123,12 @@ class Supervised:
     ) -> tuple[Gone, str | None]:
         return await self.store.erase_tagged(tag, model, after=after, limit=limit)
 
+    async def enqueue_job(self, job: NewJob) -> Job:
+        return await self.store.enqueue_job(job)
+
+    async def cancel_job(self, job_id: str, actor: str) -> Job:
+        return await self.store.cancel_job(job_id, actor)
+
     def _show(self, ref: Ref, standing: Standing | None) -> None:
         if self.slow:
             return
@@ -147,6 +160,22 @@ def send(app: FastAPI, path: str, content: bytes, headers: dict[str, str]) -> ht
             return await client.post(path, content=content, headers=headers)
 
     return asyncio.run(post())
+
+
+@asynccontextmanager
+async def served(app: Any, draining: Draining | None = None) -> AsyncIterator[tuple[httpx.AsyncClient, HttpServer]]:
+    """A client of a service that listens."""
+    server = HttpServer(app, draining or Draining(), DrainPolicy(unready=0.0, finish=PATIENCE))
+    server.config.load()
+    server.lifespan = LifespanOff(server.config)  # type: ignore[assignment]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        await server.startup(sockets=[listener])
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        try:
+            async with asyncio.timeout(PATIENCE), httpx.AsyncClient(base_url=url) as client:
+                yield client, server
+        finally:
+            await server.shutdown()
 
 
 class Wire(asyncio.Transport):

@@ -11,11 +11,13 @@ from service.errors import (
     ClientLeft,
     Forced,
     InvalidInput,
+    JobUnderWay,
     Misconfigured,
     NotServing,
     ServoloopError,
     Unavailable,
     Unknown,
+    UnknownJob,
 )
 from tests.pages import ROOT, names, section, table
 
@@ -24,6 +26,8 @@ PROTOCOL = ROOT / "docs" / "inference-protocol.md"
 # These stand for several errors, or are read by no client, or are said where errors have no types.
 NEVER_SAID = {ServoloopError, InvalidInput, Unknown, Unavailable, ClientLeft, Misconfigured, Forced}
 NEVER_SAID |= {NotServing}
+# Nor can these be said while nobody does jobs, and so nobody can ask for one.
+NEVER_SAID |= {JobUnderWay, UnknownJob}
 # What is said before there is a request, or by what surrounds ours.
 BESIDE = {
     400: {"malformed-request"},

@@ -4,11 +4,9 @@ import asyncio
 import csv
 import io
 import json
-import socket
 import sys
 import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +15,6 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 from fastapi import FastAPI
-from uvicorn.lifespan.off import LifespanOff
 
 from service.api.connection import Connection
 from service.api.deps import FeedbackParts, Services
@@ -30,7 +27,7 @@ from service.store import row_files
 from service.store.base import Filters, Page
 from service.store.feedback import FeedbackFilters, FeedbackPage, StoredEvent
 from tests.patience import PATIENCE
-from tests.service.api.support import Wire, problem_of
+from tests.service.api.support import Wire, problem_of, served
 from tests.stores import OpenStore, a_record, an_event, open_seen
 
 PREDICTIONS, FEEDBACK = "/v1/predictions", "/v1/feedback"
@@ -286,22 +283,6 @@ class Endless:
 def put(app: FastAPI, services: Services, endless: Any) -> None:
     feedback = FeedbackParts(services.feedback.intake, endless, services.feedback.evaluation, services.feedback.reports)
     app.state.services = replace(services, predictions=endless, feedback=feedback)
-
-
-@asynccontextmanager
-async def served(app: Any) -> AsyncIterator[tuple[httpx.AsyncClient, HttpServer]]:
-    """A client of a service that listens."""
-    server = HttpServer(app, Draining(), DrainPolicy(unready=0.0, finish=PATIENCE))
-    server.config.load()
-    server.lifespan = LifespanOff(server.config)  # type: ignore[assignment]
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        await server.startup(sockets=[listener])
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        try:
-            async with asyncio.timeout(PATIENCE), httpx.AsyncClient(base_url=url) as client:
-                yield client, server
-        finally:
-            await server.shutdown()
 
 
 @PARTS

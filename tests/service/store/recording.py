@@ -70,7 +70,7 @@ class Place:
     async def recorder(self) -> AsyncIterator[RecorderServer]:
         retention = Retention(keep=90 * DAY, pending=DAY, every=60.0, portion=2)
         opened = self.gate.store
-        stores = Stores(opened.control, self.gate, self.feedback, opened.erasure, opened.reports)
+        stores = Stores(opened.control, self.gate, self.feedback, opened.erasure, opened.reports, opened.jobs)
         server = RecorderServer(stores, self.telemetry, retention, self.clock)
         links: list[Link] = []
 
