@@ -8,10 +8,11 @@ NOTED     the same number, {"outcomes": [[an Outcome's fields in their order], .
           FAILED, with the error's facts
 CHANGE    {"verb": "move_alias" | "change_wish" | "delete_version" | "delete_model" | "note_removed" |
           "crown_new_models", ...}
+          or {"verb": "begin_rollout" | "change_rollout" | "promote" | "roll_back", "model", ...}
           or {"verb": "keep_report", "report": [a StoredReport's fields in their order]}
           or {"verb": "erase", "ids": [...]} | {"verb": "erase_tagged", "tag": [name, value], "model", "after", "limit"}
-CHANGED   {"move": ...}, {"wish": ...}, {"aliases": ...}, {"erased": how many, "after"?} or {}; or FAILED, with the
-          error's facts
+CHANGED   {"move": ...}, {"wish": ...}, {"aliases": ...}, {"rollout": ...}, {"decision": ...}, {"erased": how many,
+          "after"?} or {}; or FAILED, with the error's facts
 """
 
 from collections.abc import Mapping
@@ -21,11 +22,15 @@ from typing import Any
 import numpy as np
 import orjson
 
-from service.domain import Loading, Precision, Ref, Wish
+from service.domain import Loading, Precision, Ref, Rollout, Stage, Wish
 from service.errors import (
     AliasMoved,
+    AlreadyChampion,
     BrokenContract,
+    NoRollout,
+    NothingToRollBack,
     NotSupported,
+    RolloutUnderWay,
     ServoloopError,
     StoreUnavailable,
     UnknownModel,
@@ -36,6 +41,7 @@ from service.errors import (
 from service.store.base import AliasMove, Contracts, Found, Input, StoredReport, Stores, Tag, WishChange
 from service.store.feedback import ModelContract
 from service.store.record_queue import Group
+from service.store.rollouts import Decision, RolloutChange
 from service.wire.frames import Frame, Kind
 
 Facts = Mapping[str, Any]
@@ -102,6 +108,16 @@ def apply(stores: Stores, facts: Facts) -> dict[str, Any]:
             found = {model: {int(text): digest for text, digest in numbers.items()} for model, numbers in table.items()}
             contracts = {model: ModelContract(task, tuple(labels)) for model, (task, labels) in shared.items()}
             return {"aliases": control.crown_new_models(found, contracts)}
+        case {"verb": "begin_rollout", "model": model, "version": version, "stage": stage, **more}:
+            return {"rollout": asdict(control.begin_rollout(model, version, stage=Stage(stage), **more))}
+        case {"verb": "change_rollout", "model": model, "change": change, "expected_stage": stage, **more}:
+            expected = None if stage is None else Stage(stage)
+            rollout = control.change_rollout(model, _rollout_change(change), expected_stage=expected, **more)
+            return {"rollout": asdict(rollout)}
+        case {"verb": "promote", "model": model, "version": version, **more}:
+            return {"decision": asdict(control.promote(model, version, **more))}
+        case {"verb": "roll_back", "model": model, **more}:
+            return {"decision": asdict(control.roll_back(model, **more))}
         case {"verb": "keep_report", "report": fields}:
             stores.reports.keep(StoredReport._make(fields))
             return {}
@@ -123,6 +139,22 @@ def wish_of(facts: Facts) -> Wish:
     """The wish in a CHANGED."""
     wish = facts["wish"]
     return Wish(**{**wish, "loading": Loading(wish["loading"]), "precision": Precision(wish["precision"])})
+
+
+def rollout_of(facts: Facts) -> Rollout:
+    """The rollout in a CHANGED."""
+    rollout = facts["rollout"]
+    return Rollout(**{**rollout, "stage": Stage(rollout["stage"])})
+
+
+def decision_of(facts: Facts) -> Decision:
+    """The decision in a CHANGED."""
+    return Decision(**facts["decision"])
+
+
+def _rollout_change(facts: Facts) -> RolloutChange:
+    stage = facts["stage"]
+    return RolloutChange(**{**facts, "stage": None if stage is None else Stage(stage)})
 
 
 def _wish_change(facts: Facts) -> WishChange:
@@ -151,8 +183,10 @@ def error_facts(error: ServoloopError) -> dict[str, Any]:
             return {"error": error.kind, "ref": str(error.ref), "aliases": error.aliases}
         case NotSupported():
             return {"error": error.kind, "what": error.what, "instead": error.instead}
-        case VersionUnloaded():
+        case VersionUnloaded() | RolloutUnderWay() | AlreadyChampion():
             return {"error": error.kind, "ref": str(error.ref)}
+        case NoRollout() | NothingToRollBack():
+            return {"error": error.kind, "model": error.model}
         case StoreUnavailable():
             return {"error": error.kind, "reason": error.reason}
         case _:
@@ -174,6 +208,14 @@ def error_of(facts: Facts, who: str = "the process that was asked") -> Servoloop
             return NotSupported(what, instead)
         case {"error": VersionUnloaded.kind, "ref": name}:
             return VersionUnloaded(Ref.parse(name))
+        case {"error": RolloutUnderWay.kind, "ref": name}:
+            return RolloutUnderWay(Ref.parse(name))
+        case {"error": AlreadyChampion.kind, "ref": name}:
+            return AlreadyChampion(Ref.parse(name))
+        case {"error": NoRollout.kind, "model": model}:
+            return NoRollout(model)
+        case {"error": NothingToRollBack.kind, "model": model}:
+            return NothingToRollBack(model)
         case {"error": StoreUnavailable.kind, "reason": reason}:
             return StoreUnavailable(reason)
         case _:

@@ -24,8 +24,8 @@ HALF_DONE = """
 import sqlalchemy as sa
 from alembic import op
 
-revision = "c004"
-down_revision = "c003"
+revision = "c006"
+down_revision = "c005"
 
 
 def upgrade() -> None:
@@ -37,8 +37,8 @@ ALTERED = """
 import sqlalchemy as sa
 from alembic import op
 
-revision = "c004"
-down_revision = "c003"
+revision = "c006"
+down_revision = "c005"
 
 
 def upgrade() -> None:
@@ -107,7 +107,7 @@ def test_two_processes_that_start_at_once_make_the_tables_once(settings: Setting
         process.stdin.flush()
     ended = [(process.communicate()[1].decode(), process.returncode) for process in processes]
     assert ended == [("", 0)] * 3
-    assert revision_in(location) == "c003"
+    assert revision_in(location) == "c005"
 
 
 def test_a_newer_schema_is_refused(store: OpenStore, location: Location) -> None:
@@ -115,7 +115,7 @@ def test_a_newer_schema_is_refused(store: OpenStore, location: Location) -> None
     with transaction(engine) as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = 'c999'"))
     engine.dispose()
-    with pytest.raises(Misconfigured, match=r"the control store's schema is c999, which is newer .* \(c003\)"):
+    with pytest.raises(Misconfigured, match=r"the control store's schema is c999, which is newer .* \(c005\)"):
         migrate(location)
     assert revision_in(location) == "c999"
 
@@ -199,6 +199,7 @@ def test_migrations_are_shipped() -> None:
         "control/c001_control_state.py",
         "control/c002_wishes_and_deletion.py",
         "control/c003_contracts.py",
+        "control/c005_rollouts.py",
         "predictions/p001_prediction_log.py",
         "predictions/p002_feedback.py",
         "predictions/p003_evaluation.py",
