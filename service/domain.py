@@ -108,8 +108,8 @@ class Rollout:
     """A challenger on trial. `share` is that of the routed requests, from 0 to 1: those that a shadow computes too, or
     that a canary answers. While it is paused, there are none.
 
-    `salt` is drawn when it begins, so that not the same keys meet every challenger. `policy` is for who decides. `actor`
-    and `reason` are those of the latest change. Times in seconds since 1970, to the millisecond.
+    `salt` is drawn when it begins, so that not the same keys meet every challenger. `policy` is for who decides.
+    `actor` and `reason` are those of the latest change. Times in seconds since 1970, to the millisecond.
     """
 
     model: str
