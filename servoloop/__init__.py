@@ -18,7 +18,14 @@ ServoloopError
 """
 
 from servoloop.aio import AsyncClient
-from servoloop.calls import EvaluateOptions, EvaluationOptions, FeedbackFilters, FeedbackOptions, Options
+from servoloop.calls import (
+    EvaluateOptions,
+    EvaluationOptions,
+    FeedbackFilters,
+    FeedbackOptions,
+    Options,
+    RolloutOptions,
+)
 from servoloop.client import DEFAULT_URL, Client
 from servoloop.errors import (
     ApiError,
@@ -48,6 +55,7 @@ from servoloop.results import (
     AliasMove,
     Backend,
     Broken,
+    Decision,
     Deleted,
     FeedbackEvent,
     FeedbackPage,
@@ -56,6 +64,7 @@ from servoloop.results import (
     Models,
     Prediction,
     Predictions,
+    Rollout,
     RowError,
     Scored,
     Version,
@@ -75,6 +84,7 @@ __all__ = [
     "Conflict",
     "ConnectionFailed",
     "DeadlineExceeded",
+    "Decision",
     "Deleted",
     "Drift",
     "EstimatedAccuracy",
@@ -97,6 +107,8 @@ __all__ = [
     "Options",
     "Prediction",
     "Predictions",
+    "Rollout",
+    "RolloutOptions",
     "RowError",
     "Scored",
     "ServoloopError",

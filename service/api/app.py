@@ -28,6 +28,7 @@ from service.api.routes import (
     prediction_log,
     predictions,
     repository,
+    rollouts,
     versions,
 )
 from service.domain import Address
@@ -74,7 +75,7 @@ def create_app(services: Services, *, lifespan: Lifespan | None = None, access_l
     )
     app.state.services = services
     v1, v2 = (
-        (predictions, prediction_log, feedback, evaluation, evaluations, models, versions, aliases),
+        (predictions, prediction_log, feedback, evaluation, evaluations, models, versions, aliases, rollouts),
         (inference, inference_statistics, inference_metadata, repository),
     )
     routers = [module.router for module in (*v1, *v2, operations)]
