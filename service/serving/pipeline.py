@@ -28,7 +28,7 @@ from service.serving.parameters import Query
 from service.serving.postprocess import interpret
 from service.serving.recording import records_of
 from service.serving.router import Router, Target, Trial
-from service.serving.trials import Chosen, Trials
+from service.serving.trials import Trials
 from service.telemetry.instruments import HttpTelemetry, VersionMeasures
 from service.wire.inference import Outputs
 
@@ -94,9 +94,10 @@ class Asked(NamedTuple):
 
 
 class Made(NamedTuple):
-    """An answer, what it says, who made it, and when."""
+    """An answer, what it says, who made it, with which probability it was chosen for that, and when."""
 
-    chosen: Chosen
+    target: Target
+    propensity: float
     computed: Computed
     answer: Encoded
     at: float
@@ -149,14 +150,12 @@ class Pipeline:
                 body = Body(data, incoming.content_type, incoming.query, incoming.json_length)
                 asked = await self._take(body, parse, target, deadline, caller, measured.measures)
                 if trial is None:
-                    made = await self._make(Chosen(target, 1.0), asked, measured.measures)
+                    made = await self._make(target, 1.0, asked, measured.measures)
                 else:
                     made = await self._try(trial, target, asked, caller, measured)
-            wanted, (chosen, computed, answer, at) = asked.parsed.parameters, made
-            records = records_of(
-                computed, chosen.target, wanted, caller, at - caller.arrived, propensity=chosen.propensity
-            )
-            self._log.record(records, self._capture.inputs(asked.rows, computed, chosen.target))
+            wanted, (answering, propensity, computed, answer, at) = asked.parsed.parameters, made
+            records = records_of(computed, answering, wanted, caller, at - caller.arrived, propensity=propensity)
+            self._log.record(records, self._capture.inputs(asked.rows, computed, answering))
             if trial is not None:
                 self._trials.answered(trial, target, Answered(asked.rows, wanted, caller, computed.prediction_ids))
             return answer
@@ -175,30 +174,30 @@ class Pipeline:
     async def _try(self, trial: Trial, champion: Target, asked: Asked, caller: Caller, measured: "_Measured") -> Made:
         """Answer by whom the trial says; what the challenger fails of, the champion answers."""
         key = asked.parsed.parameters.key or caller.key
-        chosen = self._trials.choose(trial, champion, asked.rows, key)
-        challenger, measures = chosen.target, measured.measures
+        challenger, propensity = self._trials.choose(trial, champion, asked.rows, key)
+        measures = measured.measures
         if challenger is not champion:
             measured.measures = self._telemetry.of(challenger.ref)
             try:
                 with self._admission.of(challenger.ref):
-                    return await self._make(chosen, self._half_of(asked), measured.measures)
+                    return await self._make(challenger, propensity, self._half_of(asked), measured.measures)
             except ServoloopError as error:
                 self._trials.fell_back(trial.rollout, error.kind)
             except Exception:  # whatever it is, it is no concern of who asks
                 log.exception("a challenger crashed", extra={"ref": str(challenger.ref)})
                 self._trials.fell_back(trial.rollout, "unexpected_error")
             # It was certain to answer what the challenger can't.
-            chosen, measured.measures = Chosen(champion, 1.0), measures
-        return await self._make(chosen, asked, measures)
+            propensity, measured.measures = 1.0, measures
+        return await self._make(champion, propensity, asked, measures)
 
     def _half_of(self, asked: Asked) -> Asked:
         """With half the time that is left: the other half is the champion's, should the challenger be too slow."""
         now = self._clock()
         return asked._replace(deadline=Deadline.after(asked.deadline.remaining(now) / 2, now=now))
 
-    async def _make(self, chosen: Chosen, asked: Asked, measures: VersionMeasures) -> Made:
+    async def _make(self, target: Target, propensity: float, asked: Asked, measures: VersionMeasures) -> Made:
         """The answer of one version. Raises PredictionFailed where it failed on every row."""
-        target, parsed = chosen.target, asked.parsed
+        parsed = asked.parsed
         tensors = await self._prepare(asked, target, measures)
         outputs = await self._engines.infer(target.ref, tensors, asked.deadline, parsed.parameters.priority)
         _account(target.ref, outputs, measures)
@@ -208,7 +207,7 @@ class Pipeline:
         answer = parsed.encode(target, computed)
         encoded = self._clock()
         measures.encode.observe(encoded - began)
-        return Made(chosen, computed, answer, encoded)
+        return Made(target, propensity, computed, answer, encoded)
 
     async def _read(self, incoming: Incoming, deadline: Deadline) -> bytes:
         try:
