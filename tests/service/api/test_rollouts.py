@@ -26,6 +26,10 @@ PIXELS = [[0] * 28] * 28
 BEGUN = b'{"version": "2", "stage": "canary", "share": 1, %s}'
 
 
+def nested(depth: int) -> bytes:
+    return depth * b"[" + depth * b"]"
+
+
 @pytest.fixture
 def store(tmp_path_factory: pytest.TempPathFactory, catalog: Catalog) -> OpenStore:
     """Of each test's own, with every version seen."""
@@ -110,6 +114,13 @@ async def test_the_history_has_the_moves_and_the_decisions(client: httpx.AsyncCl
     assert len((await client.get(f"{MODEL}/history?limit=1")).json()["decisions"]) == 1
 
 
+async def test_a_policy_as_deep_as_it_may_be_is_kept_and_shown(client: httpx.AsyncClient) -> None:
+    response = await client.put(ROLLOUT, content=BEGUN % (b'"policy": {"a": %s}' % nested(150)))
+    assert response.status_code == 200
+    for path in (ROLLOUT, f"{MODEL}/history"):
+        assert nested(150) in (await client.get(path)).content
+
+
 async def test_a_paused_trial_leaves_all_to_the_champion_until_it_goes_on(client: httpx.AsyncClient) -> None:
     await client.put(ROLLOUT, json=CANARY)
     await client.put(ROLLOUT, json={"version": "2", "paused": True})
@@ -143,6 +154,7 @@ async def test_a_key_of_the_header_meets_one_version_and_who_names_one_gets_it(c
         ("PUT", ROLLOUT, b'{"version": "2", "stage": "canary", "share": -0.1}', 422, "body.share"),
         ("PUT", ROLLOUT, b'{"version": "2", "stage": "canary", "share": NaN}', 422, "body.share"),
         ("PUT", ROLLOUT, b'{"version": "2", "stage": "canary", "share": "1"}', 422, "body.share"),
+        ("PUT", ROLLOUT, BEGUN % (b'"policy": {"a": %s}' % nested(240)), 400, "body"),
         ("PUT", ROLLOUT, BEGUN % b'"paused": 1', 422, "body.paused"),
         ("PUT", ROLLOUT, BEGUN % b'"policy": []', 422, "body.policy"),
         ("PUT", ROLLOUT, BEGUN % b'"policy": {"a": 1e999}', 422, "body.policy"),

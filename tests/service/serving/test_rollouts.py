@@ -154,7 +154,7 @@ async def test_what_the_challenger_fails_of_the_champion_answers(journey: Journe
             raise error
         return told(ref, tensors)
 
-    begin(journey, Stage.CANARY, share=1.0)
+    begin(journey, Stage.CANARY, share=0.6)
     journey.engines.answer = fails
     assert told_in(await journey.predict(BODY, "clothes")) == ("1", "1")
     kind = error.kind if isinstance(error, ServoloopError) else "unexpected_error"
