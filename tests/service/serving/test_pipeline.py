@@ -1,7 +1,7 @@
 import asyncio
 import base64
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -26,12 +26,6 @@ from service.wire.inference import Outputs
 from tests.service.serving.journey import MAX_REQUESTS, RENT, Journey, Sent, Threads
 
 FLATS = [[50, 2], [70, 3], [90, 4]]
-
-
-@pytest.fixture
-def threads() -> Iterator[Threads]:
-    with Threads(1) as threads:
-        yield threads
 
 
 @pytest.fixture
