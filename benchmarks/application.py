@@ -35,8 +35,10 @@ from service.registry.catalog import Catalog, Model
 from service.registry.scanner import scan
 from service.serving.capture import Capture, CapturePolicy, Sampler
 from service.serving.engine_client import EngineClient
+from service.serving.mirroring import Mirror
 from service.serving.pipeline import Limits, Pipeline
 from service.serving.router import Router
+from service.serving.trials import Trials
 from service.store.base import Input, Record
 from service.store.prediction_log import PredictionLog
 from service.telemetry.instruments import MULTIPROCESS_DIR, HttpTelemetry, use_slot
@@ -190,7 +192,8 @@ async def application(folder: Path, found: Catalog, *, logs: bool = True) -> Asy
         stack.push_async_callback(engine.stop)
         limits = Limits(max_rows=256, default_timeout=10, max_timeout=60)
         capture = Capture(Sampler(CapturePolicy("sample" if logs else "none")))
-        pipeline = Pipeline(router, engine, log if logs else NoLog(), capture, measures, threads, limits)
+        trials = Trials(lambda _: True, Mirror(engine, log, measures, threads), measures)
+        pipeline = Pipeline(router, engine, log if logs else NoLog(), capture, trials, measures, threads, limits)
         unused: Any = None
         services = Services(
             pipeline=pipeline,

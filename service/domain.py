@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 CHAMPION = "champion"
+CHALLENGER = "challenger"
 
 # A request's priority: 1 goes first.
 DEFAULT_PRIORITY = 0
@@ -91,6 +92,50 @@ class Wish:
     def __post_init__(self) -> None:
         if self.replicas < 1 or self.generation < 0:
             raise ValueError(f"expected at least 1 replica and no negative generation, got {self}")
+
+
+class Stage(StrEnum):
+    """What a challenger does."""
+
+    SHADOW = "shadow"
+    """It computes beside the champion, and nobody is told."""
+    CANARY = "canary"
+    """It answers in the champion's place."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """A challenger on trial. `share` is that of the routed requests, from 0 to 1: those that a shadow computes too, or
+    that a canary answers. While it is paused, there are none.
+
+    `salt` is drawn when it begins, so that not the same keys meet every challenger. `policy` is for who decides.
+    `actor` and `reason` are those of the latest change. Times in seconds since 1970, to the millisecond.
+    """
+
+    model: str
+    version: int
+    stage: Stage
+    share: float
+    salt: str
+    began: float
+    stage_began: float
+    actor: str
+    reason: str
+    paused: bool = False
+    policy: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.share <= 1:
+            raise ValueError(f"a share must lie in 0..1, got {self.share}")
+
+    @property
+    def ref(self) -> Ref:
+        return Ref(self.model, self.version)
+
+    @property
+    def in_effect(self) -> float:
+        """The share as routing follows it."""
+        return 0.0 if self.paused else self.share
 
 
 class Address(NamedTuple):

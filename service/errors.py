@@ -17,6 +17,10 @@ ServoloopError
 ├── JobUnderWay               a job of this kind waits or runs for the model already
 ├── VersionInUse              an alias names the version that shall be unloaded or deleted
 ├── VersionUnloaded           an operator wants the version unloaded, and something else needs it
+├── RolloutUnderWay           another rollout of the model has to end first
+├── NoRollout                 none of the model is under way
+├── AlreadyChampion           the version answers by default as it is: there is nothing to try
+├── NothingToRollBack         no version of the model was its champion before
 ├── NotRemovable              the versions are not ours to delete
 ├── Unavailable               try again, after `retry_after` seconds: QueueFull, Overloaded, NotReady (NotLoaded),
 │                             NotServing, BuffersFull, DecodersBusy, EngineLost, StoreUnavailable, LoopUnavailable,
@@ -36,7 +40,7 @@ import re
 from copy import copy
 from typing import Self
 
-from service.domain import Ref
+from service.domain import CHALLENGER, Ref
 
 
 class ServoloopError(Exception):
@@ -170,9 +174,10 @@ class VersionInUse(ServoloopError):
     def __init__(self, ref: Ref, aliases: list[str]) -> None:
         self.ref, self.aliases = ref, aliases
         names, them = ("alias", "it") if len(aliases) == 1 else ("aliases", "them")
+        trial = "; if it is on trial, roll it back" if CHALLENGER in aliases else ""
         super().__init__(
             f"{ref} is in use: the {names} {', '.join(aliases)} of {ref.model} would name nothing that answers; "
-            f"let {them} name another version first"
+            f"let {them} name another version first{trial}"
         )
 
 
@@ -180,6 +185,30 @@ class VersionUnloaded(ServoloopError):
     def __init__(self, ref: Ref) -> None:
         self.ref = ref
         super().__init__(f"{ref} is unloaded, as an operator wanted; load it first")
+
+
+class RolloutUnderWay(ServoloopError):
+    def __init__(self, ref: Ref) -> None:
+        self.ref = ref
+        super().__init__(f"{ref} is on trial: promote it or roll it back first")
+
+
+class NoRollout(ServoloopError):
+    def __init__(self, model: str) -> None:
+        self.model = model
+        super().__init__(f"no version of {model} is on trial")
+
+
+class AlreadyChampion(ServoloopError):
+    def __init__(self, ref: Ref) -> None:
+        self.ref = ref
+        super().__init__(f"{ref} is the champion already")
+
+
+class NothingToRollBack(ServoloopError):
+    def __init__(self, model: str) -> None:
+        self.model = model
+        super().__init__(f"no version of {model} is on trial, and none that is still there was its champion before")
 
 
 class NotRemovable(ServoloopError):

@@ -35,15 +35,19 @@ from service.registry.fleet import EngineInfo
 from service.registry.scanner import Scanner
 from service.serving.admission import PendingBounds
 from service.serving.capture import Capture, CapturePolicy, Sampler
+from service.serving.computing import Engines
 from service.serving.engine_client import EngineClient
 from service.serving.engine_pool import EnginePool
 from service.serving.fleet_client import FleetClient
 from service.serving.following import VersionFollower
-from service.serving.pipeline import Engines, Limits, Pipeline
+from service.serving.mirroring import Mirror
+from service.serving.pipeline import Limits, Pipeline
 from service.serving.result_cache import ResultCache
 from service.serving.router import Router
 from service.serving.single_flight import SingleFlight
+from service.serving.trials import Trials
 from service.settings import Settings
+from service.store.base import State
 from service.store.control_client import ControlClient
 from service.store.databases import Location, Part
 from service.store.feedback_client import FeedbackClient
@@ -113,9 +117,14 @@ def compose(settings: Settings, folder: RuntimeFolder, draining: Draining) -> Ap
     state = control.state()
     scanner = Scanner(settings.model_roots)
     router = Router(scanner.scan())
-    router.use_state(state)
+
+    def use_state(state: State) -> None:
+        router.use_state(state)
+        telemetry.show_rollouts(state.rollouts.values())
+
+    use_state(state)
     changes = ControlClient(folder.recorder_socket)
-    follower = StateFollower(control, router.use_state, known=state)
+    follower = StateFollower(control, use_state, known=state)
     fleet = FleetClient(folder.supervisor_socket)
     versions = VersionFollower(scanner, fleet, router)
     prediction_log = PredictionLog(folder.recorder_socket, telemetry)
@@ -144,12 +153,14 @@ def compose(settings: Settings, folder: RuntimeFolder, draining: Draining) -> Ap
         computing = SingleFlight(engines, fleet, telemetry, cache)
     share = settings.capture_rows_per_second / settings.num_http_processes
     capture = Capture(Sampler(CapturePolicy(settings.capture, share)))
-    pipeline = Pipeline(router, computing, prediction_log, capture, telemetry, threads, _limits(settings))
+    mirror = Mirror(computing, prediction_log, telemetry, threads, is_draining=lambda: draining.begun)
+    trials = Trials(engines.is_ready, mirror, telemetry)
+    pipeline = Pipeline(router, computing, prediction_log, capture, trials, telemetry, threads, _limits(settings))
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         watch = asyncio.create_task(_stop_with_parent())
-        async with fleet, engines, versions, prediction_log, feedback, evaluation, follower:
+        async with fleet, engines, versions, prediction_log, mirror, feedback, evaluation, follower:
             yield
         watch.cancel()
         supervisor.close()

@@ -18,7 +18,14 @@ ServoloopError
 """
 
 from servoloop.aio import AsyncClient
-from servoloop.calls import EvaluateOptions, EvaluationOptions, FeedbackFilters, FeedbackOptions, Options
+from servoloop.calls import (
+    EvaluateOptions,
+    EvaluationOptions,
+    FeedbackFilters,
+    FeedbackOptions,
+    Options,
+    RolloutOptions,
+)
 from servoloop.client import DEFAULT_URL, Client
 from servoloop.errors import (
     ApiError,
@@ -49,6 +56,7 @@ from servoloop.results import (
     AliasMove,
     Backend,
     Broken,
+    Decision,
     Deleted,
     FeedbackEvent,
     FeedbackPage,
@@ -57,6 +65,7 @@ from servoloop.results import (
     Models,
     Prediction,
     Predictions,
+    Rollout,
     RowError,
     Scored,
     Version,
@@ -76,6 +85,7 @@ __all__ = [
     "Conflict",
     "ConnectionFailed",
     "DeadlineExceeded",
+    "Decision",
     "Deleted",
     "Drift",
     "EstimatedAccuracy",
@@ -103,6 +113,8 @@ __all__ = [
     "Prediction",
     "Predictions",
     "RetrainOptions",
+    "Rollout",
+    "RolloutOptions",
     "RowError",
     "Scored",
     "ServoloopError",

@@ -10,7 +10,14 @@ from uuid import uuid4
 import httpx
 
 from servoloop import calls, jobs
-from servoloop.calls import EvaluateOptions, EvaluationOptions, FeedbackFilters, FeedbackOptions, Options
+from servoloop.calls import (
+    EvaluateOptions,
+    EvaluationOptions,
+    FeedbackFilters,
+    FeedbackOptions,
+    Options,
+    RolloutOptions,
+)
 from servoloop.client import DEFAULT_URL, WAIT_SECONDS
 from servoloop.errors import ConnectionFailed
 from servoloop.instances import Instance
@@ -19,6 +26,7 @@ from servoloop.measured import Drift, Evaluation, EvaluationReport, EvaluationRe
 from servoloop.policy import Call, Exchange, Outcome, Policy, may_use_proxy
 from servoloop.results import (
     AliasMove,
+    Decision,
     Deleted,
     FeedbackPage,
     FeedbackResult,
@@ -26,6 +34,7 @@ from servoloop.results import (
     Models,
     Prediction,
     Predictions,
+    Rollout,
     Version,
     VersionChange,
 )
@@ -247,6 +256,40 @@ class AsyncClient:
     ) -> AliasMove:
         """Let an alias name another version. Raises NotFound, Unavailable, or Conflict where it isn't as `expected`."""
         return await self._run(calls.move_alias(model, alias, version, reason, expected))
+
+    async def rollout(self, model: str) -> Rollout:
+        """The version that is on trial, and how. Raises NotFound where none is."""
+        return await self._run(calls.rollout(model))
+
+    async def set_rollout(
+        self, model: str, version: int | str, *, reason: str = "", **options: Unpack[RolloutOptions]
+    ) -> Rollout:
+        """Put a version on trial, which takes a stage and a share, or change the trial that it is on.
+
+        Raises NotFound, Unavailable, or Conflict where another is on trial or it is not at the expected stage.
+        """
+        return await self._run(calls.set_rollout(model, version, reason, options))
+
+    async def promote(
+        self,
+        model: str,
+        version: int | str | None = None,
+        *,
+        reason: str = "",
+        expected: int | str | None = None,
+    ) -> Decision:
+        """Make the version on trial the champion, or the one that is given.
+
+        Raises NotFound, Unavailable, or Conflict where another is on trial or the champion isn't as `expected`.
+        """
+        return await self._run(calls.promote(model, version, reason, expected))
+
+    async def roll_back(self, model: str, *, reason: str = "", expected: int | str | None = None) -> Decision:
+        """End the trial; where nothing is on trial, make the champion before the present one the champion again.
+
+        Raises NotFound, Unavailable, or Conflict where what is on trial, or else the champion, isn't as `expected`.
+        """
+        return await self._run(calls.roll_back(model, reason, expected))
 
     async def ready(self) -> bool:
         """Whether every model answers; False too where nothing listens (yet). Asks once, without retries."""

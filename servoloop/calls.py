@@ -21,15 +21,18 @@ from servoloop.measured import (
 from servoloop.policy import Call
 from servoloop.results import (
     AliasMove,
+    Decision,
     Deleted,
     FeedbackPage,
     FeedbackResult,
     Model,
     Prediction,
     Predictions,
+    Rollout,
     Version,
     VersionChange,
     read_alias_move,
+    read_decision,
     read_deleted,
     read_feedback,
     read_feedback_page,
@@ -37,6 +40,7 @@ from servoloop.results import (
     read_models,
     read_predictions,
     read_ready,
+    read_rollout,
     read_version,
     read_version_change,
 )
@@ -311,6 +315,45 @@ def move_alias(model: str, alias: str, version: int, reason: str, expected: int 
     path = f"{_path(model)}/aliases/{quote(alias, safe='')}"
     # As for a version's changes: a 503 says why it can't be loaded.
     return Call("PUT", path, read_alias_move, to_json(body), _JSON, retried=False)
+
+
+class RolloutOptions(TypedDict, total=False):
+    """How a version is on trial; what is left out stays as it is. `stage` is shadow or canary, `share` from 0 to 1;
+    `expected_stage` is the one that it must be at now."""
+
+    stage: str | None
+    share: float | None
+    paused: bool | None
+    policy: Mapping[str, object] | None
+    expected_stage: str | None
+
+
+def rollout(model: str) -> Call[Rollout]:
+    return Call("GET", f"{_path(model)}/rollout", read_rollout)
+
+
+def set_rollout(model: str, version: int | str, reason: str, options: RolloutOptions) -> Call[Rollout]:
+    wanted = {name: value for name, value in options.items() if value is not None}
+    body = to_json({"version": str(version), "reason": reason, **wanted})
+    # As for an alias: a 503 says why it can't be loaded.
+    return Call("PUT", f"{_path(model)}/rollout", read_rollout, body, _JSON, retried=False)
+
+
+def promote(model: str, version: int | str | None, reason: str, expected: int | str | None) -> Call[Decision]:
+    wanted = {"version": version, "expected": expected}
+    return _decide(model, "promote", reason, wanted)
+
+
+def roll_back(model: str, reason: str, expected: int | str | None) -> Call[Decision]:
+    return _decide(model, "rollback", reason, {"expected": expected})
+
+
+def _decide(model: str, verb: str, reason: str, wanted: Mapping[str, int | str | None]) -> Call[Decision]:
+    said = {name: str(value) for name, value in wanted.items() if value is not None}
+    # What was decided may have been done though no answer came, and is another thing when it is asked for again.
+    return Call(
+        "POST", f"{_path(model)}/{verb}", read_decision, to_json({"reason": reason, **said}), _JSON, retried=False
+    )
 
 
 def _change(

@@ -176,6 +176,41 @@ class AliasMove:
 
 
 @dataclass(frozen=True, slots=True)
+class Rollout:
+    """A version on trial: as a shadow it computes its `share` of the requests that name no version, as a canary it
+    answers it. `actor` and `reason` are those of the latest change; times as RFC 3339."""
+
+    model: str
+    version: str
+    stage: str
+    share: float
+    paused: bool
+    policy: Mapping[str, Any]
+    began: str
+    stage_began: str
+    actor: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What was decided of a model's versions: rollout_began, rollout_changed, promoted or rolled_back.
+
+    `before` and `after` have the champion's version, and the rollout or None.
+    """
+
+    id: int
+    model: str
+    kind: str
+    before: Mapping[str, Any]
+    after: Mapping[str, Any]
+    actor: str
+    reason: str
+    time: str
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
 class FeedbackResult:
     """What became of one item of feedback.
 
@@ -259,6 +294,16 @@ def read_deleted(response: httpx.Response) -> Deleted:
     """Of what deletes versions."""
     document = response.json()
     return pick(Deleted, {**document, "versions": tuple(document["versions"])})
+
+
+def read_rollout(response: httpx.Response) -> Rollout:
+    """Of GET and PUT /v1/models/{model}/rollout."""
+    return pick(Rollout, response.json())
+
+
+def read_decision(response: httpx.Response) -> Decision:
+    """Of POST /v1/models/{model}/promote and rollback."""
+    return pick(Decision, response.json())
 
 
 def read_alias_move(response: httpx.Response) -> AliasMove:

@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 from uuid_utils import uuid7
 
 from models.metrics import Array
-from service.domain import Ref, Wish
+from service.domain import Ref, Rollout, Wish
 from service.learning.drift import DriftPolicy
 from service.learning.evaluator import Evaluator
 from service.learning.measuring import Measuring
@@ -26,6 +26,7 @@ from service.store.databases import Location, Part
 from service.store.feedback import FeedbackEvent, Outcome
 from service.store.jobs import Job, NewJob
 from service.store.migrate import migrate
+from service.store.rollouts import Decision
 from service.store.sql_control import SqlControl
 from service.store.sql_erasure import SqlErasure
 from service.store.sql_feedback import SqlFeedback
@@ -96,6 +97,18 @@ class OpenStore:
         self, model: str, alias: str, version: int, *, actor: str, reason: str, expected: int | None = None
     ) -> AliasMove:
         return self.control.move_alias(model, alias, version, actor=actor, reason=reason, expected=expected)
+
+    async def begin_rollout(self, *facts: Any, **named: Any) -> Rollout:
+        return self.control.begin_rollout(*facts, **named)
+
+    async def change_rollout(self, *facts: Any, **named: Any) -> Rollout:
+        return self.control.change_rollout(*facts, **named)
+
+    async def promote(self, *facts: Any, **named: Any) -> Decision:
+        return self.control.promote(*facts, **named)
+
+    async def roll_back(self, *facts: Any, **named: Any) -> Decision:
+        return self.control.roll_back(*facts, **named)
 
     async def change_wish(self, ref: Ref, change: WishChange) -> Wish:
         return self.control.change_wish(ref, change)

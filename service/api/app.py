@@ -29,6 +29,7 @@ from service.api.routes import (
     prediction_log,
     predictions,
     repository,
+    rollouts,
     versions,
 )
 from service.domain import Address
@@ -80,7 +81,7 @@ def create_app(
     )
     app.state.services = services
     v1, v2 = (
-        (predictions, prediction_log, feedback, evaluation, evaluations, models, versions, aliases),
+        (predictions, prediction_log, feedback, evaluation, evaluations, models, versions, aliases, rollouts),
         (inference, inference_statistics, inference_metadata, repository),
     )
     of_jobs = (jobs,) if does_jobs and services.jobs is not None else ()

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 from models.metrics import Array
 from service.api.buffers import BodyBudget
 from service.api.draining import Draining
-from service.domain import Address, Ref, Wish
+from service.domain import Address, Ref, Rollout, Stage, Wish
 from service.learning.intake import Intake
 from service.learning.picture import Form
 from service.learning.questions import DriftQuestion, Question, RowsQuestion
@@ -32,6 +32,7 @@ from service.store.base import (
 )
 from service.store.following import StateFollower
 from service.store.jobs import Job, JobReader, NewJob
+from service.store.rollouts import NO_POLICY, Decision, RolloutChange
 from service.wire.statistics import Statistics
 
 
@@ -62,6 +63,36 @@ class Changes(Protocol):
     async def delete_version(self, ref: Ref) -> None: ...
 
     async def delete_model(self, model: str, versions: Collection[int]) -> None: ...
+
+    async def begin_rollout(
+        self,
+        model: str,
+        version: int,
+        *,
+        stage: Stage,
+        share: float,
+        paused: bool = False,
+        policy: Mapping[str, Any] = NO_POLICY,
+        actor: str,
+        reason: str,
+    ) -> Rollout: ...
+
+    async def change_rollout(
+        self,
+        model: str,
+        change: RolloutChange,
+        *,
+        expected_version: int | None = None,
+        expected_stage: Stage | None = None,
+        actor: str,
+        reason: str,
+    ) -> Rollout: ...
+
+    async def promote(
+        self, model: str, version: int, *, actor: str, reason: str, expected: int | None = None
+    ) -> Decision: ...
+
+    async def roll_back(self, model: str, *, actor: str, reason: str, expected: int | None = None) -> Decision: ...
 
     async def keep_report(self, report: StoredReport) -> None: ...
 

@@ -15,6 +15,8 @@ from service.serving.parameters import Parameters, TagText, Text
 from service.store.feedback import EventKind, EventState
 
 _VERSION = r"^[1-9][0-9]{0,8}$"
+VersionText = Annotated[str, Field(pattern=_VERSION)]
+Reason = Annotated[str, Field(max_length=1000, pattern=r"^[^\x00]*$", description="kept in the history")]
 
 MOST_OF_A_PAGE = 1000
 _Limit = Annotated[
@@ -248,9 +250,9 @@ class AliasChange(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    version: Annotated[str, Field(pattern=_VERSION)]
-    reason: Annotated[str, Field(max_length=1000, pattern=r"^[^\x00]*$", description="kept in the history")] = ""
-    expected: Annotated[str | None, Field(pattern=_VERSION, description="409 unless the alias names this now")] = None
+    version: VersionText
+    reason: Reason = ""
+    expected: Annotated[VersionText | None, Field(description="409 unless the alias names this now")] = None
 
 
 class AliasMoved(BaseModel):
@@ -284,11 +286,6 @@ class Deleted(BaseModel):
     model: str
     versions: list[str]
     unloaded: Annotated[bool, Field(description="whether they are on no device any more; their files go after that")]
-
-
-class AliasHistory(BaseModel):
-    model: str
-    history: list[AliasMoved]
 
 
 class Problem(BaseModel):

@@ -6,11 +6,12 @@ from collections.abc import Callable
 
 from service.api.deps import Services
 from service.domain import CHAMPION, Ref, Wish
-from service.errors import NotReady, UnknownModel
+from service.errors import NotReady, UnknownModel, VersionUnloaded
 from service.registry.fleet import Standing, VersionState
 
 # An engine says itself that a version answers; no view tells of that.
 _LOOK_SECONDS = 0.05
+_PATIENCE_SECONDS = 30.0
 _REASONS = {
     VersionState.ON_DEMAND: "it is loaded when it is asked for",
     VersionState.UNLOADED: "an operator wants it unloaded",
@@ -109,3 +110,16 @@ async def until(services: Services, is_so: Callable[[], bool], seconds: float, *
                     async with asyncio.timeout(_LOOK_SECONDS):
                         await services.fleet.changed()
     return is_so()
+
+
+async def load_first(services: Services, ref: Ref, patience: float | None) -> None:
+    """Have the version answer before requests are sent to it; `patience` in seconds.
+
+    Raises VersionUnloaded or NotReady.
+    """
+    if services.engines.is_ready(ref):
+        return
+    if standing_of(services, ref).state is VersionState.UNLOADED:
+        raise VersionUnloaded(ref)
+    if not await until(services, lambda: is_loaded(services, ref, Wish()), patience or _PATIENCE_SECONDS, want=ref):
+        raise NotReady(ref, why_unready(services, ref) or "it is being loaded")

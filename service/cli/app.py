@@ -11,6 +11,7 @@ from service.cli.evaluate import evaluate, evaluations
 from service.cli.evaluation import evaluation
 from service.cli.feedback import app as feedback
 from service.cli.optimizing import optimize
+from service.cli.rollouts import promote, rollback, rollout
 from service.cli.serving import serve
 from service.cli.versions import delete, load, reload, unload
 
@@ -21,7 +22,7 @@ app = typer.Typer(
     help="Serve trained checkpoints over HTTP, and ask a running service.",
 )
 _ASKING = (predict, models, evaluation, drift, evaluate, evaluations)
-_CHANGING = (alias, load, unload, reload, delete, register, verify, optimize)
+_CHANGING = (alias, rollout, promote, rollback, load, unload, reload, delete, register, verify, optimize)
 for command in (serve, *_ASKING, *_CHANGING):
     app.command()(command)
 app.add_typer(feedback, name="feedback")

@@ -52,12 +52,12 @@ class Parsed(NamedTuple):
 
     `rows` gives them as the contract says, or prepared; it raises MalformedBody, UnprocessableInput and what the
     allowance raises. With `are_read` it takes no time; with `hold_picture` it may unfold far more pixels than there
-    are bytes.
+    are bytes. `encode` is given the version that answers: it may be another of the model than the one parsed for.
     """
 
     parameters: PredictParameters
     rows: Callable[[Allowance], RawRows | Tensors]
-    encode: Callable[[Ref, Computed], Encoded]
+    encode: Callable[[Target, Computed], Encoded]
     are_read: bool = False
     hold_picture: bool = False
 
@@ -80,7 +80,7 @@ def parse_rows(body: Body, contract: InputContract, *, max_rows: int) -> Parsed:
             return _matching(wanted, _from_npy(body.data, contract, max_rows, allowance), root="query")
         return _matching(wanted, _RAW[media_type](body.data, contract, allowance), root="query")
 
-    return Parsed(wanted, rows, encode, hold_picture=media_type in IMAGES)
+    return Parsed(wanted, rows, _encode, hold_picture=media_type in IMAGES)
 
 
 def encode(ref: Ref, computed: Computed) -> Encoded:
@@ -95,6 +95,10 @@ def encode(ref: Ref, computed: Computed) -> Encoded:
             }
         )
     )
+
+
+def _encode(target: Target, computed: Computed) -> Encoded:
+    return encode(target.ref, computed)
 
 
 def media_types(contract: InputContract) -> tuple[str, ...]:
@@ -141,7 +145,7 @@ def _parse_numbers(body: Body, contract: InputContract, max_rows: int) -> Parsed
     if checked is None:
         return None
     wanted = parameters.from_json(said)
-    return Parsed(wanted, lambda _: _matching(wanted, checked, root="parameters"), encode, are_read=True)
+    return Parsed(wanted, lambda _: _matching(wanted, checked, root="parameters"), _encode, are_read=True)
 
 
 def _parse_any_json(body: Body, contract: InputContract, max_rows: int) -> Parsed:
@@ -169,7 +173,7 @@ def _parse_any_json(body: Body, contract: InputContract, max_rows: int) -> Parse
         checked = rows_from_json(instances, contract, allowance, may_hold_booleans=may_hold_booleans)
         return _matching(wanted, checked, root="parameters")
 
-    return Parsed(wanted, rows, encode, hold_picture=hold_picture)
+    return Parsed(wanted, rows, _encode, hold_picture=hold_picture)
 
 
 def _from_image(data: bytes, contract: InputContract, allowance: Allowance) -> RawRows:

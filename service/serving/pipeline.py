@@ -2,8 +2,9 @@
 
 import asyncio
 import functools
+import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -13,41 +14,31 @@ from uuid_utils import uuid7
 from models.inputs import TextInput
 from models.preprocess import RawRows, Tensors
 from service.domain import Address, Caller, Deadline, Ref
-from service.errors import BodyTooSlow, DeadlineExceeded, PredictionFailed, ServoloopError, UnprocessableInput
+from service.errors import BodyTooSlow, DeadlineExceeded, PredictionFailed, ServoloopError
 from service.serving import codec
 from service.serving.admission import Admission
 from service.serving.allowance import Allowance
 from service.serving.answer import Computed, Encoded
 from service.serving.capture import Capture
 from service.serving.codec import Body, Parsed
+from service.serving.computing import Engines, Log, preprocess
+from service.serving.mirroring import Answered
 from service.serving.offloading import Offloader
 from service.serving.parameters import Query
 from service.serving.postprocess import interpret
 from service.serving.recording import records_of
-from service.serving.router import Router, Target
-from service.store.base import Input, Record
+from service.serving.router import Router, Target, Trial
+from service.serving.trials import Trials
 from service.telemetry.instruments import HttpTelemetry, VersionMeasures
 from service.wire.inference import Outputs
+
+log = logging.getLogger(__name__)
 
 # Below this, work is done where it arrives: of texts, which are tokenised, and of all else, where a byte takes less.
 # Reviews of 1.3 KB, which take 0.2 ms, were answered 0.77 times as often where threads tokenised them. The second is an
 # estimate from what 29 KB of numbers take (about 0.1 ms), not a measured break-even.
 _INLINE_TEXT_BYTES = 16_384
 _INLINE_BYTES = 65_536
-
-
-class Engines(Protocol):
-    """What computes."""
-
-    async def infer(self, ref: Ref, tensors: Tensors, deadline: Deadline, priority: int) -> Outputs: ...
-
-
-class Log(Protocol):
-    """What remembers predictions."""
-
-    def record(self, records: Iterable[Record], inputs: Iterable[Input]) -> None:
-        """Takes no time and never fails. `inputs`: of some of the records, to be kept with them."""
-        ...
 
 
 class Incoming(Protocol):
@@ -93,13 +84,23 @@ Raises MalformedHeader, MalformedBody, UnsupportedMediaType, UnprocessableInput 
 """
 
 
-class Prepared(NamedTuple):
-    """What was asked, the rows as they came, the rows for an engine, and by when."""
+class Asked(NamedTuple):
+    """What was asked, the rows as they came, by when, and whether to prepare them takes little."""
 
     parsed: Parsed
     rows: RawRows | Tensors
-    tensors: Tensors
     deadline: Deadline
+    is_small: bool
+
+
+class Made(NamedTuple):
+    """An answer, what it says, who made it, with which probability it was chosen for that, and when."""
+
+    target: Target
+    propensity: float
+    computed: Computed
+    answer: Encoded
+    at: float
 
 
 class Pipeline:
@@ -111,6 +112,7 @@ class Pipeline:
         engines: Engines,
         log: Log,
         capture: Capture,
+        trials: Trials,
         telemetry: HttpTelemetry,
         threads: Executor,
         limits: Limits,
@@ -120,6 +122,7 @@ class Pipeline:
         self._engines = engines
         self._log = log
         self._capture = capture
+        self._trials = trials
         self._telemetry = telemetry
         self._offloader = Offloader(threads, limits.max_waiting_decodes, clock)
         self._admission = Admission(limits.max_requests)
@@ -134,9 +137,8 @@ class Pipeline:
         Raises InvalidInput, Unknown, NotSupported, Unavailable, BodyTooSlow, DeadlineExceeded, PredictionFailed,
         QuarantinedInput, BrokenContract, or ClientLeft.
         """
-        target = self._router.choose(address)
-        measures = self._telemetry.of(target.ref)
-        with _Measured(measures, self._clock, caller):
+        target, trial = self._router.choose(address), self._router.trial(address)
+        with _Measured(self._telemetry.of(target.ref), self._clock, caller) as measured:
             # The body may name another time, which can't be known before it is parsed.
             deadline = self._deadline(caller.timeout, caller)
             self._admission.check(target.ref)
@@ -146,18 +148,16 @@ class Pipeline:
             # Only now: clients that send slowly take nobody's place.
             with self._admission.of(target.ref):
                 body = Body(data, incoming.content_type, incoming.query, incoming.json_length)
-                parsed, rows, tensors, deadline = await self._prepare(body, parse, target, deadline, caller, measures)
-                wanted = parsed.parameters
-                outputs = await self._engines.infer(target.ref, tensors, deadline, wanted.priority)
-            _account(target.ref, outputs, measures)
-            began = self._clock()
-            predictions, probabilities = interpret(outputs, target.manifest, wanted)
-            computed = Computed(outputs, predictions, probabilities, [str(uuid7()) for _ in predictions])
-            answer = parsed.encode(target.ref, computed)
-            encoded = self._clock()
-            measures.encode.observe(encoded - began)
-            records = records_of(computed, target, wanted, caller, encoded - caller.arrived)
-            self._log.record(records, self._capture.inputs(rows, computed, target))
+                asked = await self._take(body, parse, target, deadline, caller, measured.measures)
+                if trial is None:
+                    made = await self._make(target, 1.0, asked, measured.measures)
+                else:
+                    made = await self._try(trial, target, asked, caller, measured)
+            wanted, (answering, propensity, computed, answer, at) = asked.parsed.parameters, made
+            records = records_of(computed, answering, wanted, caller, at - caller.arrived, propensity=propensity)
+            self._log.record(records, self._capture.inputs(asked.rows, computed, answering))
+            if trial is not None:
+                self._trials.answered(trial, target, Answered(asked.rows, wanted, caller, computed.prediction_ids))
             return answer
 
     async def compute(self, target: Target, body: Body, caller: Caller, *, priority: int) -> Computed:
@@ -165,10 +165,49 @@ class Pipeline:
         measures = self._telemetry.of(target.ref)
         deadline = self._deadline(caller.timeout, caller)
         with self._admission.of(target.ref):
-            parsed, _, tensors, deadline = await self._prepare(body, codec.parse, target, deadline, caller, measures)
-            outputs = await self._engines.infer(target.ref, tensors, deadline, priority)
-        predictions, probabilities = interpret(outputs, target.manifest, parsed.parameters)
+            asked = await self._take(body, codec.parse, target, deadline, caller, measures)
+            tensors = await self._prepare(asked, target, measures)
+            outputs = await self._engines.infer(target.ref, tensors, asked.deadline, priority)
+        predictions, probabilities = interpret(outputs, target.manifest, asked.parsed.parameters)
         return Computed(outputs, predictions, probabilities, [])
+
+    async def _try(self, trial: Trial, champion: Target, asked: Asked, caller: Caller, measured: "_Measured") -> Made:
+        """Answer by whom the trial says; what the challenger fails of, the champion answers."""
+        key = asked.parsed.parameters.key or caller.key
+        challenger, propensity = self._trials.choose(trial, champion, asked.rows, key)
+        measures = measured.measures
+        if challenger is not champion:
+            measured.measures = self._telemetry.of(challenger.ref)
+            try:
+                with self._admission.of(challenger.ref):
+                    return await self._make(challenger, propensity, self._half_of(asked), measured.measures)
+            except ServoloopError as error:
+                self._trials.fell_back(trial.rollout, error.kind)
+            except Exception:  # whatever it is, it is no concern of who asks
+                log.exception("a challenger crashed", extra={"ref": str(challenger.ref)})
+                self._trials.fell_back(trial.rollout, "unexpected_error")
+            # It was certain to answer what the challenger can't.
+            propensity, measured.measures = 1.0, measures
+        return await self._make(champion, propensity, asked, measures)
+
+    def _half_of(self, asked: Asked) -> Asked:
+        """With half the time that is left: the other half is the champion's, should the challenger be too slow."""
+        now = self._clock()
+        return asked._replace(deadline=Deadline.after(asked.deadline.remaining(now) / 2, now=now))
+
+    async def _make(self, target: Target, propensity: float, asked: Asked, measures: VersionMeasures) -> Made:
+        """The answer of one version. Raises PredictionFailed where it failed on every row."""
+        parsed = asked.parsed
+        tensors = await self._prepare(asked, target, measures)
+        outputs = await self._engines.infer(target.ref, tensors, asked.deadline, parsed.parameters.priority)
+        _account(target.ref, outputs, measures)
+        began = self._clock()
+        predictions, probabilities = interpret(outputs, target.manifest, parsed.parameters)
+        computed = Computed(outputs, predictions, probabilities, [str(uuid7()) for _ in predictions])
+        answer = parsed.encode(target, computed)
+        encoded = self._clock()
+        measures.encode.observe(encoded - began)
+        return Made(target, propensity, computed, answer, encoded)
 
     async def _read(self, incoming: Incoming, deadline: Deadline) -> bytes:
         try:
@@ -177,10 +216,10 @@ class Pipeline:
         except TimeoutError:
             raise BodyTooSlow from None
 
-    async def _prepare(
+    async def _take(
         self, body: Body, parse: Parse, target: Target, deadline: Deadline, caller: Caller, measures: VersionMeasures
-    ) -> Prepared:
-        """Parse, decode and preprocess: here what takes little, in a thread what may take long."""
+    ) -> Asked:
+        """Parse and decode: here what takes little, in a thread what may take long."""
         ref, in_thread = target.ref, self._offloader.run
         is_small = len(body.data) <= _inline_bytes(target)
         began = self._clock()
@@ -197,16 +236,22 @@ class Pipeline:
             rows = parsed.rows(Allowance(functools.partial(self._check, ref, "decoding", deadline)))
         else:
             rows = await in_thread(lambda check: parsed.rows(Allowance(check)), ref, "decoding", deadline)
-        decoded = self._clock()
-        measures.parse.observe(decoded - began)
+        measures.parse.observe(self._clock() - began)
+        return Asked(parsed, rows, deadline, is_small)
+
+    async def _prepare(self, asked: Asked, target: Target, measures: VersionMeasures) -> Tensors:
+        """The rows as a version's network takes them: made here or in a thread, as above."""
+        rows = asked.rows
         if isinstance(rows, Tensors):
-            return Prepared(parsed, rows, rows, deadline)
-        if is_small:
-            tensors = _preprocess(rows, target)
+            return rows
+        began = self._clock()
+        if asked.is_small:
+            tensors = preprocess(rows, target)
         else:
-            tensors = await in_thread(lambda _: _preprocess(rows, target), ref, "preprocessing", deadline)
-        measures.preprocess.observe(self._clock() - decoded)
-        return Prepared(parsed, rows, tensors, deadline)
+            work = functools.partial(preprocess, rows, target)
+            tensors = await self._offloader.run(lambda _: work(), target.ref, "preprocessing", asked.deadline)
+        measures.preprocess.observe(self._clock() - began)
+        return tensors
 
     def _check(self, ref: Ref, where: str, deadline: Deadline) -> None:
         """Of work that is done here: raises DeadlineExceeded once its time is up."""
@@ -222,12 +267,14 @@ class Pipeline:
 class _Measured:
     """Counts a request under what became of it. A class: context managers made of generators take longer."""
 
-    __slots__ = ("_caller", "_clock", "_measures")
+    __slots__ = ("_caller", "_clock", "measures")
 
     def __init__(self, measures: VersionMeasures, clock: Callable[[], float], caller: Caller) -> None:
-        self._measures, self._clock, self._caller = measures, clock, caller
+        # The measures are those of the version that answers: while a challenger is on trial, that is known later.
+        self.measures, self._clock, self._caller = measures, clock, caller
 
-    def __enter__(self) -> None: ...
+    def __enter__(self) -> "_Measured":
+        return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         match error:
@@ -239,15 +286,8 @@ class _Measured:
                 outcome = "cancelled"
             case _:
                 outcome = "unexpected_error"
-        self._measures.requests(outcome).add()
-        self._measures.duration.observe(self._clock() - self._caller.arrived)
-
-
-def _preprocess(rows: RawRows, target: Target) -> Tensors:
-    try:
-        return target.preprocess(rows)
-    except ValueError as error:
-        raise UnprocessableInput(f"preprocessing refused it: {error}", field="instances") from error
+        self.measures.requests(outcome).add()
+        self.measures.duration.observe(self._clock() - self._caller.arrived)
 
 
 def _account(ref: Ref, outputs: Outputs, measures: VersionMeasures) -> None:

@@ -2,7 +2,7 @@
 
 import base64
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from service.domain import Caller, PredictParameters
 from service.serving.answer import Computed
@@ -21,8 +21,15 @@ def records_of(
     parameters: PredictParameters,
     caller: Caller,
     latency: float,
+    *,
+    propensity: float = 1.0,
+    beside: Sequence[str] | None = None,
 ) -> Iterator[Record]:
-    """A record for each prediction; `latency` in seconds, from the request's arrival to its answer."""
+    """A record for each prediction; `latency` in seconds, from the request's arrival to its answer.
+
+    `propensity` is the probability with which routing chose this version; `beside` are the ids of the predictions that
+    were returned, where these were not.
+    """
     digest = target.manifest.digest
     key = parameters.key or caller.key
     predictions = computed.predictions
@@ -41,6 +48,9 @@ def records_of(
             external_id=external_ids[index],
             key=key,
             tags=parameters.tags,
+            role="answered" if beside is None else "shadow",
+            paired_with=None if beside is None else beside[index],
+            propensity=propensity,
             scores=None if scores is None else scores[index],
         )
 

@@ -3,12 +3,13 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from models.checkpoint_files import CheckpointFiles
 from models.manifest import Manifest
 from models.prepared import prepared_input
 from models.preprocess import Preprocessor
-from service.domain import Address, Ref
+from service.domain import Address, Ref, Rollout
 from service.errors import NotReady
 from service.registry.catalog import Catalog, Version
 from service.serving.interface import Interface, interface_of
@@ -28,6 +29,13 @@ class Target:
     interface: Interface
 
 
+class Trial(NamedTuple):
+    """A challenger that some of its model's requests are for; no `target` where this process can't serve it."""
+
+    rollout: Rollout
+    target: Target | None
+
+
 class Router:
     """Chooses among the versions of a catalog; each one's tokenizer and tables are read once, when it is new.
 
@@ -40,6 +48,8 @@ class Router:
         self._targets = _prepared(catalog, {})
         self._chosen_from = catalog
         self._chosen: dict[Address, Target] = {}
+        self._rollouts: Mapping[str, Rollout] = {}
+        self._trials: dict[Address, Trial] = {}
 
     def prepare(self, catalog: Catalog) -> dict[Ref, Target]:
         """What `use` needs beside a catalog. Takes its time, and may be called in any thread."""
@@ -49,14 +59,16 @@ class Router:
         """Route what comes from now on among these versions; what is under way keeps its own."""
         self._targets = targets
         self.catalog = catalog.with_aliases(self._followable(catalog))
+        self._trials = self._trials_now()
 
     def use_state(self, state: State) -> None:
-        """Route what comes from now on by the store's aliases; what is under way keeps its version.
+        """Route what comes from now on by the store's aliases and rollouts; what is under way keeps its version.
 
         An alias moves here once its version is here: it may be so new that this process has not read it yet.
         """
-        self._aliases = state.aliases
+        self._aliases, self._rollouts = state.aliases, state.rollouts
         self.catalog = self.catalog.with_aliases(self._followable(self.catalog))
+        self._trials = self._trials_now()
 
     def _followable(self, catalog: Catalog) -> Aliases:
         names = [*catalog.models, *(ref.model for ref in catalog.withheld)]
@@ -71,8 +83,23 @@ class Router:
                 aliases[alias] = old
         return aliases
 
+    def _trials_now(self) -> dict[Address, Trial]:
+        """By the only addresses that they concern: who names a version or an alias gets that."""
+        return {
+            Address(model): Trial(rollout, self._targets.get(rollout.ref))
+            for model, rollout in self._rollouts.items()
+            if rollout.in_effect > 0
+        }
+
+    def trial(self, address: Address) -> Trial | None:
+        """What may answer or compute in place of what `choose` gives; mostly None."""
+        return self._trials.get(address) if self._trials else None
+
     def choose(self, address: Address) -> Target:
-        """Raises UnknownModel, UnknownVersion, UnknownAlias or NotReady."""
+        """The version that an address names: without a version or an alias, the champion.
+
+        Raises UnknownModel, UnknownVersion, UnknownAlias or NotReady.
+        """
         if self._chosen_from is not self.catalog:
             self._chosen_from, self._chosen = self.catalog, {}
         target = self._chosen.get(address)

@@ -10,7 +10,7 @@ from models.preprocess import Tensors
 from service.domain import Deadline, Ref, priority_level
 from service.errors import DeadlineExceeded
 from service.registry.fleet import Fleet, VersionState, View
-from service.serving.pipeline import Engines
+from service.serving.computing import Engines
 from service.serving.result_cache import Loaded, Question, ResultCache
 from service.telemetry.instruments import HttpTelemetry
 from service.wire.inference import Outputs

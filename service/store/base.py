@@ -10,9 +10,10 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 from uuid_utils import UUID
 
-from service.domain import CHAMPION, Loading, Precision, Ref, Wish
+from service.domain import CHAMPION, Loading, Precision, Ref, Rollout, Wish
 from service.store.feedback import FeedbackEvent, FeedbackFilters, FeedbackPage, ModelContract, Outcome
 from service.store.jobs import Jobs
+from service.store.rollouts import RolloutControl, RolloutReader
 
 Aliases = dict[str, dict[str, int]]
 """Model -> alias -> version."""
@@ -30,10 +31,11 @@ Role = Literal["answered", "shadow"]
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """All aliases and wishes as they were at one revision.
+    """All aliases, wishes and rollouts as they were at one revision.
 
     `wishes` has the versions of which something else than the default is wanted. `deleted` versions are served no
-    more, and their numbers are not used again; `to_remove` are those of them whose files may still be there.
+    more, and their numbers are not used again; `to_remove` are those of them whose files may still be there. `rollouts`
+    has the models of which a version is on trial.
     """
 
     revision: int
@@ -41,6 +43,7 @@ class State:
     wishes: Mapping[Ref, Wish] = field(default_factory=dict)
     deleted: frozenset[Ref] = frozenset()
     to_remove: frozenset[Ref] = frozenset()
+    rollouts: Mapping[str, Rollout] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +224,7 @@ class StoredReport(NamedTuple):
     report: Mapping[str, Any]
 
 
-class ControlReader(Protocol):
+class ControlReader(RolloutReader, Protocol):
     """Each verb raises StoreUnavailable while the store can't be read."""
 
     def revision(self) -> int: ...
@@ -239,7 +242,7 @@ class ControlReader(Protocol):
         ...
 
 
-class Control(ControlReader, Protocol):
+class Control(ControlReader, RolloutControl, Protocol):
     """Each change is one transaction that also raises the revision; what changes nothing raises nothing."""
 
     def move_alias(
@@ -248,7 +251,8 @@ class Control(ControlReader, Protocol):
         """Let an alias name another version, with a row of history.
 
         Where it names that version already, the move that brought it there is returned. Raises UnknownModel,
-        UnknownVersion, AliasMoved where it does not name the `expected` version, or VersionUnloaded.
+        UnknownVersion, AliasMoved where it does not name the `expected` version, VersionUnloaded, or RolloutUnderWay
+        where a trial holds the champion and the challenger.
         """
         ...
 

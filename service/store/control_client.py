@@ -6,11 +6,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from service.domain import Ref, Wish
+from service.domain import Ref, Rollout, Stage, Wish
 from service.errors import StoreUnavailable
 from service.store.base import NO_CONTRACTS, Aliases, AliasMove, Contracts, Found, Gone, StoredReport, Tag, WishChange
 from service.store.jobs import Ending, Job, JobKind, JobNote, NewJob, Progress, Renewal, job_of
-from service.store.messages import Facts, crown_facts, error_of, move_of, wish_facts, wish_of
+from service.store.messages import Facts, crown_facts, decision_of, error_of, move_of, rollout_of, wish_facts, wish_of
+from service.store.rollouts import NO_POLICY, Decision, RolloutChange
 from service.wire.frames import Frame, Kind
 from service.wire.link import Link
 
@@ -22,7 +23,7 @@ class ControlClient:
     """Opens a connection for each change: they are rare. `timeout` in seconds.
 
     Every change raises StoreUnavailable where the recorder does not answer. Unless it could not be asked at all,
-    whether the change was made is then unknown; asking again is safe.
+    whether the change was made is then unknown; asking again is safe, where a verb says nothing else.
     """
 
     path: Path
@@ -55,6 +56,50 @@ class ControlClient:
         """As `Control.crown_new_models`."""
         aliases: Aliases = (await self._ask(crown_facts(found, contracts)))["aliases"]
         return aliases
+
+    async def begin_rollout(
+        self,
+        model: str,
+        version: int,
+        *,
+        stage: Stage,
+        share: float,
+        paused: bool = False,
+        policy: Mapping[str, Any] = NO_POLICY,
+        actor: str,
+        reason: str,
+    ) -> Rollout:
+        """As `RolloutControl.begin_rollout`."""
+        facts = {"model": model, "version": version, "stage": stage, "share": share, "paused": paused}
+        by = {"policy": dict(policy), "actor": actor, "reason": reason}
+        return rollout_of(await self._ask({"verb": "begin_rollout", **facts, **by}))
+
+    async def change_rollout(
+        self,
+        model: str,
+        change: RolloutChange,
+        *,
+        expected_version: int | None = None,
+        expected_stage: Stage | None = None,
+        actor: str,
+        reason: str,
+    ) -> Rollout:
+        """As `RolloutControl.change_rollout`."""
+        facts = {"verb": "change_rollout", "model": model, "change": asdict(change)}
+        expected = {"expected_version": expected_version, "expected_stage": expected_stage}
+        return rollout_of(await self._ask({**facts, **expected, "actor": actor, "reason": reason}))
+
+    async def promote(
+        self, model: str, version: int, *, actor: str, reason: str, expected: int | None = None
+    ) -> Decision:
+        """As `RolloutControl.promote`; asked again, it is AlreadyChampion."""
+        facts = {"verb": "promote", "model": model, "version": version, "expected": expected}
+        return decision_of(await self._ask({**facts, "actor": actor, "reason": reason}))
+
+    async def roll_back(self, model: str, *, actor: str, reason: str, expected: int | None = None) -> Decision:
+        """As `RolloutControl.roll_back`; asked again without `expected`, it goes back one step further."""
+        facts = {"verb": "roll_back", "model": model, "expected": expected}
+        return decision_of(await self._ask({**facts, "actor": actor, "reason": reason}))
 
     async def erase(self, ids: Sequence[str]) -> Gone:
         """As `Erasure.erase`."""

@@ -8,11 +8,12 @@ NOTED     the same number, {"outcomes": [[an Outcome's fields in their order], .
           FAILED, with the error's facts
 CHANGE    {"verb": "move_alias" | "change_wish" | "delete_version" | "delete_model" | "note_removed" |
           "crown_new_models", ...}
+          or {"verb": "begin_rollout" | "change_rollout" | "promote" | "roll_back", "model", ...}
           or {"verb": "keep_report", "report": [a StoredReport's fields in their order]}
           or about jobs, as service.store.job_messages says
           or {"verb": "erase", "ids": [...]} | {"verb": "erase_tagged", "tag": [name, value], "model", "after", "limit"}
-CHANGED   {"move": ...}, {"wish": ...}, {"aliases": ...}, {"erased": [predictions, events], "after"?} or {}; or FAILED,
-          with the error's facts
+CHANGED   {"move": ...}, {"wish": ...}, {"aliases": ...}, {"rollout": ...}, {"decision": ...}, {"erased": [predictions,
+          events], "after"?} or {}; or FAILED, with the error's facts
 """
 
 from collections.abc import Mapping
@@ -22,12 +23,16 @@ from typing import Any
 import numpy as np
 import orjson
 
-from service.domain import Loading, Precision, Ref, Wish
+from service.domain import Loading, Precision, Ref, Rollout, Stage, Wish
 from service.errors import (
     AliasMoved,
+    AlreadyChampion,
     BrokenContract,
     JobUnderWay,
+    NoRollout,
+    NothingToRollBack,
     NotSupported,
+    RolloutUnderWay,
     ServoloopError,
     StoreUnavailable,
     UnknownJob,
@@ -40,6 +45,7 @@ from service.store.base import AliasMove, Contracts, Found, Input, StoredReport,
 from service.store.feedback import ModelContract
 from service.store.job_messages import apply_to_jobs
 from service.store.record_queue import Group
+from service.store.rollouts import Decision, RolloutChange
 from service.wire.frames import Frame, Kind
 
 Facts = Mapping[str, Any]
@@ -106,6 +112,16 @@ def apply(stores: Stores, facts: Facts) -> dict[str, Any]:
             found = {model: {int(text): digest for text, digest in numbers.items()} for model, numbers in table.items()}
             contracts = {model: ModelContract(task, tuple(labels)) for model, (task, labels) in shared.items()}
             return {"aliases": control.crown_new_models(found, contracts)}
+        case {"verb": "begin_rollout", "model": model, "version": version, "stage": stage, **more}:
+            return {"rollout": asdict(control.begin_rollout(model, version, stage=Stage(stage), **more))}
+        case {"verb": "change_rollout", "model": model, "change": change, "expected_stage": stage, **more}:
+            expected = None if stage is None else Stage(stage)
+            rollout = control.change_rollout(model, _rollout_change(change), expected_stage=expected, **more)
+            return {"rollout": asdict(rollout)}
+        case {"verb": "promote", "model": model, "version": version, **more}:
+            return {"decision": asdict(control.promote(model, version, **more))}
+        case {"verb": "roll_back", "model": model, **more}:
+            return {"decision": asdict(control.roll_back(model, **more))}
         case {"verb": "keep_report", "report": fields}:
             stores.reports.keep(StoredReport._make(fields))
             return {}
@@ -127,6 +143,22 @@ def wish_of(facts: Facts) -> Wish:
     """The wish in a CHANGED."""
     wish = facts["wish"]
     return Wish(**{**wish, "loading": Loading(wish["loading"]), "precision": Precision(wish["precision"])})
+
+
+def rollout_of(facts: Facts) -> Rollout:
+    """The rollout in a CHANGED."""
+    rollout = facts["rollout"]
+    return Rollout(**{**rollout, "stage": Stage(rollout["stage"])})
+
+
+def decision_of(facts: Facts) -> Decision:
+    """The decision in a CHANGED."""
+    return Decision(**facts["decision"])
+
+
+def _rollout_change(facts: Facts) -> RolloutChange:
+    stage = facts["stage"]
+    return RolloutChange(**{**facts, "stage": None if stage is None else Stage(stage)})
 
 
 def _wish_change(facts: Facts) -> WishChange:
@@ -155,12 +187,14 @@ def error_facts(error: ServoloopError) -> dict[str, Any]:
             return {"error": error.kind, "ref": str(error.ref), "aliases": error.aliases}
         case NotSupported():
             return {"error": error.kind, "what": error.what, "instead": error.instead}
-        case VersionUnloaded():
+        case VersionUnloaded() | RolloutUnderWay() | AlreadyChampion():
             return {"error": error.kind, "ref": str(error.ref)}
         case JobUnderWay():
             return {"error": error.kind, "model": error.model, "work": error.work, "job": error.job_id}
         case UnknownJob():
             return {"error": error.kind, "job": error.job_id}
+        case NoRollout() | NothingToRollBack():
+            return {"error": error.kind, "model": error.model}
         case StoreUnavailable():
             return {"error": error.kind, "reason": error.reason}
         case _:
@@ -186,6 +220,14 @@ def error_of(facts: Facts, who: str = "the process that was asked") -> Servoloop
             return JobUnderWay(model, work, job_id)
         case {"error": UnknownJob.kind, "job": job_id}:
             return UnknownJob(job_id)
+        case {"error": RolloutUnderWay.kind, "ref": name}:
+            return RolloutUnderWay(Ref.parse(name))
+        case {"error": AlreadyChampion.kind, "ref": name}:
+            return AlreadyChampion(Ref.parse(name))
+        case {"error": NoRollout.kind, "model": model}:
+            return NoRollout(model)
+        case {"error": NothingToRollBack.kind, "model": model}:
+            return NothingToRollBack(model)
         case {"error": StoreUnavailable.kind, "reason": reason}:
             return StoreUnavailable(reason)
         case _:

@@ -145,6 +145,39 @@ job_events = Table(
     Column("details", _Value, nullable=False),
 )
 
+# At most one of a model. `policy` is for who decides; the store keeps it as it is.
+rollouts = Table(
+    "rollouts",
+    CONTROL,
+    Column("model", String(64), primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("stage", String(16), nullable=False),
+    Column("share", Float, nullable=False),
+    Column("paused", Boolean, nullable=False),
+    Column("policy", _JSON, nullable=False),
+    Column("salt", String(64), nullable=False),
+    Column("began", BigInteger, nullable=False),
+    Column("stage_began", BigInteger, nullable=False),
+    Column("actor", String(256), nullable=False),
+    Column("reason", Text, nullable=False),
+)
+
+# Only ever added to.
+decisions = Table(
+    "decisions",
+    CONTROL,
+    Column("id", Integer, primary_key=True),
+    Column("model", String(64), nullable=False),
+    Column("time", BigInteger, nullable=False),
+    Column("actor", String(256), nullable=False),
+    Column("kind", String(32), nullable=False),
+    Column("before", _JSON, nullable=False),
+    Column("after", _JSON, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Index("decisions_by_model", "model", "id"),
+)
+
 predictions = Table(
     "predictions",
     PREDICTIONS,

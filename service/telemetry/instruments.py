@@ -6,13 +6,13 @@ in its slot's files, so nothing is counted twice and nothing is left behind.
 """
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from copy import copy
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, multiprocess, values
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
-from service.domain import Ref
+from service.domain import Ref, Rollout
 from service.telemetry.tally import Counts, TalliedHistogram, Tally
 
 MULTIPROCESS_DIR = "PROMETHEUS_MULTIPROC_DIR"
@@ -75,6 +75,7 @@ class HttpTelemetry:
         self.registry = registry
         self.tally = Tally(registry)
         self._versions: dict[Ref, VersionMeasures] = {}
+        self._shown_rollouts: set[tuple[str, int, str]] = set()
         self.requests = Counter(
             "servoloop_requests",
             "Prediction requests answered, by outcome: ok, or the error's kind.",
@@ -105,6 +106,27 @@ class HttpTelemetry:
             ["model", "version", "how"],
             registry=registry,
         )
+        self.fallbacks = Counter(
+            "servoloop_canary_fallbacks",
+            "Requests that were for a challenger and went to the champion: not_here, not_ready, prepared, or the "
+            "error's kind.",
+            ["model", "version", "reason"],
+            registry=registry,
+        )
+        self.mirrored = Counter(
+            "servoloop_mirrored_requests",
+            "Requests that a shadow was to compute, by outcome: ok, not_here, not_ready, prepared, left_out where too "
+            "many were under way, or the error's kind.",
+            ["model", "version", "outcome"],
+            registry=registry,
+        )
+        self.rollout_share = Gauge(
+            "servoloop_rollout_share",
+            "The share of a model's requests that a version on trial is wanted to answer or to compute.",
+            ["model", "version", "stage"],
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
         self.log_dropped = Counter(
             "servoloop_log_dropped_records",
             "Predictions answered but not logged: queue_full, unencodable, refused, undelivered.",
@@ -131,6 +153,15 @@ class HttpTelemetry:
 
         # What isn't even an item never comes to the recorder, which counts the others.
         self.refused_feedback = _feedback_events(registry).labels("rejected")
+
+    def show_rollouts(self, rollouts: Iterable[Rollout]) -> None:
+        """What is on trial from now on, and nothing else: series can't be taken back, so they are 0."""
+        shown = {(one.model, one.version, one.stage.value): one.in_effect for one in rollouts}
+        for labels in self._shown_rollouts - shown.keys():
+            self.rollout_share.labels(*labels).set(0.0)
+        for labels, share in shown.items():
+            self.rollout_share.labels(*labels).set(share)
+        self._shown_rollouts |= shown.keys()
 
     def of(self, ref: Ref) -> "VersionMeasures":
         """What is measured of a version's every request."""

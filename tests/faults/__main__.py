@@ -16,7 +16,7 @@ from rich.table import Table
 
 from tests import checkpoints
 from tests.end_to_end.service import Homes, Service, until
-from tests.faults import disconnects, drains, hostile, kills, optimised, overload, versions
+from tests.faults import disconnects, drains, hostile, kills, optimised, overload, rollouts, versions
 from tests.faults.report import Report
 
 Done = Callable[[], None]
@@ -34,6 +34,7 @@ class Scale:
     drains: int
     overload_seconds: float
     swaps: int
+    rollouts: int
     crowding: int
 
 
@@ -46,6 +47,7 @@ FULL = Scale(
     drains=50,
     overload_seconds=20,
     swaps=200,
+    rollouts=200,
     crowding=2000,
 )
 QUICK = Scale(
@@ -57,6 +59,7 @@ QUICK = Scale(
     drains=3,
     overload_seconds=4,
     swaps=30,
+    rollouts=30,
     crowding=300,
 )
 
@@ -90,6 +93,7 @@ def faults(homes: Homes, scale: Scale) -> list[Fault]:
         Fault("drains", scale.drains, lambda done: drains.drain_often(homes, scale.drains, done)),
         Fault("overload", 1, lambda _: overload.overload(homes(), clients=100, seconds=scale.overload_seconds)),
         Fault("swaps", scale.swaps, lambda done: versions.swap_often(homes(), scale.swaps, done)),
+        Fault("rollouts", scale.rollouts, lambda done: rollouts.roll_out_often(homes(), scale.rollouts, done)),
         Fault("crowd", scale.crowding, lambda done: versions.crowd(homes(), scale.crowding, done)),
         Fault("checkpoints", 1, lambda _: refuse_hostile(homes)),
     ]

@@ -96,14 +96,14 @@ async def swap(service: Service, swaps: int, clients: int, done: Callable[[], No
                 answer = await operator.request(method, path, json=body)
                 if answer.status_code != 200:
                     answers.failed.append(answer.text)
-            answers.seen_ms.append(await _seen_everywhere(probes, asking, version, answers))
+            answers.seen_ms.append(await seen_everywhere(probes, asking, version, answers))
             done()
         swapping = False
         await asyncio.gather(*asked)
     return answers
 
 
-async def _seen_everywhere(probes: list[Connection], asking: bytes, version: str, answers: Answers) -> float:
+async def seen_everywhere(probes: list[Connection], asking: bytes, version: str, answers: Answers) -> float:
     """Milliseconds until no process answers by the version before."""
     moved = time.monotonic()
 
@@ -122,7 +122,7 @@ async def swap_often(home: Path, swaps: int, done: Callable[[], None]) -> Report
     """`swaps` changes of the champion under load."""
     with start(home) as service:
         await asyncio.to_thread(service.wait_ready)
-        await asyncio.to_thread(_both_loaded, service)
+        await asyncio.to_thread(load_both, service)
         expected = await asyncio.to_thread(expected_of, service)
         answers = await swap(service, swaps, clients=8, done=done)
         mixed = answers.mixed(expected)
@@ -145,7 +145,8 @@ async def swap_often(home: Path, swaps: int, done: Callable[[], None]) -> Report
     )
 
 
-def _both_loaded(service: Service) -> None:
+def load_both(service: Service) -> None:
+    """Have both versions answer."""
     for version in VERSIONS:
         service.client.post(f"/v1/models/{MODEL}/versions/{version}/load").raise_for_status()
 

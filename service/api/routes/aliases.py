@@ -7,22 +7,21 @@ from fastapi import APIRouter, Query, Request
 
 from models.manifest import is_name
 from service.api.bodies import RESPONSES, read_as, shows_body, small_body
-from service.api.deps import Services, UseServices
+from service.api.deps import UseServices
 from service.api.exchange import Exchange
-from service.api.schemas import AliasChange, AliasHistory, AliasMoved, says_problem
-from service.api.standing import is_loaded, standing_of, until, why_unready
-from service.domain import Address, Ref, Wish
-from service.errors import NotReady, UnprocessableInput, VersionUnloaded
-from service.registry.fleet import VersionState
+from service.api.rollout_schemas import AliasHistory, DecisionInfo
+from service.api.schemas import AliasChange, AliasMoved, says_problem
+from service.api.standing import load_first
+from service.domain import Address
+from service.errors import UnprocessableInput
 from service.store.base import AliasMove
 
 router = APIRouter(tags=["models"])
 
-_PATIENCE_SECONDS = 30.0
 _SAYS: dict[int | str, dict[str, Any]] = {
     **RESPONSES,
     404: says_problem("There is no such model or version"),
-    409: says_problem("The alias does not name the version that was expected, or that version is unloaded"),
+    409: says_problem("The alias does not name what was expected, a trial holds it, or the version is unloaded"),
     503: says_problem("The version is not loaded, or the store does not answer"),
 }
 
@@ -41,7 +40,7 @@ async def move_alias(model: str, alias: str, request: Request, services: UseServ
         if not is_name(alias):
             expected = "1 to 64 characters of a-z, 0-9, dot, dash and underscore, the first a letter or digit"
             raise UnprocessableInput("this is no name", field="alias", expected=expected)
-        await _load_first(services, ref, caller.timeout or _PATIENCE_SECONDS)
+        await load_first(services, ref, caller.timeout)
         move = await services.changes.move_alias(
             model,
             alias,
@@ -54,16 +53,6 @@ async def move_alias(model: str, alias: str, request: Request, services: UseServ
     return _shown(move)
 
 
-async def _load_first(services: Services, ref: Ref, patience: float) -> None:
-    """Have the version answer before an alias names it. Raises VersionUnloaded or NotReady."""
-    if services.engines.is_ready(ref):
-        return
-    if standing_of(services, ref).state is VersionState.UNLOADED:
-        raise VersionUnloaded(ref)
-    if not await until(services, lambda: is_loaded(services, ref, Wish()), patience, want=ref):
-        raise NotReady(ref, why_unready(services, ref) or "it is being loaded")
-
-
 @router.get(
     "/v1/models/{model}/history",
     responses={
@@ -73,10 +62,12 @@ async def _load_first(services: Services, ref: Ref, patience: float) -> None:
     },
 )
 async def history(model: str, services: UseServices, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> AliasHistory:
-    """How the model's aliases were moved, the newest first."""
+    """How the model's aliases were moved, and what was decided of versions on trial; each the newest first."""
     name = services.catalog().model(model).name
     moves = await asyncio.to_thread(services.control.history, name, limit=limit)
-    return AliasHistory(model=name, history=[_shown(move) for move in moves])
+    decisions = await asyncio.to_thread(services.control.decisions, name, limit=limit)
+    shown = [DecisionInfo.of(decision) for decision in decisions]
+    return AliasHistory(model=name, history=[_shown(move) for move in moves], decisions=shown)
 
 
 def _shown(move: AliasMove) -> AliasMoved:

@@ -51,7 +51,7 @@ _SAYS: dict[str, Any] = {
 
 @router.post("/v2/models/{model}/infer", **_SAYS)
 async def infer(model: str) -> InferAnswer:
-    """Predict with the model's champion."""
+    """Predict with the model's champion, or with a version that is on trial."""
     raise NotImplementedError(_SHOWN)
 
 

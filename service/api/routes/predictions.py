@@ -52,7 +52,7 @@ _SAYS: dict[str, Any] = {
 
 @router.post("/v1/models/{model}/predict", **_SAYS)
 async def predict(model: str) -> PredictAnswer:
-    """Predict with the model's champion."""
+    """Predict with the model's champion, or with a version that is on trial."""
     raise NotImplementedError(_SHOWN)
 
 

@@ -40,9 +40,10 @@ def parsed(request: InferRequest, target: Target, max_rows: int, write: Write) -
             return prepared_rows(sent, interface.prepared_contract, max_rows, allowance)
         return raw_rows(sent, target.manifest.input, max_rows, allowance)
 
-    def encode(ref: Ref, computed: Computed) -> Encoded:
-        check_answered(ref, computed.outputs)
-        tensors = output_tensors(wanted, computed, target.manifest)
-        return write(ref, request, tensors, computed.prediction_ids)
+    # Every version of a model has the outputs of its task, by the same names.
+    def encode(answering: Target, computed: Computed) -> Encoded:
+        check_answered(answering.ref, computed.outputs)
+        tensors = output_tensors(wanted, computed, answering.manifest)
+        return write(answering.ref, request, tensors, computed.prediction_ids)
 
     return Parsed(request.parameters, rows, encode, hold_picture=spec.datatype == BYTES and spec.name == "image")

@@ -17,8 +17,10 @@ from service.learning.items import Listener
 from service.registry.catalog import Catalog
 from service.registry.scanner import scan
 from service.serving.capture import Capture, CapturePolicy, Sampler
+from service.serving.mirroring import Mirror
 from service.serving.pipeline import Limits, Pipeline
 from service.serving.router import Router
+from service.serving.trials import Trials
 from service.store.following import StateFollower
 from service.telemetry.instruments import HttpTelemetry
 from tests.checkpoints import write_one_of_each
@@ -86,7 +88,8 @@ def services(
 ) -> Services:
     telemetry = HttpTelemetry(CollectorRegistry())
     limits = Limits(MAX_ROWS, default_timeout=10, max_timeout=120)
-    pipeline = Pipeline(router, engine, store, Capture(Sampler(CapturePolicy())), telemetry, threads, limits)
+    trials = Trials(engine.is_ready, Mirror(engine, store, telemetry, threads), telemetry)
+    pipeline = Pipeline(router, engine, store, Capture(Sampler(CapturePolicy())), trials, telemetry, threads, limits)
     follower = StateFollower(store.control, router.use_state)
     return Services(
         pipeline,

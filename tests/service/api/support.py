@@ -19,7 +19,7 @@ from models.samples import sample_rows
 from service.api.draining import Draining, DrainPolicy
 from service.api.schemas import PredictAnswer
 from service.api.server import HttpServer
-from service.domain import Deadline, Execution, Loading, Precision, Ref, Wish
+from service.domain import Deadline, Execution, Loading, Precision, Ref, Rollout, Wish
 from service.errors import LoopUnavailable
 from service.learning.picture import Form
 from service.learning.questions import DriftQuestion, Question
@@ -27,6 +27,7 @@ from service.registry.catalog import Catalog
 from service.registry.fleet import Standing, VersionState
 from service.store.base import AliasMove, Gone, StoredReport, Tag, WishChange
 from service.store.jobs import Job, NewJob
+from service.store.rollouts import Decision
 from service.wire.inference import Outputs
 from service.wire.statistics import Statistics
 from tests.fakes import FakeFleet
@@ -96,6 +97,18 @@ class Supervised:
         self, model: str, alias: str, version: int, *, actor: str, reason: str, expected: int | None = None
     ) -> AliasMove:
         return await self.store.move_alias(model, alias, version, actor=actor, reason=reason, expected=expected)
+
+    async def begin_rollout(self, *facts: Any, **named: Any) -> Rollout:
+        return await self.store.begin_rollout(*facts, **named)
+
+    async def change_rollout(self, *facts: Any, **named: Any) -> Rollout:
+        return await self.store.change_rollout(*facts, **named)
+
+    async def promote(self, *facts: Any, **named: Any) -> Decision:
+        return await self.store.promote(*facts, **named)
+
+    async def roll_back(self, *facts: Any, **named: Any) -> Decision:
+        return await self.store.roll_back(*facts, **named)
 
     async def change_wish(self, ref: Ref, change: WishChange) -> Wish:
         wish = await self.store.change_wish(ref, change)

@@ -25,8 +25,10 @@ from service.registry.catalog import Broken, Catalog
 from service.registry.fleet import Standing, VersionState
 from service.registry.scanner import scan
 from service.serving.capture import Capture, CapturePolicy, Sampler
+from service.serving.mirroring import Mirror
 from service.serving.pipeline import Limits, Pipeline
 from service.serving.router import Router
+from service.serving.trials import Trials
 from service.store.following import StateFollower
 from service.telemetry.instruments import HttpTelemetry
 from tests.checkpoints import write_one_of_each
@@ -89,7 +91,9 @@ def running(catalog: Catalog, folder: Path) -> Iterator[str]:
     router = Router(catalog)
     with ThreadPoolExecutor(1) as threads, socket.create_server(("127.0.0.1", 0)) as listener:
         limits = Limits(8, default_timeout=10, max_timeout=120)
-        pipeline = Pipeline(router, engine, store, Capture(Sampler(CapturePolicy())), telemetry, threads, limits)
+        trials = Trials(engine.is_ready, Mirror(engine, store, telemetry, threads), telemetry)
+        capture = Capture(Sampler(CapturePolicy()))
+        pipeline = Pipeline(router, engine, store, capture, trials, telemetry, threads, limits)
         follower = StateFollower(store.control, router.use_state)
         fleet = FakeFleet()
         for ref in ready:

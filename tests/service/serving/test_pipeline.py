@@ -1,10 +1,8 @@
 import asyncio
 import base64
 import io
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import orjson
@@ -13,7 +11,7 @@ from PIL import Image
 from prometheus_client import CollectorRegistry
 
 from models.preprocess import Tensors
-from service.domain import ANONYMOUS, Address, Caller, Ref
+from service.domain import Ref
 from service.errors import (
     BodyTooLarge,
     BodyTooSlow,
@@ -24,85 +22,10 @@ from service.errors import (
     UnknownModel,
     UnprocessableInput,
 )
-from service.registry.scanner import scan
-from service.serving.capture import Capture, CapturePolicy, Sampler
-from service.serving.pipeline import Limits, Pipeline
-from service.serving.router import Router
-from service.telemetry.instruments import HttpTelemetry
 from service.wire.inference import Outputs
-from tests.fakes import FakeEngines, FakeLog, ManualClock, sample
+from tests.service.serving.journey import MAX_REQUESTS, RENT, Journey, Sent, Threads
 
-RENT, MOOD, CLOTHES = Ref("rent", 1), Ref("mood", 1), Ref("clothes", 1)
 FLATS = [[50, 2], [70, 3], [90, 4]]
-MAX_REQUESTS = 8
-
-
-class Sent:
-    """A request as the HTTP layer hands it in."""
-
-    def __init__(self, data: Any, content_type: str | None = "application/json", **query: str) -> None:
-        self._data = data if isinstance(data, bytes) else orjson.dumps(data)
-        self.content_type = content_type
-        self.query = list(query.items())
-        self.json_length: str | None = None
-        self.times_read = 0
-
-    def read_at_once(self) -> bytes | None:
-        return None
-
-    async def read(self) -> bytes:
-        self.times_read += 1
-        return self._data
-
-
-def ones(ref: Ref, tensors: Tensors) -> Outputs:
-    width = {"rent": 1, "mood": 1, "clothes": 10}[ref.model]
-    return Outputs(np.ones((len(tensors), width), np.float32), {}, queue_seconds=0.25, compute_seconds=0.5)
-
-
-class Journey:
-    """A pipeline with real parts around an engine that answers 1 to everything."""
-
-    def __init__(self, root: Path, registry: CollectorRegistry, threads: ThreadPoolExecutor) -> None:
-        self.registry = registry
-        self.clock = ManualClock(now=50.0)
-        self.engines = FakeEngines(ones)
-        aliases = {model: {"champion": 1} for model in ("clothes", "mood", "rent")}
-        router = Router(scan([root], aliases))
-        limits = Limits(max_rows=4, default_timeout=10.0, max_timeout=60.0, max_requests=MAX_REQUESTS)
-        self.log = FakeLog()
-        telemetry = HttpTelemetry(registry)
-        capture = Capture(Sampler(CapturePolicy(), self.clock))
-        self.pipeline = Pipeline(router, self.engines, self.log, capture, telemetry, threads, limits, self.clock)
-
-    async def predict(self, data: Any, model: str = "rent", *, header: float | None = None, **query: str) -> Any:
-        return await self.send(Sent(data, **query), model, header=header)
-
-    async def send(self, sent: Sent, model: str = "rent", *, header: float | None = None) -> Any:
-        caller = Caller("id", ANONYMOUS, arrived=self.clock(), timeout=header)
-        return orjson.loads((await self.pipeline.predict(Address(model), sent, caller)).body)
-
-    def measured(self, name: str, ref: Ref = RENT, **labels: str) -> float:
-        return sample(self.registry, name, {"model": ref.model, "version": str(ref.version), **labels})
-
-    def stage(self, stage: str, what: str = "count") -> float:
-        return sample(self.registry, f"servoloop_stage_duration_seconds_{what}", {"model": "rent", "stage": stage})
-
-
-class Threads(ThreadPoolExecutor):
-    """Counts what it was handed."""
-
-    num_handed_over = 0
-
-    def submit(self, *arguments: Any, **options: Any) -> Any:
-        self.num_handed_over += 1
-        return super().submit(*arguments, **options)
-
-
-@pytest.fixture
-def threads() -> Iterator[Threads]:
-    with Threads(1) as threads:
-        yield threads
 
 
 @pytest.fixture

@@ -202,6 +202,7 @@ def test_migrations_are_shipped() -> None:
         "control/c002_wishes_and_deletion.py",
         "control/c003_contracts.py",
         "control/c004_jobs.py",
+        "control/c005_rollouts.py",
         "predictions/p001_prediction_log.py",
         "predictions/p002_feedback.py",
         "predictions/p003_evaluation.py",
