@@ -61,7 +61,7 @@ class Table:
         for name, array in values.items():
             self._arrays[name][places] = array[last]
         self._arrays["there"][places] = True
-        if self._size > 2 * self._num_ordered + _FIRST_CAPACITY:
+        if self._size > self._num_ordered + self._num_ordered // 8 + _FIRST_CAPACITY:
             self.compact(np.ones(self._size, bool))
 
     def remove(self, keys: Array) -> None:
