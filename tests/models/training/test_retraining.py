@@ -198,6 +198,7 @@ def test_clothes_whose_pictures_are_inverted_are_learned_and_the_old_ones_kept(
     new = LabelledRows.of(rows, targets, [f"p{i}" for i in range(len(rows))], actors=actors)
     result = retrain(prepared(tmp_path / "job", FASHION, new))
     assert result.counts["quarantined"] == 0
+    assert result.counts["replayed_each_epoch"] == result.counts["trained"] > 200
     assert result.seconds_per_row is not None
     assert 0 < result.seconds_per_row.parent < 0.1
     with np.load(tmp_path / "job" / "judged.npz") as judged:
