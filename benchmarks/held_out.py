@@ -24,8 +24,9 @@ from benchmarks.ours import CHOOSING_SECONDS
 from models import metrics
 from models.checkpoint_files import CheckpointFiles
 from models.manifest import Manifest
+from models.raw_rows import take
 from models.training import loaders
-from models.training.data import Array, prepare, take
+from models.training.data import Array, prepare
 from models.training.recipes import parse_recipe
 from servoloop import Client, Prediction
 from tests.end_to_end.service import Homes, Service

@@ -3,7 +3,6 @@
 Weights are stored as float16 or float32 and always loaded as float32.
 """
 
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from safetensors.torch import save as save_safetensors
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from models import durable
 from models.architectures import Network, build
 from models.checkpoint_files import CheckpointFiles
 from models.manifest import MANIFEST, WEIGHTS, Architecture, BrokenCheckpoint, FileEntry, Manifest
@@ -143,7 +143,7 @@ def write(
     draft = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
     try:
         for name, data in {**contents, MANIFEST: manifest.to_json()}.items():
-            _write_durably(draft / name, data)
+            durable.write(draft / name, data)
         draft.chmod(0o755)  # mkdtemp lets only its owner in
         draft.rename(directory)
     except BaseException:
@@ -178,10 +178,3 @@ def _check_numbers(state: Mapping[str, Tensor]) -> None:
             raise BrokenCheckpoint(f"{WEIGHTS}: {name} is stored as {str(tensor.dtype)[6:]}, expected {expected}")
         if not bool(torch.isfinite(tensor).all()):
             raise BrokenCheckpoint(f"{WEIGHTS} holds NaN or infinite numbers in {name}")
-
-
-def _write_durably(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())

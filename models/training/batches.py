@@ -5,15 +5,15 @@ Shapes: B rows, T steps of the longest row of a batch.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from models.preprocess import Preprocessor, RawRows, Tensors
+from models.raw_rows import take
 from models.training.augment import ImageAugmentation, drop_tokens
-from models.training.data import take
 from models.training.preparation import UNKNOWN_ID
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -24,16 +24,35 @@ WINDOW_BATCHES = 50
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What a network reads, x (B, *shape) or padded (B, T, ...) with lengths (B,), and the targets (B,)."""
+    """What a network reads, x (B, *shape) or padded (B, T, ...) with lengths (B,), and the targets (B,).
+
+    `weights` (B,) float32 say how much each row counts; None: all the same.
+    """
 
     x: Tensor
     lengths: Tensor | None
     targets: Tensor
+    weights: Tensor | None = None
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on `device`."""
         lengths = None if self.lengths is None else self.lengths.to(device)
-        return Batch(self.x.to(device), lengths, self.targets.to(device))
+        weights = None if self.weights is None else self.weights.to(device)
+        return Batch(self.x.to(device), lengths, self.targets.to(device), weights)
+
+
+class TrainingRows(Protocol):
+    """What a training learns from. `len` is the number of rows of an epoch."""
+
+    def __len__(self) -> int: ...
+
+    def order(self, batch_size: int, rng: np.random.Generator) -> list[Array]:
+        """Draw an epoch: the indices of each batch's rows."""
+        ...
+
+    def batch(self, indices: Array, rng: np.random.Generator) -> Batch:
+        """Return these rows, with the random changes of training."""
+        ...
 
 
 class Rows:
@@ -49,8 +68,10 @@ class Rows:
         preprocess: Preprocessor,
         augmentation: ImageAugmentation | None = None,
         token_dropout: float = 0.0,
+        weights: Array | None = None,
     ) -> None:
         self._targets = targets
+        self._weights = None if weights is None else weights.astype(np.float32)
         self._preprocess = preprocess
         self._augmentation = augmentation
         self._token_dropout = token_dropout
@@ -61,28 +82,34 @@ class Rows:
     def __len__(self) -> int:
         return len(self._targets)
 
-    def epoch(self, batch_size: int, rng: np.random.Generator) -> Iterator[Batch]:
-        """Yield every row once, in random order and with random changes."""
-        for indices in shuffled_batches(self._lengths(), len(self), batch_size, rng):
-            yield self._batch(indices, rng)
+    @property
+    def lengths(self) -> Array | None:
+        """Of the prepared rows (n,), where they are sequences."""
+        return None if self._prepared is None else self._prepared.lengths
+
+    def order(self, batch_size: int, rng: np.random.Generator) -> list[Array]:
+        """Draw an epoch in which every row comes once: the indices of each batch."""
+        return list(shuffled_batches(self.lengths, len(self), batch_size, rng))
+
+    def batch(self, indices: Array, rng: np.random.Generator) -> Batch:
+        """Return these rows, with random changes."""
+        return self._batch(indices, rng)
 
     def in_order_of_length(self, batch_size: int) -> Iterator[tuple[Array, Batch]]:
         """Yield every row once, unchanged, with its indices; rows of like length together."""
-        lengths = self._lengths()
+        lengths = self.lengths
         order = np.arange(len(self)) if lengths is None else np.argsort(lengths, kind="stable")
         for start in range(0, len(order), batch_size):
             indices = order[start : start + batch_size]
             yield indices, self._batch(indices, None)
-
-    def _lengths(self) -> Array | None:
-        return None if self._prepared is None else self._prepared.lengths
 
     def _batch(self, indices: Array, rng: np.random.Generator | None) -> Batch:
         tensors = self._tensors(indices, rng)
         if rng is not None and self._token_dropout:
             tensors = Tensors(drop_tokens(tensors.values, self._token_dropout, UNKNOWN_ID, rng), tensors.lengths)
         x, lengths = pad(tensors)
-        return Batch(x, lengths, torch.from_numpy(self._targets[indices]))
+        weights = None if self._weights is None else torch.from_numpy(self._weights[indices])
+        return Batch(x, lengths, torch.from_numpy(self._targets[indices]), weights)
 
     def _tensors(self, indices: Array, rng: np.random.Generator | None) -> Tensors:
         if self._prepared is None:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from models.inputs import ColumnsInput, ImageInput, InputContract, TensorInput
 from models.preprocess import RawRows
+from models.raw_rows import take
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -99,13 +100,6 @@ class Dataset:
             "cleaning": self.cleaning.to_dict(),
             "split": self.split.to_dict(),
         }
-
-
-def take(rows: RawRows, indices: Array) -> RawRows:
-    """Return the rows at `indices`."""
-    if isinstance(rows, np.ndarray):
-        return rows[indices]
-    return [rows[i] for i in indices]
 
 
 def prepare(raw: RawData, contract: InputContract, config: DataConfig) -> Dataset:

@@ -3,8 +3,8 @@
 Shapes: B rows, C classes. Logits are (B, C), or (B, 1) for binary tasks and regression.
 """
 
-from collections.abc import Callable, Iterable
-from typing import Annotated, Any, Literal
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -15,8 +15,16 @@ from torch.nn import functional
 from models.manifest import Task
 
 Array = np.ndarray[Any, np.dtype[Any]]
-Loss = Callable[[Tensor, Tensor], Tensor]
+_Reduction = Literal["mean", "none"]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Loss(Protocol):
+    """The mean loss of a batch."""
+
+    def __call__(self, logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Return a scalar. `weights` (B,) multiply each row's loss; the mean is over as many rows as without them."""
+        ...
 
 
 class LossConfig(BaseModel):
@@ -41,33 +49,45 @@ class LossConfig(BaseModel):
             raise ValueError("label_smoothing and class_weights are for classes, not for regression")
 
     def build(self, targets: Array, num_classes: int) -> Loss:
-        """Return loss(logits, targets) -> scalar; `targets` (n,) of the training part are what "balanced" counts."""
+        """Return the loss; `targets` (n,) of the training part are what "balanced" counts."""
+        class_weights = self._weights(targets, num_classes)
+
+        def loss(logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+            if weights is None:
+                return self._of(logits, targets, class_weights, "mean")
+            rows = self._of(logits, targets, class_weights, "none")
+            counted = len(targets) if class_weights is None else class_weights.to(logits)[targets].sum()
+            return (rows * weights).sum() / counted
+
+        return loss
+
+    def _of(self, logits: Tensor, y: Tensor, class_weights: Tensor | None, reduction: _Reduction) -> Tensor:
+        """Return the mean, or with "none" each row's loss (B,), times the weight of its class."""
         match self.kind:
             case "cross_entropy":
-                weights = self._weights(targets, num_classes)
-                return lambda logits, y: functional.cross_entropy(
+                return functional.cross_entropy(
                     logits,
                     y,
-                    weight=None if weights is None else weights.to(logits),
+                    weight=None if class_weights is None else class_weights.to(logits),
                     label_smoothing=self.label_smoothing,
+                    reduction=reduction,
                 )
             case "bce":
-                weights = self._weights(targets, num_classes)
-                return lambda logits, y: self._binary(logits[:, 0], y, weights)
+                return self._binary(logits[:, 0], y, class_weights, reduction)
             case "mse":
-                return lambda values, y: functional.mse_loss(values[:, 0], y)
+                return functional.mse_loss(logits[:, 0], y, reduction=reduction)
             case "mae":
-                return lambda values, y: functional.l1_loss(values[:, 0], y)
+                return functional.l1_loss(logits[:, 0], y, reduction=reduction)
             case "huber":
-                return lambda values, y: functional.huber_loss(values[:, 0], y, delta=self.huber_delta)
+                return functional.huber_loss(logits[:, 0], y, reduction=reduction, delta=self.huber_delta)
 
-    def _binary(self, logits: Tensor, y: Tensor, weights: Tensor | None) -> Tensor:
+    def _binary(self, logits: Tensor, y: Tensor, class_weights: Tensor | None, reduction: _Reduction) -> Tensor:
         smoothed = y.to(logits) * (1 - self.label_smoothing) + self.label_smoothing / 2
-        if weights is None:
-            return functional.binary_cross_entropy_with_logits(logits, smoothed)
-        row_weights = weights.to(logits)[y]
-        losses = functional.binary_cross_entropy_with_logits(logits, smoothed, reduction="none")
-        return (losses * row_weights).sum() / row_weights.sum()
+        if class_weights is None:
+            return functional.binary_cross_entropy_with_logits(logits, smoothed, reduction=reduction)
+        row_weights = class_weights.to(logits)[y]
+        losses = functional.binary_cross_entropy_with_logits(logits, smoothed, reduction="none") * row_weights
+        return losses if reduction == "none" else losses.sum() / row_weights.sum()
 
     def _weights(self, targets: Array, num_classes: int) -> Tensor | None:
         if self.class_weights is None:

@@ -51,6 +51,8 @@ def remeasure(folder: Path, device: str = "auto") -> Remeasured:
     lineage = manifest.lineage
     if not {"recipe", "dataset"} <= lineage.keys():
         raise ValueError(f"{folder}: its lineage names no recipe, so nobody knows which rows were held out")
+    if lineage.get("retraining", {}).get("measured_on", "test") != "test":
+        raise ValueError(f"{folder}: its figures are not of its recipe's held-out rows, which were not there")
     recipe = parse_recipe(lineage["recipe"])
     dataset = prepare(loaders.load(recipe.data), recipe.input, recipe.data)
     if dataset.digest != lineage["dataset"]["digest"]:

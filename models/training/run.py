@@ -18,10 +18,11 @@ from models import checkpoint
 from models.architectures import Network, build
 from models.manifest import Manifest, Target
 from models.preprocess import Preprocessor, Step
+from models.raw_rows import take
 from models.reference import REFERENCE_FILE
 from models.training import curves, evaluate, loaders, preparation, reference
 from models.training.batches import Rows
-from models.training.data import Array, Dataset, prepare, take
+from models.training.data import Array, Dataset, prepare
 from models.training.recipes import Recipe
 from models.training.trainer import History, Objective, Progress, Trainer, reproducible
 

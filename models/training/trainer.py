@@ -16,9 +16,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from models.architectures import Network
-from models.training.batches import Batch, Rows
+from models.training.batches import Array, Batch, Rows, TrainingRows
 from models.training.losses import Loss, l1_norm
 from models.training.optim import OptimizerConfig, ScheduleConfig
+from models.training.resuming import Epoch, Keeper, Position, TrainingState
 
 EVALUATION_BATCH = 256
 
@@ -35,17 +36,6 @@ class LoopConfig(BaseModel):
     patience: Annotated[int, Field(ge=1)] | None = None
     """Stop after this many epochs without a better validation loss or metric; None trains all epochs."""
     keep_best_by: Literal["loss", "metric"] = "metric"
-
-
-@dataclass(frozen=True, slots=True)
-class Epoch:
-    """What an epoch reached; `metric` is accuracy (share) or R2, on the validation part."""
-
-    loss: float
-    validation_loss: float
-    metric: float
-    learning_rate: float
-    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,52 +107,96 @@ class Trainer:
 
     def fit(
         self,
-        train: Rows,
+        train: TrainingRows,
         validation: Rows,
         rng: np.random.Generator,
         on_progress: Callable[[Progress], None] = lambda progress: None,
+        keeper: Keeper | None = None,
     ) -> History:
         """Train, leave the best epoch's weights in the network (in eval mode), and return how it went.
 
-        Raises Diverged when the loss becomes NaN or infinite.
+        With a `keeper` it goes on from the state that is kept, and ends with the weights, byte for byte, that it would
+        have had without a break: on the same machine, with as many threads. Raises Diverged when the loss becomes NaN
+        or infinite, and Stopped when the keeper is told to stop.
         """
-        steps_per_epoch = -(-len(train) // self.loop.batch_size)
-        num_steps = steps_per_epoch * self.loop.epochs
-        epochs: list[Epoch] = []
-        best, best_score, best_at = copy.deepcopy(self.network.state_dict()), -np.inf, 0
-        started = time.monotonic()
-        for number in range(self.loop.epochs):
-            epoch_started, total = time.monotonic(), 0.0
-            rate = 0.0
-            for i, batch in enumerate(train.epoch(self.loop.batch_size, rng)):
-                step = number * steps_per_epoch + i
-                rate = self.config.learning_rate * self.schedule.factor(step, num_steps)
-                loss = self._step(batch.to(self.device), rate)
-                total += loss * len(batch.targets)
-                per_step = (time.monotonic() - started) / (step + 1)
-                metric = epochs[-1].metric if epochs else None
-                on_progress(
-                    Progress(
-                        number + 1,
-                        self.loop.epochs,
-                        step + 1,
-                        num_steps,
-                        loss,
-                        metric,
-                        per_step * (num_steps - step - 1),
-                    )
-                )
-            validation_loss, metric = self.validate(validation)
-            seconds = time.monotonic() - epoch_started
-            epochs.append(Epoch(total / len(train), validation_loss, metric, rate, seconds))
-            score = metric if self.loop.keep_best_by == "metric" else -validation_loss
-            if score > best_score:
-                best, best_score, best_at = copy.deepcopy(self.network.state_dict()), score, number
-            elif self.loop.patience is not None and number - best_at >= self.loop.patience:
-                break
-        self.network.load_state_dict(best)
+        state = None if keeper is None else keeper.read()
+        if state is None:
+            at = Position([], copy.deepcopy(self.network.state_dict()))
+        else:
+            at = state.restore(self.network, self.optimizer, rng, self.device)
+        pace = _Pace(-(-len(train) // self.loop.batch_size), self.loop.epochs)
+        while len(at.epochs) < self.loop.epochs and not self._is_stale(at.epochs):
+            self._epoch(train, at, rng, pace, on_progress, keeper)
+            self._close(at, train, validation, pace)
+            if keeper is not None:
+                keeper.keep(self._state(at, rng))
+        self.network.load_state_dict(at.best)
         self.network.eval()
-        return History(epochs, best_at)
+        return History(at.epochs, self._best(at.epochs))
+
+    def _epoch(
+        self,
+        train: TrainingRows,
+        at: Position,
+        rng: np.random.Generator,
+        pace: "_Pace",
+        on_progress: Callable[[Progress], None],
+        keeper: Keeper | None,
+    ) -> None:
+        """Learn from the batches of the next epoch that are still to come."""
+        order, started = self._order(train, at, rng), time.monotonic() - at.seconds
+        for indices in order[at.batch :]:
+            batch = train.batch(indices, rng).to(self.device)
+            loss = self._step(batch, self._rate(pace.step(at), pace.num_steps))
+            at.loss += loss * len(batch.targets)
+            at.batch += 1
+            at.seconds = time.monotonic() - started
+            on_progress(pace.progress(at, loss))
+            if keeper is not None:
+                keeper.between_batches(lambda: self._state(at, rng))
+
+    def _close(self, at: Position, train: TrainingRows, validation: Rows, pace: "_Pace") -> None:
+        """Measure the epoch whose batches are done, and keep its weights if it is the best."""
+        started = time.monotonic()
+        validation_loss, metric = self.validate(validation)
+        rate = self._rate(pace.step(at) - 1, pace.num_steps)
+        seconds = at.seconds + time.monotonic() - started
+        at.epochs.append(Epoch(at.loss / len(train), validation_loss, metric, rate, seconds))
+        if self._best(at.epochs) == len(at.epochs) - 1 and self._score(at.epochs[-1]) > -np.inf:
+            at.best = copy.deepcopy(self.network.state_dict())
+        at.batch, at.loss, at.seconds, at.order_rng = 0, 0.0, 0.0, None
+
+    def _order(self, train: TrainingRows, at: Position, rng: np.random.Generator) -> list[Array]:
+        if at.order_rng is None:
+            at.order_rng = rng.bit_generator.state
+            return train.order(self.loop.batch_size, rng)
+        # An epoch that was broken off: its order is drawn again, and what comes after it is not.
+        now = rng.bit_generator.state
+        rng.bit_generator.state = at.order_rng
+        order = train.order(self.loop.batch_size, rng)
+        rng.bit_generator.state = now
+        return order
+
+    def _state(self, at: Position, rng: np.random.Generator) -> TrainingState:
+        return TrainingState.capture(at, self.network, self.optimizer, rng, self.device)
+
+    def _rate(self, step: int, num_steps: int) -> float:
+        return self.config.learning_rate * self.schedule.factor(step, num_steps)
+
+    def _score(self, epoch: Epoch) -> float:
+        return epoch.metric if self.loop.keep_best_by == "metric" else -epoch.validation_loss
+
+    def _best(self, epochs: list[Epoch]) -> int:
+        """The index of the first of the best epochs; 0 where none could be measured."""
+        best, best_score = 0, -np.inf
+        for number, epoch in enumerate(epochs):
+            if self._score(epoch) > best_score:
+                best, best_score = number, self._score(epoch)
+        return best
+
+    def _is_stale(self, epochs: list[Epoch]) -> bool:
+        """Whether training has gone on for its patience without getting better."""
+        return self.loop.patience is not None and len(epochs) - 1 - self._best(epochs) >= self.loop.patience
 
     def validate(self, rows: Rows) -> tuple[float, float]:
         """Return loss and metric of the network as it stands, in float32."""
@@ -182,7 +216,7 @@ class Trainer:
             group["lr"] = rate
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.loop.precision == "bfloat16"):
             logits = self.network(batch.x, batch.lengths)
-        loss = self.objective.loss(logits, batch.targets)
+        loss = self.objective.loss(logits, batch.targets, batch.weights)
         value = float(loss.detach())
         if not np.isfinite(value):
             raise Diverged(f"the loss became {value}; a lower learning rate or gradient clipping may help")
@@ -194,3 +228,32 @@ class Trainer:
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.gradient_clip)
         self.optimizer.step()
         return value
+
+
+class _Pace:
+    """How far a run is, and how fast: by the steps that this process saw."""
+
+    def __init__(self, steps_per_epoch: int, epochs: int) -> None:
+        self.num_steps = steps_per_epoch * epochs
+        self._steps_per_epoch = steps_per_epoch
+        self._epochs = epochs
+        self._started = time.monotonic()
+        self._seen = 0
+
+    def step(self, at: Position) -> int:
+        """The steps that are done."""
+        return len(at.epochs) * self._steps_per_epoch + at.batch
+
+    def progress(self, at: Position, loss: float) -> Progress:
+        """What is told after a step."""
+        self._seen += 1
+        step = self.step(at)
+        return Progress(
+            epoch=len(at.epochs) + 1,
+            epochs=self._epochs,
+            step=step,
+            num_steps=self.num_steps,
+            loss=loss,
+            metric=at.epochs[-1].metric if at.epochs else None,
+            seconds_left=(time.monotonic() - self._started) / self._seen * (self.num_steps - step),
+        )

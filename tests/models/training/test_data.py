@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.inputs import Column, ColumnsInput, ImageInput, TensorInput, TextInput
-from models.training.data import DataConfig, RawData, clean, digest, prepare, split, take
+from models.raw_rows import take
+from models.training.data import DataConfig, RawData, clean, digest, prepare, split
 
 LOT = ColumnsInput(columns=[Column(name="lot", minimum=0, maximum=100)])
 CONFIG = DataConfig(loader="any")

@@ -85,3 +85,20 @@ def test_l1_leaves_biases_out() -> None:
     layer.weight.data = torch.tensor([[-2.0, 3.0]])
     layer.bias.data = torch.tensor([100.0])
     assert l1_norm(layer.parameters()).item() == 5.0
+
+
+@pytest.mark.parametrize(
+    ("config", "logits", "targets"),
+    [
+        (LossConfig(kind="cross_entropy", label_smoothing=0.1), LOGITS, LABELS),
+        (LossConfig(kind="cross_entropy", class_weights=(1.0, 1.0, 3.0)), LOGITS, LABELS),
+        (LossConfig(kind="bce", class_weights=(1.0, 2.0)), torch.tensor([[0.5], [-1.0]]), torch.tensor([0, 1])),
+        (LossConfig(kind="huber"), torch.tensor([[0.5], [-4.0]]), torch.tensor([0.0, 1.0])),
+    ],
+)
+def test_a_rows_weight_multiplies_its_loss(config: LossConfig, logits: torch.Tensor, targets: torch.Tensor) -> None:
+    loss = config.build(NONE, 3 if len(logits[0]) == 3 else 2)
+    plain = loss(logits, targets).item()
+    assert loss(logits, targets, torch.ones(len(targets))).item() == pytest.approx(plain)
+    first, second = (loss(logits, targets, torch.tensor(weights)).item() for weights in ([1.0, 0.0], [0.0, 2.0]))
+    assert first + second / 2 == pytest.approx(plain)

@@ -12,10 +12,11 @@ import torch
 from models import checkpoint
 from models.checkpoint_files import CheckpointFiles, verify
 from models.preprocess import Preprocessor
+from models.raw_rows import take
 from models.training import loaders
 from models.training import run as training
 from models.training.batches import Rows, pad
-from models.training.data import RawData, take
+from models.training.data import RawData
 from models.training.recipes import Recipe
 from models.training.run import code_revision, pick_device, plan_run, run
 

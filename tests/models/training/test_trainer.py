@@ -21,7 +21,7 @@ def line(n: int = 64, seed: int = 0) -> Rows:
 def trainer(network: Network, loop: LoopConfig, metrics: list[float] | None = None, **optimizer: object) -> Trainer:
     figures = iter(metrics or [])
     objective = Objective(
-        loss=lambda values, y: functional.mse_loss(values[:, 0], y),
+        loss=lambda values, y, weights=None: functional.mse_loss(values[:, 0], y),
         metric=lambda values, y: next(figures, 0.0),
     )
     config = OptimizerConfig.model_validate({"kind": "sgd", "learning_rate": 0.1, **optimizer})
