@@ -181,7 +181,8 @@ def _of_probabilities(probabilities: Array | None, labels: Array, seed: int) -> 
 
 def _mean_of_kept(values: Array, seed: int) -> Estimate:
     """The mean of those that are not NaN."""
-    kept = values[~np.isnan(values)]
+    is_missing = np.isnan(values)
+    kept = values[~is_missing] if is_missing.any() else values
     if not len(kept) and len(values):
         return Estimate(None, len(values), reason=_NOT_KEPT)
     return mean(kept, seed=seed)

@@ -188,7 +188,7 @@ class LiveModel:
         if not len(rows):
             return None
         rows = _latest(rows, table["received"], _LATEST_LABELS)
-        return float(np.quantile(self._delays_of(rows), _MATURE_SHARE))
+        return float(np.quantile(self._delays_of(rows), _MATURE_SHARE)) / 1000
 
     def _forget_answers(self) -> None:
         self._reports.clear()
@@ -197,11 +197,12 @@ class LiveModel:
     def _delays(self, rows: Array) -> dict[float, float]:
         if not len(rows):
             return {}
-        return dict(zip(_DELAYS, np.quantile(self._delays_of(rows), _DELAYS).tolist(), strict=True))
+        return dict(zip(_DELAYS, (np.quantile(self._delays_of(rows), _DELAYS) / 1000).tolist(), strict=True))
 
     def _delays_of(self, rows: Array) -> Array:
-        """Seconds from each prediction to its first label; none where that came first."""
-        delays: Array = np.maximum(self._table["received"][rows] - self._table["time"][rows], 0) / 1000
+        """Milliseconds from each prediction to its first label, which of whole ones is found sooner; none where that
+        came first."""
+        delays: Array = np.maximum(self._table["received"][rows] - self._table["time"][rows], 0)
         return delays
 
     def _values(self, known: Sequence[Known]) -> dict[str, Array]:
