@@ -21,6 +21,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.scraped import Difference, Snapshot
 from benchmarks.throughput import Measured, Payload, measure, payloads
 from tests.end_to_end.service import Homes, Service
 from tests.faults import slow
@@ -123,10 +124,10 @@ def log_lag(homes: Homes, seconds: int) -> Figures:
         service.wait_ready()
         for rows, payload in [(1, image), *((rows, _flats(rows)) for rows in (1, 4, 16))]:
             measure(service.url, payload, 32, seconds=2)  # warms up
-            before = Snapshot(service)
+            before = Snapshot(service.samples())
             measured = measure(service.url, payload, 32, seconds)
             time.sleep(1)  # until all is written
-            lag = Difference(before, Snapshot(service))
+            lag = Difference(before, Snapshot(service.samples()))
             name = "servoloop_log_lag_seconds"
             figures.append(
                 LogLag(
@@ -194,9 +195,9 @@ def _beside(service: Service, image: Payload, busy: Payload | None, connections:
     if busy is not None:
         thread.start()
         time.sleep(1)
-    before = Snapshot(service)
+    before = Snapshot(service.samples())
     measured = measure(service.url, image, 1, seconds)
-    took = Difference(before, Snapshot(service))
+    took = Difference(before, Snapshot(service.samples()))
     if busy is not None:
         thread.join()
     name = busy.model if busy is not None else ""
@@ -214,38 +215,6 @@ def _beside(service: Service, image: Payload, busy: Payload | None, connections:
         took.percent_over(stage, 0.05, **queue),
         took.percent_over(stage, 0.1, **queue),
     )
-
-
-class Snapshot:
-    """What /metrics said at one time."""
-
-    def __init__(self, service: Service) -> None:
-        self._samples = service.samples()
-
-    def value(self, name: str, **labels: str) -> float:
-        """The sum of all samples of this name that carry these labels."""
-        return sum(v for sample, given, v in self._samples if sample == name and labels.items() <= given.items())
-
-
-@dataclass(frozen=True)
-class Difference:
-    """What was counted between two snapshots."""
-
-    before: Snapshot
-    after: Snapshot
-
-    def value(self, name: str, **labels: str) -> float:
-        return self.after.value(name, **labels) - self.before.value(name, **labels)
-
-    def mean_ms(self, histogram: str, **labels: str) -> float:
-        count = self.value(f"{histogram}_count", **labels)
-        return _ms(self.value(f"{histogram}_sum", **labels) / count) if count else 0.0
-
-    def percent_over(self, histogram: str, bucket: float, **labels: str) -> float:
-        """`bucket` is one of the histogram's bounds."""
-        count = self.value(f"{histogram}_count", **labels)
-        within = self.value(f"{histogram}_bucket", le=str(bucket), **labels)
-        return round(100 * (1 - within / count), 2) if count else 0.0
 
 
 def _for_seconds(seconds: float, *, pause: float) -> Iterator[None]:

@@ -61,7 +61,7 @@ class Table:
         for name, array in values.items():
             self._arrays[name][places] = array[last]
         self._arrays["there"][places] = True
-        if self._size > self._num_ordered + self._num_ordered // 8 + _FIRST_CAPACITY:
+        if self._size > _with_disordered(self._num_ordered):
             self.compact(np.ones(self._size, bool))
 
     def remove(self, keys: Array) -> None:
@@ -74,7 +74,7 @@ class Table:
         is_kept = (keep & self["there"])[self._places]
         kept = self._places[is_kept]
         for name, column in self._columns.items():
-            array = _made(column, max(_FIRST_CAPACITY, len(kept)))
+            array = _made(column, _with_disordered(len(kept)))
             array[: len(kept)] = self[name][kept]
             self._arrays[name] = array
         self._keys, self._places = self._keys[is_kept], np.arange(len(kept))
@@ -94,6 +94,11 @@ class Table:
                 grown = _made(column, max(2 * len(array), self._size + count))
                 grown[: self._size] = array[: self._size]
                 self._arrays[name] = grown
+
+
+def _with_disordered(num_ordered: int) -> int:
+    """How many rows there may be before they are put in order again."""
+    return num_ordered + num_ordered // 8 + _FIRST_CAPACITY
 
 
 def _made(column: Column, size: int) -> Array:
