@@ -196,7 +196,7 @@ class RolloutUnderWay(ServoloopError):
 class NoRollout(ServoloopError):
     def __init__(self, model: str) -> None:
         self.model = model
-        super().__init__(f"no version of {model} is on trial")
+        super().__init__(f"no version of {model} is on trial; a trial begins with a version, a stage and a share")
 
 
 class AlreadyChampion(ServoloopError):

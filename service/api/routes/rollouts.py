@@ -12,7 +12,7 @@ from service.api.rollout_schemas import DecisionInfo, Promotion, Rollback, Rollo
 from service.api.schemas import says_problem
 from service.api.standing import load_first
 from service.domain import Address, Ref, Rollout
-from service.errors import NoRollout, UnprocessableInput
+from service.errors import NoRollout
 from service.store.rollouts import NO_POLICY, RolloutChange
 
 router = APIRouter(tags=["models"])
@@ -54,11 +54,9 @@ async def put_rollout(model: str, request: Request, services: UseServices) -> Ro
 
 
 async def _begin(services: Services, ref: Ref, wanted: RolloutWanted, patience: float | None, actor: str) -> Rollout:
-    if wanted.expected_stage is not None:
+    # What would change a trial is well-formed: whether there is one is for the store to say.
+    if wanted.expected_stage is not None or wanted.stage is None or wanted.share is None:
         raise NoRollout(ref.model)
-    if wanted.stage is None or wanted.share is None:
-        field = "body.stage" if wanted.stage is None else "body.share"
-        raise UnprocessableInput("a trial does not begin without it", field=field, expected=_EXAMPLE)
     await load_first(services, ref, patience)
     return await services.changes.begin_rollout(
         ref.model,

@@ -139,6 +139,13 @@ async def test_a_key_of_the_header_meets_one_version_and_who_names_one_gets_it(c
     assert {await version_of(client, **{"X-Routing-Key": key}) for key in map(str, range(40))} == {"1", "2"}
 
 
+@pytest.mark.parametrize("wanted", [{}, {"stage": "canary"}, {"share": 0.5}, {"paused": True}])
+async def test_a_trial_that_is_not_there_is_not_changed(client: httpx.AsyncClient, wanted: dict[str, Any]) -> None:
+    problem = problem_of(await client.put(ROLLOUT, json={"version": "2", **wanted}))
+    assert (problem["status"], problem["type"]) == (404, "urn:servoloop:problem:no-rollout")
+    assert "a trial begins with a version, a stage and a share" in problem["detail"]
+
+
 @pytest.mark.parametrize(
     ("method", "path", "body", "status", "field"),
     [
@@ -147,8 +154,6 @@ async def test_a_key_of_the_header_meets_one_version_and_who_names_one_gets_it(c
         ("PUT", ROLLOUT, b"[]", 422, "body"),
         ("PUT", ROLLOUT, b"{}", 422, "body.version"),
         ("PUT", ROLLOUT, b'{"version": 2}', 422, "body.version"),
-        ("PUT", ROLLOUT, b'{"version": "2"}', 422, "body.stage"),
-        ("PUT", ROLLOUT, b'{"version": "2", "stage": "canary"}', 422, "body.share"),
         ("PUT", ROLLOUT, b'{"version": "2", "stage": "half"}', 422, "body.stage"),
         ("PUT", ROLLOUT, b'{"version": "2", "stage": "canary", "share": 1.01}', 422, "body.share"),
         ("PUT", ROLLOUT, b'{"version": "2", "stage": "canary", "share": -0.1}', 422, "body.share"),

@@ -50,7 +50,7 @@ def test_a_trial_from_its_beginning_to_the_promotion_and_back(run: Run, url: str
     [
         (["rollout", "clothes"], "no version of clothes is on trial"),
         (["rollout", "clothes", "--share", 0.5], "name the version that shall be on trial so"),
-        (["rollout", "clothes", 2, "--share", 0.5], "a trial does not begin without it"),
+        (["rollout", "clothes", 2, "--share", 0.5], "a trial begins with a version, a stage and a share"),
         (["rollout", "clothes", 1, "--stage", "shadow", "--share", 0.5], "clothes/1 is the champion already"),
         (["promote", "clothes"], "no version of clothes is on trial"),
         (["rollback", "clothes"], "none that is still there was its champion before"),
