@@ -151,7 +151,8 @@ class Settings(BaseSettings):
     unready_seconds: Annotated[float, Field(ge=0, le=600)] = 0.0
     """How long the service goes on accepting once it is told to stop, while /readyz already says 503."""
     watchdog_seconds: Annotated[float, Field(ge=2, le=600)] = 5.0
-    """How long an engine may be silent before the service is unready and the engine is replaced."""
+    """How long an engine may be silent before the service is unready and the engine is replaced; the recorder and the
+    loop process may be three times as long."""
     drain_seconds: PositiveSeconds = 20.0
     """How long requests that were accepted may take after that."""
 

@@ -168,6 +168,8 @@ class AsyncClient:
     async def retrain(self, model: str, **options: Unpack[RetrainOptions]) -> Job:
         """Have a model trained on what became known of its predictions: the job that will do it.
 
+        No service does such jobs yet, so that it is NotFound for now.
+
         Raises NotFound, InvalidInput, Unavailable, or Conflict where one is under way, whose id the detail has.
         """
         return await self._run(jobs.retrain(model, options))
