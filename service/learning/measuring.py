@@ -1,13 +1,19 @@
 """All that is measured of live models: by labels, and without."""
 
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from service.learning.evaluator import Evaluator
 from service.learning.monitor import Monitor
 from service.learning.picture import Form, draw_drift, draw_evaluation
 from service.learning.questions import DriftQuestion, Question
 from service.telemetry.quality import Standing, Unlabelled
+
+T = TypeVar("T")
+M = TypeVar("M")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,3 +42,19 @@ class Measuring:
     def standings(self) -> tuple[list[Standing], list[Unlabelled]]:
         """How every version stands that predicted within a day, as far as anything is known of it."""
         return self.evaluator.standings(), self.monitor.unlabelled(self.evaluator.known_models())
+
+
+class OneThread(Generic[M]):
+    """Something that one thread may call at a time, on a thread of its own."""
+
+    def __init__(self, owned: M) -> None:
+        self._owned = owned
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="evaluation")
+
+    async def ask(self, work: Callable[[M], T]) -> T:
+        """What `work` gives of it; raises what that raises."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, self._owned)
+
+    def shutdown(self) -> None:
+        """Wait for what is under way; to be called last."""
+        self._thread.shutdown()

@@ -2,18 +2,15 @@
 
 import asyncio
 import contextlib
-import functools
 import logging
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from collections.abc import Sequence
 
 import numpy as np
 
 from models.metrics import Array
 from service.errors import BrokenContract, ServoloopError, StoreUnavailable
-from service.learning.measuring import Measuring
+from service.learning.measuring import Measuring, OneThread
 from service.learning.offline import judge
 from service.learning.questions import RowsQuestion, question_in
 from service.process.tasks import Background
@@ -22,8 +19,6 @@ from service.telemetry.quality import LoopTelemetry
 from service.wire.frames import Frame, Kind
 from service.wire.link import Link
 
-T = TypeVar("T")
-
 log = logging.getLogger(__name__)
 
 _EVERY_SECONDS = 1.0
@@ -31,16 +26,17 @@ _SHOWN_EVERY_SECONDS = 15.0
 
 
 class LoopServer:
-    """Everything that measures runs on one thread, one thing at a time."""
+    """Keeps what is measured up to date, and answers by it."""
 
-    def __init__(self, measuring: Measuring, telemetry: LoopTelemetry, every: float = _SHOWN_EVERY_SECONDS) -> None:
+    def __init__(
+        self, measuring: OneThread[Measuring], telemetry: LoopTelemetry, every: float = _SHOWN_EVERY_SECONDS
+    ) -> None:
         """`every`: how often what is measured is shown, in seconds."""
         self._measuring = measuring
         self._telemetry = telemetry
         self._every = every
         self._questions = Background()
         self._stopping = asyncio.Event()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="evaluation")
 
     def connection(self) -> Link:
         """A protocol for one connection."""
@@ -60,9 +56,9 @@ class LoopServer:
         show_at = 0.0
         while not self._stopping.is_set():
             try:
-                await self._on_thread(self._measuring.catch_up)
+                await self._measuring.ask(lambda it: it.catch_up())
                 if time.monotonic() >= show_at:
-                    self._telemetry.show(*await self._on_thread(self._measuring.standings))
+                    self._telemetry.show(*await self._measuring.ask(lambda it: it.standings()))
                     show_at = time.monotonic() + self._every
                 is_reachable = True
             except StoreUnavailable as error:
@@ -73,25 +69,14 @@ class LoopServer:
                 async with asyncio.timeout(_EVERY_SECONDS):
                     await self._stopping.wait()
         await self._questions.drain()
-        self._thread.shutdown()
 
     def stop(self) -> None:
         """Let `run` end."""
         self._stopping.set()
 
-    def _answered(self, number: int, facts: Facts, arrays: Sequence[Array]) -> Frame:
-        question, form = question_in(facts), facts.get("picture")
-        if isinstance(question, RowsQuestion):
-            return Frame(Kind.EVALUATED, number, {"answer": judge(question, arrays)})
-        if form is None:
-            return Frame(Kind.EVALUATED, number, {"answer": self._measuring.answer(question)})
-        return Frame(Kind.EVALUATED, number, arrays=[np.frombuffer(self._measuring.draw(question, form), np.uint8)])
-
     async def _answer(self, link: Link, frame: Frame) -> None:
         try:
-            answer = await self._on_thread(
-                functools.partial(self._answered, frame.request_id, frame.meta, frame.arrays)
-            )
+            answer = await self._measuring.ask(lambda it: _answered(it, frame.request_id, frame.meta, frame.arrays))
         except ServoloopError as error:
             answer = Frame(Kind.FAILED, frame.request_id, error_facts(error))
         except Exception:  # the answer says that it failed, the log says why
@@ -99,5 +84,11 @@ class LoopServer:
             answer = Frame(Kind.FAILED, frame.request_id, {"error": "internal"})
         link.send(answer)
 
-    async def _on_thread(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+def _answered(measuring: Measuring, number: int, facts: Facts, arrays: Sequence[Array]) -> Frame:
+    question, form = question_in(facts), facts.get("picture")
+    if isinstance(question, RowsQuestion):
+        return Frame(Kind.EVALUATED, number, {"answer": judge(question, arrays)})
+    if form is None:
+        return Frame(Kind.EVALUATED, number, {"answer": measuring.answer(question)})
+    return Frame(Kind.EVALUATED, number, arrays=[np.frombuffer(measuring.draw(question, form), np.uint8)])

@@ -17,6 +17,7 @@ import service.watch.heartbeat
 from service.domain import Ref
 from service.errors import BrokenContract, LoopUnavailable, StoreUnavailable, UnknownModel
 from service.learning.loop_client import LoopClient
+from service.learning.measuring import OneThread
 from service.learning.questions import DriftQuestion, Question
 from service.learning.server import LoopServer
 from service.telemetry.quality import LoopTelemetry, Standing, Unlabelled
@@ -70,7 +71,8 @@ def listener() -> Iterator[socket.socket]:
 async def serving(
     listener: socket.socket, measures: Any, registry: CollectorRegistry | None = None
 ) -> AsyncIterator[LoopServer]:
-    server = LoopServer(measures, LoopTelemetry(registry or CollectorRegistry()), every=0.0)
+    measuring = OneThread(measures)
+    server = LoopServer(measuring, LoopTelemetry(registry or CollectorRegistry()), every=0.0)
     links: list[Link] = []
 
     def connection() -> Link:
@@ -84,6 +86,7 @@ async def serving(
     finally:
         server.stop()
         await running
+        measuring.shutdown()
         listening.close()
         for link in links:
             link.close()
