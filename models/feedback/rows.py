@@ -103,7 +103,11 @@ def write(path: Path, labelled: LabelledRows) -> None:
 def read(folder: Path, contract: InputContract) -> LabelledRows:
     """Read the rows of a retraining's folder. Raises ValueError where they are not what `contract` says."""
     shards = sorted((folder / FEEDBACK_FOLDER).glob("*.npz")) or [folder / FEEDBACK_FILE]
-    parts = [_read(shard, contract) for shard in shards]
+    return joined_rows([_read(shard, contract) for shard in shards])
+
+
+def joined_rows(parts: Sequence[LabelledRows]) -> LabelledRows:
+    """Return the rows of all parts, one part after another."""
     return LabelledRows(
         joined([part.rows for part in parts]),
         *(np.concatenate(columns) for columns in zip(*(part._columns() for part in parts), strict=True)),

@@ -14,11 +14,17 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def build(
-    contract: InputContract, labels: list[str], rows: RawRows, tensors: Tensors, answers: Answers, truth: Array
+    contract: InputContract,
+    labels: list[str],
+    rows: RawRows,
+    tensors: Tensors,
+    answers: Answers,
+    judged: tuple[Answers, Array],
 ) -> bytes:
-    """Return the file's bytes for n raw rows, what preprocessing made of them, the answers to them, and what they are.
+    """Return the file's bytes for n raw rows, what preprocessing made of them, and the answers to them.
 
-    `truth` (n,) holds class indices, or values in the target's unit.
+    `judged`: answers, of which confidence and how often it was right are taken, and what is true (m,), class indices or
+    values in the target's unit; of the same rows, or of others that nothing was learned from.
     """
     inputs = {name: histogram(values) for name, values in features(contract, rows, tensors.lengths).items()}
     content: dict[str, Any] = {"schema_version": 1, "rows": len(answers.predicted), "inputs": inputs}
@@ -27,8 +33,9 @@ def build(
     else:
         counts = np.bincount(answers.predicted, minlength=len(labels)).tolist()
         content["outputs"] = {"labels": dict(zip(labels, counts, strict=True))}
-        edges = confidence_edges()
-        content["confidence"] = histogram(answers.confidence, edges)
-        bins = bins_of(answers.confidence[answers.predicted == truth], edges.tolist())
+        edges, (held, truth) = confidence_edges(), judged
+        assert held.confidence is not None
+        content["confidence"] = histogram(held.confidence, edges)
+        bins = bins_of(held.confidence[held.predicted == truth], edges.tolist())
         content["right"] = np.bincount(bins, minlength=len(edges) - 1).tolist()
     return orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)

@@ -23,12 +23,11 @@ from models.feedback import defences
 from models.feedback import job as jobs
 from models.feedback.holdout import is_held_out
 from models.feedback.job import Judged, Pair, RetrainJob, RetrainResult
-from models.feedback.rows import LabelledRows, read, row_bytes, row_digest
+from models.feedback.rows import LabelledRows, joined_rows, read, row_bytes, row_digest
 from models.manifest import WEIGHTS, FileEntry
 from models.preprocess import Preprocessor
-from models.raw_rows import joined
 from models.reference import REFERENCE_FILE
-from models.training import curves, evaluate, reference
+from models.training import curves, evaluate, new_reference
 from models.training.judging import MEASURED_ROWS, Version, said, seconds_per_row
 from models.training.lessons import Lesson, fine_tuning, full_training, sample
 from models.training.mixture import num_replayed
@@ -58,6 +57,11 @@ class _Divided:
     quarantined: list[defences.Quarantined]
     ids: Array
     counts: dict[str, int]
+
+    @property
+    def set_apart(self) -> LabelledRows:
+        """Rows that nothing was learned from."""
+        return joined_rows([self.validation, self.holdout])
 
 
 class _Retraining:
@@ -238,7 +242,7 @@ def _finish(
         metrics = {name: estimate.to_dict() for name, estimate in found.items()}
     on = None if measured is None else measured if originals.is_whole or measured == "holdout" else EVALUATION_FILE
     lineage = _lineage(running, divided, lesson, history, on)
-    files = {**lesson.files, **_further_files(running, divided, new, parts, history)}
+    files = {**lesson.files, **_further_files(running, divided, new, history)}
     rows = next((part.rows for part in parts.values() if part is not None), None)
     result = RetrainResult(
         model=job.model,
@@ -321,20 +325,17 @@ def _lineage(
     }
 
 
-def _further_files(
-    running: _Retraining, divided: _Divided, new: Version, parts: dict[str, Part | None], history: History
-) -> dict[str, bytes]:
+def _further_files(running: _Retraining, divided: _Divided, new: Version, history: History) -> dict[str, bytes]:
     """reference.json, samples of data, and curves: what there is to make them of."""
     job, manifest = running.job, running.parent.manifest
     rng = np.random.default_rng(job.options.seed)
     files: dict[str, bytes] = {}
     if EVALUATION_FILE in manifest.files:
         files[EVALUATION_FILE] = running.files.read(EVALUATION_FILE)
-    there = [part for part in parts.values() if part is not None]
-    if there:
-        rows, truth = joined([part.rows for part in there]), np.concatenate([part.targets for part in there])
-        found, tensors = new.answers(rows, running.device), new.preprocess(rows)
-        files[REFERENCE_FILE] = reference.build(manifest.input, manifest.labels, rows, tensors, found, truth)
+    labelled = new_reference.LabelledParts(divided.train, divided.set_apart, running.originals.test)
+    built = new_reference.build(new, labelled, running.device)
+    if built is not None:
+        files[REFERENCE_FILE] = built
     old = _replay_of(running)
     count = job.options.kept_rows
     if count is None:

@@ -165,7 +165,9 @@ def measure_held_out(plan: Plan, network: Network, device: torch.device) -> tupl
     answers = evaluate.answers(logits, recipe.task, recipe.threshold, plan.target)
     estimates = evaluate.measure(answers, truth, recipe.task, recipe.threshold)
     found = {name: estimate.to_dict() for name, estimate in estimates.items()}
-    return found, reference.build(recipe.input, list(recipe.labels), raw, plan.preprocess(raw), answers, truth)
+    return found, reference.build(
+        recipe.input, list(recipe.labels), raw, plan.preprocess(raw), answers, (answers, truth)
+    )
 
 
 def manifest_fields(plan: Plan) -> dict[str, Any]:

@@ -14,7 +14,7 @@ CONTRACT = ImageInput(channels=1, height=2, width=2)
 
 def test_classes_are_counted_even_when_they_were_never_predicted() -> None:
     answers = Answers(np.array([1, 1, 0]), np.eye(3), np.array([0.4, 0.9, 1.0]))
-    built = reference.build(CONTRACT, ["a", "b", "c"], IMAGES, Tensors(IMAGES), answers, np.array([1, 1, 0]))
+    built = reference.build(CONTRACT, ["a", "b", "c"], IMAGES, Tensors(IMAGES), answers, (answers, np.array([1, 1, 0])))
     content = json.loads(built)
     assert content["outputs"] == {"labels": {"a": 1, "b": 2, "c": 0}}
     assert content["confidence"]["edges"][0] == 0
@@ -25,7 +25,7 @@ def test_classes_are_counted_even_when_they_were_never_predicted() -> None:
 
 def test_what_was_right_is_counted_by_confidence() -> None:
     answers = Answers(np.array([1, 1, 0]), np.eye(3), np.array([0.41, 0.92, 0.97]))
-    built = reference.build(CONTRACT, ["a", "b", "c"], IMAGES, Tensors(IMAGES), answers, np.array([1, 2, 0]))
+    built = reference.build(CONTRACT, ["a", "b", "c"], IMAGES, Tensors(IMAGES), answers, (answers, np.array([1, 2, 0])))
     found = parse_reference(built)
     assert found.right is not None
     assert (found.right[8], found.right[18], found.right[19], sum(found.right)) == (1, 0, 1, 2)
@@ -35,7 +35,9 @@ def test_a_regression_has_values_and_no_confidence() -> None:
     contract = ColumnsInput(columns=[Column(name="a"), Column(name="b")])
     table = np.array([[1.0, 5.0], [2.0, 5.0]])
     answers = Answers(np.array([10.0, 20.0]))
-    content = json.loads(reference.build(contract, [], table, Tensors(table), answers, np.array([10.0, 21.0])))
+    content = json.loads(
+        reference.build(contract, [], table, Tensors(table), answers, (answers, np.array([10.0, 21.0])))
+    )
     assert sum(content["outputs"]["value"]["counts"]) == 2
     assert set(content["inputs"]) == {"a", "b"}
     assert not {"confidence", "right"} & content.keys()
